@@ -1,0 +1,70 @@
+/**
+ * One table of error codes. Codes are stable: scripts and dashboards match on them.
+ *
+ * Classes: `usage` the caller misused us · `input` something hostile or malformed arrived · `pushback` try again later ·
+ * `environment` the machine around us fails · `bug` our own invariant broke.
+ */
+export type ErrorClass = 'usage' | 'input' | 'pushback' | 'environment' | 'bug';
+
+interface ErrorRow {
+  readonly class: ErrorClass;
+  /** What the reader can do next: one sentence. */
+  readonly hint: string;
+}
+
+const row = (cls: ErrorClass, hint: string): ErrorRow => ({ class: cls, hint });
+
+export const ERRORS = {
+  // core
+  'core.invariant': row('bug', 'This is a defect in Tenzro Edge: report it with the log lines around it.'),
+  'core.node_version': row('environment', 'Run through npm (npm start, npx tenzro): it brings the pinned Node; or install Node 24.'),
+  'queue.full': row('pushback', 'The receiver is behind: retry after the stated time.'),
+
+  // crypto
+  'cbor.malformed': row('input', 'The bytes are not deterministic CBOR (RFC 8949 §4.2): they were damaged or altered.'),
+  'cose.malformed': row('input', 'The bytes are not a COSE_Sign1 of ours: they were damaged or altered.'),
+  'tpm.structure': row('input', 'The TPM structure does not parse: the evidence was damaged or altered.'),
+
+  // topics
+  'topic.invalid': row('input', 'Publish on te/device/<child>///{m,e,a}/<type>; see docs/reference/topics.md.'),
+
+  // ledger
+  'ledger.newer_version': row('environment', 'The data directory was written by a newer Tenzro Edge: upgrade, or point TENZRO_DATA elsewhere.'),
+  'ledger.permission': row('environment', 'The data directory belongs to somebody else: run as its owner or chown it.'),
+  'ledger.locked': row('environment', 'Another gateway runs on this data directory: stop it first, or point TENZRO_DATA elsewhere.'),
+  'ledger.corrupt': row('environment', 'The chain was quarantined; run tenzro fsck on the quarantined directory to see what was found.'),
+  'ledger.disk_full': row('environment', 'Free space or lower the retention quota; the gateway retries by itself.'),
+  'ledger.io': row('environment', 'The disk reported an error: the gateway stops so that nothing is acknowledged that is not stored.'),
+  'ledger.no_entry': row('usage', 'No entry has that index: see tenzro log for what is there.'),
+  'ledger.pruned': row('usage', 'The entry was pruned under the retention policy: its hash remains, its content does not.'),
+  'ledger.not_attested': row('usage', 'No block covers the entry yet: wait for the next one (tenzro proof --wait).'),
+  'ledger.no_chain': row('usage', 'There is no datachain here yet: start the gateway once (npm start), or set TENZRO_DATA.'),
+  'entry.malformed': row('input', 'The entry does not decode: the store was damaged or altered.'),
+  'block.malformed': row('input', 'The block does not decode: the store or bundle was damaged or altered.'),
+  'bundle.malformed': row('input', 'The file is not a proof bundle: export it again with tenzro proof.'),
+} as const satisfies Record<string, ErrorRow>;
+
+export type ErrorCode = keyof typeof ERRORS;
+
+/** Every error that crosses a room's wall. `code` is stable, `message` is for people, `cause` is kept. */
+export class TenzroError extends Error {
+  readonly code: ErrorCode;
+  readonly retryAfterMs: number | undefined;
+
+  constructor(code: ErrorCode, message: string, options: { cause?: unknown; retryAfterMs?: number } = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.name = 'TenzroError';
+    this.code = code;
+    this.retryAfterMs = options.retryAfterMs;
+  }
+
+  get class(): ErrorClass { return ERRORS[this.code].class; }
+  get hint(): string { return ERRORS[this.code].hint; }
+}
+
+/** Our own invariant: throws `core.invariant` when it does not hold. */
+export function invariant(condition: unknown, message: string): asserts condition {
+  if (!condition) throw new TenzroError('core.invariant', message);
+}
+
+export const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));

@@ -1,0 +1,51 @@
+/** Every limit of the runtime, with its unit in its name and the relations between them asserted at load. */
+import { invariant } from './errors.ts';
+
+export const LIMITS = {
+  // front door
+  packetBytesMax: 256 * 1024,
+  topicBytesMax: 512,
+  topicLevelsMax: 16,
+  connectionsMax: 1000,
+  inFlightPerClientMax: 40,
+  subscriberDrainTimeoutMs: 4_000,
+  subscriberQueueMax: 1_000,
+  connectTimeoutMs: 10_000,
+
+  // decoding
+  jsonDepthMax: 4,
+  channelsPerReadingMax: 128,
+  channelNameBytesMax: 128,
+  textBytesMax: 4_096,
+
+  // ledger
+  batchEntriesMax: 1_024,
+  batchBytesMax: 1024 * 1024,
+  batchDelayMs: 10,
+  /** A batch that nobody waits for may wait longer: it saves the card. */
+  batchIdleDelayMs: 250,
+  pendingBytesMax: 16 * 1024 * 1024,
+  entryBytesMax: 512 * 1024,
+  tileHashes: 256,
+
+  // blocks
+  blockIntervalMs: 10_000,
+  idleBlockIntervalMs: 600_000,
+  anchorIntervalMs: 600_000,
+  proofLinksMax: 4_096,
+  bundleBytesMax: 64 * 1024 * 1024,
+
+  // inference
+  inferBatchMax: 32,
+  inferLagEntriesMax: 200_000,
+
+  // TPM
+  tpmCommandBytesMax: 4_096,
+  tpmTimeoutMs: 30_000,
+} as const;
+
+invariant(LIMITS.packetBytesMax + LIMITS.textBytesMax < LIMITS.entryBytesMax, 'a packet must fit an entry');
+invariant(LIMITS.entryBytesMax <= LIMITS.batchBytesMax, 'an entry must fit a batch');
+invariant(LIMITS.batchBytesMax * 2 <= LIMITS.pendingBytesMax, 'two batches must fit the pending bound');
+invariant(LIMITS.topicBytesMax < LIMITS.packetBytesMax, 'a topic must fit a packet');
+invariant(LIMITS.blockIntervalMs <= LIMITS.idleBlockIntervalMs, 'an idle gateway seals more rarely, not more often');

@@ -1,0 +1,96 @@
+/** What rooms need of each other, so that only the composition roots join them. */
+import type { ErrorCode } from './errors.ts';
+import type { Cbor, Draft, KindNumber, StoredEntry, TreeHead } from './types.ts';
+
+/** Logger port; `observe` implements it. Fields never carry secrets. */
+export interface Log {
+  debug(fields: object, message: string): void;
+  info(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+  error(fields: object, message: string): void;
+  child(bindings: { room: string }): Log;
+}
+
+/** Named counters, one flat name space: `ingest.rejected.json`. Cheap enough for the hot path. */
+export interface Counters {
+  add(name: string, by?: number): void;
+  set(name: string, value: number): void;
+  snapshot(): Record<string, number>;
+}
+
+/** A message as it arrived at the front door; the payload may be kept only until `accept` returns. */
+export interface InboundMessage {
+  readonly clientId: string;
+  readonly topic: string;
+  readonly payload: Uint8Array;
+  readonly qos: 0 | 1 | 2;
+  readonly retain: boolean;
+  readonly duplicate: boolean;
+  /** 0 at QoS 0. */
+  readonly packetId: number;
+}
+
+/** The front door's only view of what lies behind it. */
+export interface Intake {
+  /**
+   * Takes the order of the message synchronously, copies what it needs, and calls `done` exactly once: with nothing when the message is
+   * flushed (or policy does not record it), with an error when it will not be. MUST NOT throw.
+   */
+  accept(message: InboundMessage, done: (error?: Error) => void): void;
+}
+
+/** A message with its arrival times, as it crosses to the writer thread. */
+export interface InboundRecord extends InboundMessage {
+  readonly wallMicros: number;
+  readonly monoMicros: number;
+}
+
+export type DecodeOutcome =
+  | { readonly kind: 'record'; readonly entryKind: KindNumber; readonly source: string; readonly body: Cbor }
+  /** Acknowledged and, by policy, not an entry of its own. */
+  | { readonly kind: 'skip'; readonly reason: 'unrecorded' | 'unchanged' | 'duplicate' | 'summarised' }
+  /** Bad input: acknowledged (a retry would be as bad), counted under its code, told on te/errors. */
+  | { readonly kind: 'reject'; readonly code: ErrorCode; readonly detail: string };
+
+/** Pure: bytes in, entries out. Runs in the writer thread; keeps only small per-topic state. Never throws. */
+export interface Decoder {
+  decode(record: InboundRecord): DecodeOutcome;
+  /** Entries that time alone makes due (closed summary windows, first registrations), oldest first. */
+  due(wallMicros: number, monoMicros: number): readonly Draft[];
+  /** Feeds what the log already holds, oldest first, so that redeliveries after a restart are recognised. */
+  remember(entryKind: KindNumber, source: string, body: Cbor): void;
+}
+
+/** Read side of the ledger: what followers and proofs pull from. Everything returned is committed AND flushed. */
+export interface LedgerReader {
+  /** Number of entries; indices are 0 … size-1. */
+  size(): number;
+  /** Index of the oldest entry still stored. */
+  oldest(): number;
+  /** Entries from `from` on, in order, at most `max`. */
+  read(from: number, max: number): Iterable<StoredEntry>;
+  cursor(name: string): number;
+}
+
+/** Write side, seen from the main thread. */
+export interface LedgerWriter {
+  /** Resolves with the index when flushed. Rejects with a TenzroError. */
+  append(draft: Draft): Promise<number>;
+  head(): Promise<TreeHead>;
+  /** Stores a follower's position; flushed with the next batch. Never goes back. */
+  setCursor(name: string, index: number): void;
+}
+
+/** Pulls from the ledger by its own durable cursor. `follow` returns when `signal` aborts. */
+export interface Follower {
+  readonly name: string;
+  follow(signal: AbortSignal): Promise<void>;
+  /** Next index it will look at: lag is ledger size minus this. */
+  processed(): number;
+}
+
+/** An entry decoded far enough to be filtered. */
+export interface EntryFilter {
+  readonly kinds?: readonly KindNumber[];
+  readonly source?: string;
+}

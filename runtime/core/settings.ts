@@ -1,0 +1,106 @@
+/**
+ * The effective configuration, as every room reads it: plain data, the same keys as the YAML file (docs/reference/configuration.md).
+ * `runtime/config` produces it; defaults make an empty file valid.
+ */
+export interface Settings {
+  readonly node: {
+    /** Gateway id: [A-Za-z0-9_-]+ (brokers of fleets mistreat spaces and dots). Default: the host name, cleaned. */
+    readonly name: string;
+  };
+  /** Absolute path of the data directory. */
+  readonly dataDir: string;
+  readonly mqtt: MqttSettings;
+  readonly ingest: IngestSettings;
+  readonly system: { readonly enabled: boolean; readonly intervalMs: number };
+  readonly infer: InferSettings;
+  readonly ledger: LedgerSettings;
+  readonly attest: AttestSettings;
+  readonly log: { readonly level: 'debug' | 'info' | 'warn' | 'error' };
+}
+
+export interface MqttSettings {
+  /** Port of the default loopback listener; 0 picks a free one. */
+  readonly port: number;
+  /** Further listeners; beyond loopback each needs users. */
+  readonly listeners: readonly ListenerSettings[];
+  readonly users: readonly UserSettings[];
+}
+
+export interface ListenerSettings {
+  readonly host: string;
+  readonly port: number;
+  /** Refused by `config check` for a host beyond loopback. */
+  readonly anonymous: boolean;
+  readonly tls?: { readonly certFile: string; readonly keyFile: string; readonly clientCaFile?: string };
+}
+
+export interface UserSettings {
+  readonly name: string;
+  /** `scrypt$<N>$<r>$<p>$<salt base64>$<hash base64>`: made by `tenzro config hash-password`. */
+  readonly passwordHash: string;
+  /** Topic filters; `%c` stands for the client id, `%u` for the user. */
+  readonly publish: readonly string[];
+  readonly subscribe: readonly string[];
+}
+
+export interface IngestSettings {
+  /** `auto`: a child that just starts publishing is registered with defaults. `explicit`: it is rejected until registered. */
+  readonly registration: 'auto' | 'explicit';
+  readonly mappings: readonly MappingRule[];
+  readonly record: readonly RecordRule[];
+}
+
+/** Maps a foreign device's topic to a reading. First match wins. */
+export interface MappingRule {
+  readonly name: string;
+  /** MQTT topic filter with `+` and `#`. */
+  readonly topic: string;
+  /** Source entity; `{1}`, `{2}` … stand for the levels that `+` matched. */
+  readonly source: string;
+  readonly values: readonly {
+    /** Dotted path into the JSON payload, `[n]` for array elements; absent: the payload is a bare number. */
+    readonly path?: string;
+    readonly channel: string;
+    readonly unit: string;
+  }[];
+}
+
+/** What is recorded for which topic. First match wins; without a match: every message. */
+export interface RecordRule {
+  readonly topic: string;
+  readonly mode: 'every' | 'onChange' | 'summary' | 'never';
+  /** onChange: smallest absolute change of any channel that counts. Default 0: any change. */
+  readonly deadband: number;
+  /** summary: length of the window. */
+  readonly windowMs: number;
+}
+
+export interface InferSettings {
+  readonly enabled: boolean;
+  /** Absolute path of the folder that holds the model packages. */
+  readonly modelsDir: string;
+  /** Package names; empty: all that are there. */
+  readonly models: readonly string[];
+}
+
+export interface LedgerSettings {
+  readonly batchDelayMs: number;
+  readonly retention: {
+    /** Quota of the chain's file; older entries are pruned (their hashes stay). */
+    readonly maxBytes: number;
+    /** 0: no limit by age. */
+    readonly maxAgeDays: number;
+  };
+}
+
+export interface AttestSettings {
+  readonly intervalMs: number;
+  readonly idleIntervalMs: number;
+  readonly anchorIntervalMs: number;
+  readonly tpm: {
+    /** `auto`: /dev/tpmrm0, else an own swtpm where it is installed (emulated), else none. */
+    readonly mode: 'auto' | 'device' | 'socket' | 'emulated' | 'none';
+    /** device: path; socket: `host:port` or the path of a unix socket. */
+    readonly path: string;
+  };
+}

@@ -1,0 +1,107 @@
+/**
+ * The types of the data path. An entry is one leaf of the datachain: a deterministic CBOR map
+ * `{1 version, 2 kind, 3 source, 4 wall µs, 5 boot epoch, 6 monotonic µs, 7 body}`; docs/reference/entry-format.md is its reference.
+ */
+
+/** Entry kinds; the numbers are on disk and in proofs for ever. */
+export const KIND = {
+  boot: 1,
+  shutdown: 2,
+  reading: 3,
+  event: 4,
+  alarm: 5,
+  summary: 6,
+  inference: 7,
+  command: 8,
+  result: 9,
+  gap: 10,
+  clockStep: 11,
+  config: 12,
+  model: 13,
+  registration: 14,
+  enrolment: 15,
+  epoch: 16,
+} as const;
+export type KindName = keyof typeof KIND;
+export type KindNumber = (typeof KIND)[KindName];
+
+const KIND_NAMES = new Map<number, KindName>(Object.entries(KIND).map(([name, number]) => [number, name as KindName]));
+export const kindName = (kind: number): KindName | undefined => KIND_NAMES.get(kind);
+
+/** Absence is data: never null, NaN or silence. */
+export type Maybe<T> = { readonly kind: 'value'; readonly value: T } | { readonly kind: 'none'; readonly reason: string };
+
+/** What deterministic CBOR of ours may hold. Maps have integer keys. */
+export type Cbor = number | bigint | string | boolean | null | Uint8Array | readonly Cbor[] | ReadonlyMap<number, Cbor>;
+
+export interface Entry {
+  readonly kind: KindNumber;
+  /** Source entity in thin-edge's grammar, e.g. `device/motor//`. */
+  readonly source: string;
+  readonly wallMicros: number;
+  readonly bootEpoch: number;
+  readonly monoMicros: number;
+  readonly body: Cbor;
+}
+
+/** An entry not yet stamped with epoch: the writer adds the boot epoch. */
+export type Draft = Omit<Entry, 'bootEpoch'>;
+
+export interface StoredEntry {
+  /** Position in the log, from 0. */
+  readonly index: number;
+  /** The exact leaf bytes. */
+  readonly bytes: Uint8Array;
+}
+
+/** One scalar of a reading. Units are UCUM-like plain text; '' where the sensor states none. */
+export interface ChannelValue {
+  /** Dotted where thin-edge groups values: `coordinate.x`. */
+  readonly channel: string;
+  readonly value: number;
+  readonly unit: string;
+}
+
+/** Keys of a reading's body (kind `reading`). */
+export const READING_BODY = {
+  topic: 1,
+  /** What the sensor sent, byte for byte. */
+  payload: 2,
+  /** What we made of it: array of [channel, value, unit]. */
+  values: 3,
+  /** Bit set of READING_FLAG. */
+  flags: 4,
+  /** The sensor's own time in wall µs, only where it stated one. */
+  sensorMicros: 5,
+  /** Name of the mapping rule that decoded it; absent for thin-edge's own format. */
+  mapping: 6,
+  /** MQTT packet identifier at QoS 1 and 2: lets a redelivery be recognised after a restart. */
+  packetId: 7,
+} as const;
+
+export const READING_FLAG = { duplicate: 1, retained: 2, simulated: 4, alarmClear: 8 } as const;
+
+/** Keys of an inference's body (kind `inference`). */
+export const INFERENCE_BODY = {
+  model: 1,
+  /** SHA-256 of the ONNX file. */
+  digest: 2,
+  /** The execution provider that really ran it, e.g. `cpu`. */
+  provider: 3,
+  score: 4,
+  /** 'normal' | 'anomaly' as the manifest's threshold says. */
+  verdict: 5,
+  threshold: 6,
+  /** Indices of the entries that the window was made of: the auditor can run the model again. */
+  inputs: 7,
+  durationMicros: 8,
+} as const;
+
+/** Keys of a gap's body: loss itself is recorded. */
+export const GAP_BODY = { reason: 1, count: 2, fromMicros: 3, toMicros: 4, detail: 5 } as const;
+
+/** One head of the log: `root` is the RFC 6962 root over the first `size` leaves. */
+export interface TreeHead {
+  readonly size: number;
+  readonly root: Uint8Array;
+}

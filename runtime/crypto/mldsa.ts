@@ -1,0 +1,62 @@
+/**
+ * ML-DSA-65 (FIPS 204) with an empty context, as COSE alg −49 uses it (RFC 9964). Node's OpenSSL 3.5 does the work; @noble/post-quantum stands in
+ * where Node was built without it, and cross-checks it in the tests. The persisted form of a key is its 32-byte seed ξ.
+ */
+import { createPrivateKey, createPublicKey, randomBytes, sign, verify, type KeyObject } from 'node:crypto';
+import { createRequire } from 'node:module';
+import { invariant } from '#runtime/core/errors.ts';
+
+export const MLDSA65 = { seedBytes: 32, publicKeyBytes: 1952, signatureBytes: 3309 } as const; // FIPS 204 table 2
+
+export interface Signer {
+  /** Raw FIPS 204 public key, 1952 bytes. */
+  readonly publicKey: Uint8Array;
+  /** Hedged signature over `message`, 3309 bytes. */
+  sign(message: Uint8Array): Uint8Array;
+}
+
+const lazyRequire = createRequire(import.meta.url);
+const noble = (): typeof import('@noble/post-quantum/ml-dsa.js') =>
+  lazyRequire('@noble/post-quantum/ml-dsa.js') as typeof import('@noble/post-quantum/ml-dsa.js');
+
+export const newSeed = (): Buffer => randomBytes(MLDSA65.seedBytes);
+
+export function signerOfSeed(seed: Uint8Array): Signer {
+  invariant(seed.length === MLDSA65.seedBytes, `an ML-DSA seed has ${MLDSA65.seedBytes} bytes, not ${seed.length}`);
+  return nativeSigner(seed) ?? nobleSigner(seed);
+}
+
+/** PKCS#8 `OneAsymmetricKey` that holds only the seed: RFC 9881 §6, `[0] IMPLICIT OCTET STRING (SIZE (32))`. */
+const PKCS8_SEED_PREFIX = Buffer.from('3034020100300b06096086480165030403120422' + '8020', 'hex');
+/** SubjectPublicKeyInfo header for id-ml-dsa-65 (2.16.840.1.101.3.4.3.18), RFC 9881 §4. */
+const SPKI_PREFIX = Buffer.from('308207b2300b0609608648016503040312038207a100', 'hex');
+
+function nativeSigner(seed: Uint8Array): Signer | undefined {
+  let key: KeyObject;
+  try {
+    key = createPrivateKey({ key: Buffer.concat([PKCS8_SEED_PREFIX, seed]), format: 'der', type: 'pkcs8' });
+  } catch {
+    return undefined; // this Node's OpenSSL lacks ML-DSA
+  }
+  const spki = createPublicKey(key).export({ format: 'der', type: 'spki' });
+  const publicKey = Buffer.from(spki.subarray(SPKI_PREFIX.length));
+  return { publicKey, sign: (message) => sign(null, message, key) };
+}
+
+export function nobleSigner(seed: Uint8Array): Signer {
+  const { ml_dsa65 } = noble();
+  const pair = ml_dsa65.keygen(Uint8Array.from(seed));
+  return { publicKey: pair.publicKey, sign: (message) => ml_dsa65.sign(Uint8Array.from(message), pair.secretKey) };
+}
+
+/** False for a wrong signature and for keys or signatures of the wrong length; never throws on hostile bytes. */
+export function verifyMlDsa65(publicKey: Uint8Array, message: Uint8Array, signature: Uint8Array): boolean {
+  if (publicKey.length !== MLDSA65.publicKeyBytes || signature.length !== MLDSA65.signatureBytes) return false;
+  let key: KeyObject;
+  try {
+    key = createPublicKey({ key: Buffer.concat([SPKI_PREFIX, publicKey]), format: 'der', type: 'spki' });
+  } catch {
+    return noble().ml_dsa65.verify(Uint8Array.from(signature), Uint8Array.from(message), Uint8Array.from(publicKey));
+  }
+  return verify(null, message, key, signature);
+}
