@@ -14,10 +14,9 @@ describe('core/topic', () => {
     assert.deepEqual(parseTopic('te/device/child01//'), { kind: 'registration', entity: 'device/child01//' });
   });
 
-  for (const bad of ['', 'te', 'te/device', 'te/device/x', 'te/device/x//', 'x/device/y///m/t', 'te/device/x///q/t', 'te/device/+///m/t', 'te/device/x///m/#', 'te//x///m/t', `te/device/${'x'.repeat(600)}///m/t`, 'te/device/\u0000///m/t']) {
-    it(`${bad === 'te/device/x//' ? 'accepts' : 'refuses'} ${JSON.stringify(bad.slice(0, 30))}`, () => {
-      if (bad === 'te/device/x//') assert.equal(parseTopic(bad).kind, 'registration');
-      else assert.throws(() => parseTopic(bad), { code: 'topic.invalid' });
+  for (const bad of ['', 'te', 'te/device', 'te/device/x', 'x/device/y///m/t', 'te/device/x///q/t', 'te/device/+///m/t', 'te/device/x///m/#', 'te//x///m/t', `te/device/${'x'.repeat(600)}///m/t`, 'te/device/\u0000///m/t']) {
+    it(`refuses ${JSON.stringify(bad.slice(0, 30))}`, () => {
+      assert.throws(() => parseTopic(bad), { code: 'topic.invalid' });
     });
   }
 
