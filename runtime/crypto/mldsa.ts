@@ -27,7 +27,7 @@ export function signerOfSeed(seed: Uint8Array): Signer {
 }
 
 /** PKCS#8 `OneAsymmetricKey` that holds only the seed: RFC 9881 §6, `[0] IMPLICIT OCTET STRING (SIZE (32))`. */
-const PKCS8_SEED_PREFIX = Buffer.from('3034020100300b06096086480165030403120422' + '8020', 'hex');
+const PKCS8_SEED_PREFIX = Buffer.from('3034020100300b060960864801650304031204228020', 'hex');
 /** SubjectPublicKeyInfo header for id-ml-dsa-65 (2.16.840.1.101.3.4.3.18), RFC 9881 §4. */
 const SPKI_PREFIX = Buffer.from('308207b2300b0609608648016503040312038207a100', 'hex');
 

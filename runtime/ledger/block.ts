@@ -77,7 +77,7 @@ export function decodeBlock(payload: Uint8Array): BlockPayload {
   const map = asMap(decodeCbor(payload), 'payload');
   const known = new Set<number>(Object.values(KEY));
   for (const key of map.keys()) if (!known.has(key)) throw malformed(`unknown key ${key}`);
-  if (map.get(KEY.version) !== BLOCK_VERSION) throw malformed(`version ${String(map.get(KEY.version))} is not ${BLOCK_VERSION}`);
+  if (map.get(KEY.version) !== BLOCK_VERSION) throw malformed(`not of version ${BLOCK_VERSION}`);
   const models = map.get(KEY.models);
   if (!Array.isArray(models)) throw malformed('model digests are not a list');
   const chainId = map.get(KEY.chainId);
