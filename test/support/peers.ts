@@ -1,0 +1,42 @@
+/** The real programs that tests are held against. Installed by install-peers.sh, named here once. */
+import { accessSync, constants } from 'node:fs';
+import { delimiter, join } from 'node:path';
+import type { Context } from 'mocha';
+import { skipBecause } from './skips.ts';
+
+/** Program to the Debian package that brings it. */
+const PACKAGE_OF = {
+  cc: 'gcc',
+  mosquitto: 'mosquitto',
+  mosquitto_pub: 'mosquitto-clients',
+  mosquitto_sub: 'mosquitto-clients',
+  swtpm: 'swtpm',
+  swtpm_setup: 'swtpm-tools',
+  tpm2_checkquote: 'tpm2-tools',
+  unshare: 'util-linux',
+} as const;
+export type Peer = keyof typeof PACKAGE_OF;
+
+/** Absolute path of the program, or undefined. Debian keeps servers in /usr/sbin, which a user's PATH may lack. */
+export function findPeer(name: Peer): string | undefined {
+  const folders = [...(process.env['PATH'] ?? '').split(delimiter), '/usr/sbin', '/sbin'];
+  return folders.map((folder) => join(folder, name)).find(isExecutable);
+}
+
+/** Path of the program. Without it the test is skipped with the reason, and in CI fails: there nothing may be missing. */
+export function requirePeer(context: Context, name: Peer): string {
+  const found = findPeer(name);
+  if (found !== undefined) return found;
+  const reason = `${name} is missing: apt-get install ${PACKAGE_OF[name]}`;
+  if (process.env['CI'] === 'true') throw new Error(reason);
+  return skipBecause(context, reason);
+}
+
+function isExecutable(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
