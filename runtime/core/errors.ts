@@ -42,6 +42,10 @@ export const ERRORS = {
   'entry.malformed': row('input', 'The entry does not decode: the store was damaged or altered.'),
   'block.malformed': row('input', 'The block does not decode: the store or bundle was damaged or altered.'),
   'bundle.malformed': row('input', 'The file is not a proof bundle: export it again with tenzro proof.'),
+
+  // verify
+  'bundle.newer_version': row('usage', 'The proof was written by a newer Tenzro Edge: verify it with a version at least as new.'),
+  'policy.invalid': row('usage', 'See docs/reference/verifier-checks.md for the keys of a policy file, and docs/policies for examples.'),
 } as const satisfies Record<string, ErrorRow>;
 
 export type ErrorCode = keyof typeof ERRORS;

@@ -1,0 +1,128 @@
+/**
+ * The proof bundle: one file with everything that an offline verifier needs. Pure codec; docs/reference/proof-bundle.md is its reference.
+ * File: `["tenzro-proof", SHA-256 of body, body]`; the body is a deterministic CBOR map. One bundle has one encoding.
+ */
+import { TenzroError } from '#runtime/core/errors.ts';
+import { LIMITS } from '#runtime/core/limits.ts';
+import { equalBytes } from '#runtime/core/bytes.ts';
+import type { Cbor } from '#runtime/core/types.ts';
+import { decodeCbor, encodeCbor } from '#runtime/crypto/cbor.ts';
+import { sha256 } from '#runtime/crypto/hash.ts';
+import { HASH_BYTES } from './block.ts';
+
+export const BUNDLE_MAGIC = 'tenzro-proof';
+export const BUNDLE_VERSION = 1;
+/** A tree of fewer than 2^53 leaves has paths of at most 53 hashes (RFC 9162 §2.1.3). */
+const PATH_HASHES_MAX = 53;
+
+/** A block as it was sealed: its COSE_Sign1 and its evidence, byte for byte. */
+export interface BundleBlock {
+  readonly cose: Uint8Array;
+  readonly evidence: Uint8Array;
+}
+
+export interface BundleEntry {
+  /** Position in the log, from 0. */
+  readonly index: number;
+  /** The exact leaf bytes. */
+  readonly bytes: Uint8Array;
+  /** RFC 9162 §2.1.3.1 inclusion path in the head block's tree, leaf side first; 32 bytes each. */
+  readonly path: readonly Uint8Array[];
+}
+
+export interface Bundle {
+  /** At least one, indices strictly ascending. */
+  readonly entries: readonly BundleEntry[];
+  readonly genesis: BundleBlock;
+  /** Where the PCR 14 fold begins; absent when that is the genesis or the head itself. */
+  readonly start?: BundleBlock;
+  /** Payloads of every block between start (else genesis) and head, oldest first. */
+  readonly links: readonly Uint8Array[];
+  /** First block that covers the entries; absent when that is the genesis. */
+  readonly head?: BundleBlock;
+}
+
+const KEY = { version: 1, entries: 2, genesis: 3, start: 4, links: 5, head: 6 } as const;
+
+export function encodeBundle(bundle: Bundle): Buffer {
+  const blockOf = ({ cose, evidence }: BundleBlock): Cbor => [cose, evidence];
+  const map = new Map<number, Cbor>([
+    [KEY.version, BUNDLE_VERSION],
+    [KEY.entries, bundle.entries.map(({ index, bytes, path }) => [index, bytes, [...path]])],
+    [KEY.genesis, blockOf(bundle.genesis)],
+    [KEY.links, [...bundle.links]],
+  ]);
+  if (bundle.start) map.set(KEY.start, blockOf(bundle.start));
+  if (bundle.head) map.set(KEY.head, blockOf(bundle.head));
+  const body = encodeCbor(map);
+  return encodeCbor([BUNDLE_MAGIC, sha256(body), body]);
+}
+
+/** The envelope only. `intact`: the digest fits the body. Throws `bundle.malformed` or `cbor.malformed`. */
+export function openBundle(file: Uint8Array): { readonly body: Uint8Array; readonly intact: boolean } {
+  if (file.length > LIMITS.bundleBytesMax) throw malformed(`${file.length} bytes, more than ${LIMITS.bundleBytesMax}`);
+  const parts = decodeCbor(file);
+  if (!isList(parts) || parts.length !== 3 || parts[0] !== BUNDLE_MAGIC) throw malformed(`does not begin with "${BUNDLE_MAGIC}"`);
+  const digest = asBytes(parts[1], 'digest');
+  const body = asBytes(parts[2], 'body');
+  return { body, intact: equalBytes(digest, sha256(body)) };
+}
+
+/** Throws `bundle.malformed`, `cbor.malformed`, or `bundle.newer_version` for a version that this program does not know. */
+export function decodeBundleBody(body: Uint8Array): Bundle {
+  const map = decodeCbor(body);
+  if (!(map instanceof Map)) throw malformed('the body is not a map');
+  const fields = map as ReadonlyMap<number, Cbor>;
+  const version = fields.get(KEY.version);
+  if (typeof version === 'number' && version > BUNDLE_VERSION) throw new TenzroError('bundle.newer_version', `proof bundle of version ${version}; this program reads version ${BUNDLE_VERSION}`);
+  if (version !== BUNDLE_VERSION) throw malformed('no version');
+  const known = new Set<number>(Object.values(KEY));
+  for (const key of fields.keys()) if (!known.has(key)) throw malformed(`unknown key ${String(key)}`);
+  const start = fields.get(KEY.start);
+  const head = fields.get(KEY.head);
+  return {
+    entries: decodeEntries(fields.get(KEY.entries)),
+    genesis: decodeBlockPair(fields.get(KEY.genesis), 'genesis'),
+    links: decodeLinks(fields.get(KEY.links)),
+    ...(start === undefined ? {} : { start: decodeBlockPair(start, 'start') }),
+    ...(head === undefined ? {} : { head: decodeBlockPair(head, 'head') }),
+  };
+}
+
+function decodeEntries(value: Cbor | undefined): readonly BundleEntry[] {
+  if (!isList(value) || value.length === 0) throw malformed('no entries');
+  let last = -1;
+  return value.map((item) => {
+    const parts = isList(item) && item.length === 3 ? item : [];
+    const [index, bytes, path] = parts;
+    if (typeof index !== 'number' || !Number.isSafeInteger(index) || index <= last) throw malformed('entry indices are not strictly ascending');
+    last = index;
+    if (!isList(path) || path.length > PATH_HASHES_MAX) throw malformed(`entry ${index}: no path, or one of more than ${PATH_HASHES_MAX} hashes`);
+    return { index, bytes: asBytes(bytes, `entry ${index}`), path: path.map((hash) => asHash(hash, `entry ${index}: path`)) };
+  });
+}
+
+function decodeBlockPair(value: Cbor | undefined, name: string): BundleBlock {
+  if (!isList(value) || value.length !== 2) throw malformed(`${name} is not a pair of block and evidence`);
+  return { cose: asBytes(value[0], `${name} block`), evidence: asBytes(value[1], `${name} evidence`) };
+}
+
+function decodeLinks(value: Cbor | undefined): readonly Uint8Array[] {
+  if (!isList(value) || value.length > LIMITS.proofLinksMax) throw malformed(`links are not a list of at most ${LIMITS.proofLinksMax} payloads`);
+  return value.map((link, i) => asBytes(link, `link ${i}`));
+}
+
+const isList = (value: Cbor | undefined): value is readonly Cbor[] => Array.isArray(value);
+
+function asBytes(value: Cbor | undefined, name: string): Uint8Array {
+  if (!(value instanceof Uint8Array)) throw malformed(`${name} is not a byte string`);
+  return value;
+}
+
+function asHash(value: Cbor | undefined, name: string): Uint8Array {
+  const bytes = asBytes(value, name);
+  if (bytes.length !== HASH_BYTES) throw malformed(`${name} has ${bytes.length} bytes, not ${HASH_BYTES}`);
+  return bytes;
+}
+
+const malformed = (why: string): TenzroError => new TenzroError('bundle.malformed', `proof bundle: ${why}`);
