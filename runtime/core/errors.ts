@@ -46,6 +46,17 @@ export const ERRORS = {
   // verify
   'bundle.newer_version': row('usage', 'The proof was written by a newer Tenzro Edge: verify it with a version at least as new.'),
   'policy.invalid': row('usage', 'See docs/reference/verifier-checks.md for the keys of a policy file, and docs/policies for examples.'),
+
+  // models and inference
+  'model.missing': row('environment', 'The package needs manifest.json and model.onnx: install it again, or take its name out of infer.models.'),
+  'model.manifest': row('input', 'Correct manifest.json: docs/reference/model-package.md lists its keys.'),
+  'model.digest': row('input', 'model.onnx is not the file that the manifest names (truncated or replaced): install the package again.'),
+  'model.too_large': row('input', 'The model exceeds what a gateway loads: use a smaller one.'),
+  'model.invalid': row('input', 'ONNX Runtime cannot load the graph: export it again, and check it with this release of ONNX Runtime.'),
+  'model.shape': row('input', 'The tensors of the graph are not those of the manifest: make them agree.'),
+  'model.runtime': row('environment', 'ONNX Runtime has no binary for this machine: readings are still recorded, but not judged.'),
+  'model.run': row('environment', 'The model failed while it ran: the window was not judged; see the message for what ONNX Runtime said.'),
+  'infer.worker': row('environment', 'The inference thread stopped and is started again: it resumes from its cursor.'),
 } as const satisfies Record<string, ErrorRow>;
 
 export type ErrorCode = keyof typeof ERRORS;

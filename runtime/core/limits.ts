@@ -38,6 +38,13 @@ export const LIMITS = {
   // inference
   inferBatchMax: 32,
   inferLagEntriesMax: 200_000,
+  /** Entries that the follower reads at a time. */
+  inferReadEntriesMax: 1_024,
+  /** Sources that one model watches at once; further ones are counted and not judged. */
+  inferSourcesMax: 1_024,
+  modelBytesMax: 64 * 1024 * 1024,
+  modelManifestBytesMax: 64 * 1024,
+  modelWindowReadingsMax: 4_096,
 
   // TPM
   tpmCommandBytesMax: 4_096,
