@@ -70,6 +70,7 @@ export function openBundle(file: Uint8Array): { readonly body: Uint8Array; reado
 
 /** Throws `bundle.malformed`, `cbor.malformed`, or `bundle.newer_version` for a version that this program does not know. */
 export function decodeBundleBody(body: Uint8Array): Bundle {
+  refuseSwarm(body);
   const map = decodeCbor(body);
   if (!(map instanceof Map)) throw malformed('the body is not a map');
   const fields = map as ReadonlyMap<number, Cbor>;
@@ -98,18 +99,35 @@ function decodeEntries(value: Cbor | undefined): readonly BundleEntry[] {
     if (typeof index !== 'number' || !Number.isSafeInteger(index) || index <= last) throw malformed('entry indices are not strictly ascending');
     last = index;
     if (!isList(path) || path.length > PATH_HASHES_MAX) throw malformed(`entry ${index}: no path, or one of more than ${PATH_HASHES_MAX} hashes`);
-    return { index, bytes: asBytes(bytes, `entry ${index}`), path: path.map((hash) => asHash(hash, `entry ${index}: path`)) };
+    const leaf = asBytes(bytes, `entry ${index}`);
+    if (leaf.length > LIMITS.entryBytesMax) throw malformed(`entry ${index} has ${leaf.length} bytes, more than ${LIMITS.entryBytesMax}`);
+    return { index, bytes: leaf, path: path.map((hash) => asHash(hash, `entry ${index}: path`)) };
   });
 }
 
 function decodeBlockPair(value: Cbor | undefined, name: string): BundleBlock {
   if (!isList(value) || value.length !== 2) throw malformed(`${name} is not a pair of block and evidence`);
-  return { cose: asBytes(value[0], `${name} block`), evidence: asBytes(value[1], `${name} evidence`) };
+  return { cose: asBlockBytes(value[0], `${name} block`), evidence: asBlockBytes(value[1], `${name} evidence`) };
 }
 
 function decodeLinks(value: Cbor | undefined): readonly Uint8Array[] {
   if (!isList(value) || value.length > LIMITS.proofLinksMax) throw malformed(`links are not a list of at most ${LIMITS.proofLinksMax} payloads`);
-  return value.map((link, i) => asBytes(link, `link ${i}`));
+  return value.map((link, i) => asBlockBytes(link, `link ${i}`));
+}
+
+/** Walks the item heads (RFC 8949 §3) without building anything: what would decode to too many objects is refused first. */
+function refuseSwarm(bytes: Uint8Array): void {
+  let items = 0;
+  for (let at = 0; at < bytes.length; items++) {
+    if (items >= LIMITS.bundleItemsMax) throw malformed(`more than ${LIMITS.bundleItemsMax} CBOR items`);
+    const head = bytes[at] ?? 0;
+    const major = head >> 5;
+    const extraBytes = (head & 31) < 24 ? 0 : 1 << ((head & 31) - 24);
+    let argument = extraBytes === 0 ? head & 31 : 0;
+    for (let i = 1; i <= extraBytes; i++) argument = argument * 256 + (bytes[at + i] ?? 0);
+    const isString = major === 2 || major === 3;
+    at += 1 + extraBytes + (isString ? argument : 0);
+  }
 }
 
 const isList = (value: Cbor | undefined): value is readonly Cbor[] => Array.isArray(value);
@@ -117,6 +135,12 @@ const isList = (value: Cbor | undefined): value is readonly Cbor[] => Array.isAr
 function asBytes(value: Cbor | undefined, name: string): Uint8Array {
   if (!(value instanceof Uint8Array)) throw malformed(`${name} is not a byte string`);
   return value;
+}
+
+function asBlockBytes(value: Cbor | undefined, name: string): Uint8Array {
+  const bytes = asBytes(value, name);
+  if (bytes.length > LIMITS.blockBytesMax) throw malformed(`${name} has ${bytes.length} bytes, more than ${LIMITS.blockBytesMax}`);
+  return bytes;
 }
 
 function asHash(value: Cbor | undefined, name: string): Uint8Array {
