@@ -32,11 +32,11 @@ export interface Motor {
   block(severity: number, gapS?: number): Float64Array;
 }
 
-/** One motor of a series: the seed also decides its own small differences in mounting, balance and noise. */
-export function createMotor(seed: number): Motor {
+/** One motor of a series: the seed also decides its own small differences in mounting, balance and noise. `meanShaftHz` is its set speed. */
+export function createMotor(seed: number, meanShaftHz: number = MOTOR.shaftHz): Motor {
   const random = seededRandom(seed);
   const own = individual(random);
-  const nextSpeed = wandering(random, MOTOR.shaftHz, MOTOR.shaftHz * 0.006, 20);
+  const nextSpeed = wandering(random, meanShaftHz, meanShaftHz * 0.006, 20);
   const nextLoad = wandering(random, 0.75, 0.08, 12);
   return {
     block(severity, gapS = 1) {
