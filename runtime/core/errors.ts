@@ -25,6 +25,17 @@ export const ERRORS = {
   'cose.malformed': row('input', 'The bytes are not a COSE_Sign1 of ours: they were damaged or altered.'),
   'tpm.structure': row('input', 'The TPM structure does not parse: the evidence was damaged or altered.'),
 
+  // config
+  'config.unreadable': row('environment', 'Check the path (TENZRO_CONFIG or --config) and that this user may read the file.'),
+  'config.syntax': row('usage', 'The file is not YAML: mend it at the stated line and column.'),
+  'config.invalid': row('usage', 'Mend the stated keys; docs/reference/configuration.md lists them all, tenzro config show the effective values.'),
+  'config.newer_version': row('environment', 'The file was written for a newer Tenzro Edge: upgrade, or use a file with version: 1.'),
+
+  // cli and control socket
+  'cli.usage': row('usage', 'See tenzro --help, or --help after the command.'),
+  'cli.not_running': row('environment', 'Start the gateway first (npm start, or tenzro run), or set TENZRO_DATA to its data directory.'),
+  'control.unanswered': row('environment', 'The gateway holds its control socket but does not answer: look at its log, restart it if it hangs.'),
+
   // topics
   'topic.invalid': row('input', 'Publish on te/device/<child>///{m,e,a}/<type>; see docs/reference/topics.md.'),
 

@@ -1,0 +1,70 @@
+/** One YAML 1.2 document with the place of every key; the only file that imports `yaml`. */
+import { LineCounter, isMap, isScalar, isSeq, parseDocument, type Node } from 'yaml';
+
+/** A step into the document: a key of a map or an index of a list. */
+export type Step = string | number;
+export type Path = readonly Step[];
+
+/** Both count from 1, as editors do. */
+export interface Place {
+  readonly line: number;
+  readonly column: number;
+}
+
+export interface ConfigDocument {
+  /** Plain data; keys whose value is empty (`mqtt:` with nothing under it) are left out, as if they were not there. */
+  readonly value: unknown;
+  /** What YAML itself found wrong; `value` is then undefined. */
+  readonly faults: readonly { readonly message: string; readonly place: Place }[];
+  has(path: Path): boolean;
+  /** Where the key (or list item) stands; the nearest enclosing one that exists when it does not. */
+  placeOfKey(path: Path): Place;
+}
+
+export function parseDocumentText(text: string): ConfigDocument {
+  const lines = new LineCounter();
+  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, stringKeys: true, logLevel: 'silent' });
+  const placeOf = (offset: number): Place => {
+    const { line, col } = lines.linePos(offset);
+    return { line: Math.max(1, line), column: Math.max(1, col) };
+  };
+  const nodeAt = (path: Path): { readonly start: number; readonly depth: number; readonly filled: boolean } => {
+    let node: unknown = document.contents;
+    let start = 0;
+    for (const [depth, step] of path.entries()) {
+      const next = childOf(node, step);
+      if (next === undefined) return { start, depth, filled: false };
+      start = next.start;
+      node = next.value;
+    }
+    return { start, depth: path.length, filled: !isEmpty(node) };
+  };
+  const faults = document.errors.map((error) => ({ message: error.message, place: placeOf(error.pos[0]) }));
+  return {
+    value: faults.length > 0 ? undefined : withoutEmpty(document.toJS({ maxAliasCount: 100 }) as unknown),
+    faults,
+    has: (path) => nodeAt(path).filled,
+    placeOfKey: (path) => placeOf(nodeAt(path).start),
+  };
+}
+
+function childOf(node: unknown, step: Step): { readonly start: number; readonly value: unknown } | undefined {
+  if (isMap(node)) {
+    const pair = node.items.find((item) => isScalar(item.key) && item.key.value === step);
+    if (pair !== undefined) return { start: startOf(pair.key as Node), value: pair.value };
+  }
+  if (isSeq(node) && typeof step === 'number') {
+    const item = node.items[step];
+    if (item !== undefined) return { start: startOf(item as Node), value: item };
+  }
+  return undefined;
+}
+
+const startOf = (node: Node): number => node.range?.[0] ?? 0;
+const isEmpty = (node: unknown): boolean => node == null || (isScalar(node) && node.value === null);
+
+function withoutEmpty(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(withoutEmpty);
+  if (typeof value !== 'object' || value === null) return value ?? undefined;
+  return Object.fromEntries(Object.entries(value).filter(([, inner]) => inner !== null).map(([key, inner]) => [key, withoutEmpty(inner)]));
+}

@@ -1,0 +1,114 @@
+/** What must hold between settings, beyond each one's own type and range. Pure. */
+import type { ListenerSettings, MappingRule, Settings } from '#runtime/core/settings.ts';
+import type { Path } from './document.ts';
+import type { SchemaIssue } from './schema.ts';
+
+/** `given`: whether the file itself states the key. An issue's path is the key to mend. */
+export function checkRelations(settings: Settings, given: (path: Path) => boolean): readonly SchemaIssue[] {
+  return [...listeners(settings), ...users(settings), ...mappings(settings), ...records(settings, given), ...attest(settings, given)];
+}
+
+/** Exactly the addresses that never leave the machine. */
+export const isLoopback = (host: string): boolean => host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host);
+const isWildcard = (host: string): boolean => host === '0.0.0.0' || host === '::';
+
+function* listeners({ mqtt }: Settings): Generator<SchemaIssue> {
+  const taken: { host: string; port: number; what: string }[] = [{ host: '127.0.0.1', port: mqtt.port, what: 'mqtt.port' }];
+  for (const [i, listener] of mqtt.listeners.entries()) {
+    const at = ['mqtt', 'listeners', i];
+    const other = taken.find((one) => clashes(one, listener));
+    if (other) yield { path: [...at, 'port'], message: `${listener.port} is already taken by ${other.what}` };
+    taken.push({ host: listener.host, port: listener.port, what: `mqtt.listeners[${i}]` });
+    if (isLoopback(listener.host)) continue;
+    if (listener.anonymous) yield { path: [...at, 'anonymous'], message: `${listener.host} is beyond loopback, where nobody may be anonymous: add mqtt.users` };
+    else if (mqtt.users.length === 0) yield { path: at, message: `${listener.host} is beyond loopback and mqtt.users is empty: nobody could log in` };
+  }
+}
+
+const clashes = (a: { host: string; port: number }, b: ListenerSettings): boolean =>
+  a.port !== 0 && a.port === b.port && (a.host === b.host || isWildcard(a.host) || isWildcard(b.host) || (isLoopback(a.host) && b.host === 'localhost'));
+
+function* users({ mqtt }: Settings): Generator<SchemaIssue> {
+  yield* repeats(mqtt.users.map((user) => user.name), (i) => ['mqtt', 'users', i, 'name']);
+  for (const [i, user] of mqtt.users.entries()) {
+    const cost = Number(user.passwordHash.split('$')[1]);
+    if (!Number.isInteger(Math.log2(cost)) || cost < 2 ** 14 || cost > 2 ** 20) {
+      yield { path: ['mqtt', 'users', i, 'passwordHash'], message: 'the scrypt cost N must be a power of two from 16384 to 1048576: make it with tenzro config hash-password' };
+    }
+    for (const list of ['publish', 'subscribe'] as const) {
+      for (const [k, filter] of user[list].entries()) {
+        const fault = filterFault(filter);
+        if (fault) yield { path: ['mqtt', 'users', i, list, k], message: fault };
+      }
+    }
+  }
+}
+
+function* mappings({ ingest }: Settings): Generator<SchemaIssue> {
+  yield* repeats(ingest.mappings.map((rule) => rule.name), (i) => ['ingest', 'mappings', i, 'name']);
+  for (const [i, rule] of ingest.mappings.entries()) {
+    const at = ['ingest', 'mappings', i];
+    const fault = filterFault(rule.topic);
+    if (fault) yield { path: [...at, 'topic'], message: fault };
+    const sourceFault = entityFault(rule);
+    if (sourceFault) yield { path: [...at, 'source'], message: sourceFault };
+    if (rule.values.length > 1) {
+      for (const [k, value] of rule.values.entries()) {
+        if (value.path === undefined) yield { path: [...at, 'values', k], message: 'path is missing: only a single value may be the whole payload' };
+      }
+    }
+    yield* repeats(rule.values.map((value) => value.channel), (k) => [...at, 'values', k, 'channel']);
+  }
+}
+
+/** The source must be an entity of thin-edge's grammar (four segments, the first two not blank) and name only levels that `+` matched. */
+function entityFault(rule: MappingRule): string | undefined {
+  const segments = rule.source.split('/');
+  if (segments.length !== 4 || !segments[0] || !segments[1]) return `'${rule.source}' is not an entity: write four segments, as in device/{1}//`;
+  if (/[+#\u0000]/.test(rule.source)) return 'an entity has no wildcards: write {1} for what the first + matched';
+  const plusses = rule.topic.split('/').filter((level) => level === '+').length;
+  for (const [, number] of rule.source.matchAll(/\{(\d+)\}/g)) {
+    if (Number(number) < 1 || Number(number) > plusses) return `{${number}}: the topic has ${plusses} single-level wildcard(s)`;
+  }
+  return undefined;
+}
+
+function* records({ ingest }: Settings, given: (path: Path) => boolean): Generator<SchemaIssue> {
+  for (const [i, rule] of ingest.record.entries()) {
+    const at = ['ingest', 'record', i];
+    const fault = filterFault(rule.topic);
+    if (fault) yield { path: [...at, 'topic'], message: fault };
+    if (rule.mode === 'summary' && rule.windowMs < 1000) yield { path: [...at, given([...at, 'windowMs']) ? 'windowMs' : 'mode'], message: 'mode: summary needs windowMs of 1000 or more' };
+    if (rule.mode !== 'summary' && given([...at, 'windowMs'])) yield { path: [...at, 'windowMs'], message: `has a meaning only with mode: summary, here mode is ${rule.mode}` };
+    if (rule.mode !== 'onChange' && given([...at, 'deadband'])) yield { path: [...at, 'deadband'], message: `has a meaning only with mode: onChange, here mode is ${rule.mode}` };
+  }
+}
+
+function* attest({ attest: settings }: Settings, given: (path: Path) => boolean): Generator<SchemaIssue> {
+  for (const key of ['idleIntervalMs', 'anchorIntervalMs'] as const) {
+    if (settings[key] >= settings.intervalMs) continue;
+    const toMend = given(['attest', key]) ? key : 'intervalMs';
+    yield { path: ['attest', toMend], message: `${key} (${settings[key]}) must not be shorter than intervalMs (${settings.intervalMs})` };
+  }
+  const { mode, path } = settings.tpm;
+  if (mode === 'socket' && path === '') yield { path: ['attest', 'tpm', 'mode'], message: 'mode: socket needs attest.tpm.path, host:port or the path of a unix socket' };
+  if (mode === 'device' && path !== '' && !path.startsWith('/')) yield { path: ['attest', 'tpm', 'path'], message: 'must be an absolute path, as /dev/tpmrm0' };
+  if (mode !== 'socket' && mode !== 'device' && path !== '') yield { path: ['attest', 'tpm', 'path'], message: `has a meaning only with mode: device or socket, here mode is ${mode}` };
+}
+
+function* repeats(names: readonly string[], pathOf: (i: number) => Path): Generator<SchemaIssue> {
+  for (const [i, name] of names.entries()) {
+    if (names.indexOf(name) < i) yield { path: pathOf(i), message: `'${name}' is there twice` };
+  }
+}
+
+/** MQTT 3.1.1 §4.7.1: `#` stands alone and last, `+` fills its level. */
+function filterFault(filter: string): string | undefined {
+  const levels = filter.split('/');
+  if (filter.includes('\u0000')) return 'a topic filter cannot contain NUL';
+  for (const [i, level] of levels.entries()) {
+    if (level.includes('#') && (level !== '#' || i < levels.length - 1)) return `'${filter}': # must stand alone in the last level`;
+    if (level.includes('+') && level !== '+') return `'${filter}': + must fill its level alone`;
+  }
+  return undefined;
+}

@@ -1,0 +1,138 @@
+/**
+ * The configuration file's schema: type, range, default and meaning of every key stand here and nowhere else (docs/reference/configuration.md is
+ * held against it by a test). The only file that imports `valibot`. Relations between keys are in relations.ts.
+ */
+import * as v from 'valibot';
+import { LIMITS } from '#runtime/core/limits.ts';
+import type { Settings } from '#runtime/core/settings.ts';
+import type { Path } from './document.ts';
+
+/** The schema of the newest file format that this version reads. */
+export const CONFIG_VERSION = 1;
+
+/** Defaults that depend on the machine. Paths are absolute. */
+export interface MachineDefaults {
+  readonly nodeName: string;
+  readonly dataDir: string;
+  readonly modelsDir: string;
+}
+
+const setting = <S extends v.GenericSchema, const D extends v.InferInput<S>>(schema: S, fallback: D, means: string) =>
+  v.optional(v.pipe(schema, v.description(means)), fallback);
+const required = <S extends v.GenericSchema>(schema: S, means: string) => v.pipe(schema, v.description(means));
+const absent = <S extends v.GenericSchema>(schema: S, means: string) => v.exactOptional(v.pipe(schema, v.description(means)));
+
+const integer = (min: number, max: number) => v.pipe(v.number(), v.integer(), v.minValue(min), v.maxValue(max));
+const text = (maxLength: number) => v.pipe(v.string(), v.minLength(1), v.maxLength(maxLength));
+const name = v.pipe(text(64), v.regex(/^[A-Za-z0-9_-]+$/, 'use letters, digits, _ and - only'));
+const filter = text(LIMITS.topicBytesMax);
+const DAY_MS = 86_400_000;
+
+const listener = v.object({
+  host: setting(text(253), '0.0.0.0', 'Address or host name to listen on.'),
+  port: required(integer(0, 65_535), 'TCP port; 0 picks a free one.'),
+  anonymous: setting(v.boolean(), false, 'Lets clients in without a user. Loopback only.'),
+  tls: absent(v.object({
+    certFile: required(text(4096), 'PEM certificate chain.'),
+    keyFile: required(text(4096), 'PEM private key.'),
+    clientCaFile: absent(text(4096), 'PEM authorities; when set, clients must present a certificate of theirs.'),
+  }), 'TLS for this listener.'),
+});
+
+const user = v.object({
+  name: required(text(256), 'MQTT user name.'),
+  passwordHash: required(v.pipe(v.string(), v.regex(/^scrypt\$\d+\$\d+\$\d+\$[A-Za-z0-9+/]+={0,2}\$[A-Za-z0-9+/]+={0,2}$/, 'make it with: tenzro config hash-password')), 'Made by `tenzro config hash-password`; never the password itself.'),
+  publish: setting(v.array(filter), [], 'Topic filters the user may publish to; `%c` stands for the client id, `%u` for the user.'),
+  subscribe: setting(v.array(filter), [], 'Topic filters the user may subscribe to.'),
+});
+
+const mapping = v.object({
+  name: required(name, 'Name of the rule; it stands in the readings that it decoded.'),
+  topic: required(filter, 'Topic filter with `+` and `#`.'),
+  source: required(text(256), 'Entity of the reading, four segments; `{1}`, `{2}` … stand for what each `+` matched.'),
+  values: required(v.pipe(v.array(v.object({
+    path: absent(text(256), 'Dotted path into the JSON payload, `[n]` for array elements. Absent: the payload is a bare number.'),
+    channel: required(text(LIMITS.channelNameBytesMax), 'Channel name of the value.'),
+    unit: setting(v.pipe(v.string(), v.maxLength(32)), '', 'Unit of the value, as text.'),
+  })), v.minLength(1), v.maxLength(LIMITS.channelsPerReadingMax)), 'What to take out of a message.'),
+});
+
+const recording = v.object({
+  topic: required(filter, 'Topic filter that the rule is for. First match wins; without one every message is recorded.'),
+  mode: required(v.picklist(['every', 'onChange', 'summary', 'never']), 'every message, only changes, one summary per window, or nothing.'),
+  deadband: setting(v.pipe(v.number(), v.finite(), v.minValue(0)), 0, 'onChange: smallest absolute change of any channel that counts.'),
+  windowMs: setting(integer(0, DAY_MS), 0, 'summary: length of the window, 1000 or more.'),
+});
+
+const section = <E extends v.ObjectEntries>(entries: E) => v.optional(v.object(entries), {} as v.InferInput<v.ObjectSchema<E, undefined>>);
+
+/** Builds the schema; its output is `Settings`, with every default filled in. */
+export function settingsSchema(defaults: MachineDefaults) {
+  return v.object({
+    version: setting(v.literal(CONFIG_VERSION), CONFIG_VERSION, 'Version of the file format.'),
+    node: section({ name: setting(name, defaults.nodeName, 'Gateway id: letters, digits, _ and -. Default: the host name.') }),
+    dataDir: setting(text(4096), defaults.dataDir, 'Data directory. Default: /var/lib/tenzro where it exists, else .tenzro beside the application.'),
+    mqtt: section({
+      port: setting(integer(0, 65_535), 1883, 'Port of the loopback listener, which needs no user; 0 picks a free one.'),
+      listeners: setting(v.array(listener), [], 'Further listeners.'),
+      users: setting(v.array(user), [], 'Who may log in.'),
+    }),
+    ingest: section({
+      registration: setting(v.picklist(['auto', 'explicit']), 'auto', 'auto: a child that just starts publishing is registered; explicit: it is rejected until registered.'),
+      mappings: setting(v.array(mapping), [], "Other devices' topics, mapped to readings. First match wins."),
+      record: setting(v.array(recording), [], 'What is recorded for which topic.'),
+    }),
+    system: section({
+      enabled: setting(v.boolean(), true, "Records the machine's own temperatures, load, memory, disk, network and power."),
+      intervalMs: setting(integer(500, DAY_MS), 10_000, 'Time between two such readings.'),
+    }),
+    infer: section({
+      enabled: setting(v.boolean(), true, 'Runs models on what comes in.'),
+      modelsDir: setting(text(4096), defaults.modelsDir, 'Folder of the model packages. Default: models beside the application.'),
+      models: setting(v.array(name), [], 'Package names; empty: all that are there.'),
+    }),
+    ledger: section({
+      batchDelayMs: setting(integer(1, 1000), LIMITS.batchDelayMs, 'Longest wait of an acknowledged message for others to share its flush.'),
+      retention: section({
+        maxBytes: setting(integer(16 * 1024 * 1024, Number.MAX_SAFE_INTEGER), 4 * 1024 ** 3, "Quota of the chain's file in bytes; older entries are pruned, their hashes stay."),
+        maxAgeDays: setting(integer(0, 36_500), 0, 'Age in days after which entries are pruned; 0: no limit by age.'),
+      }),
+    }),
+    attest: section({
+      intervalMs: setting(integer(1000, DAY_MS), LIMITS.blockIntervalMs, 'Time between two blocks while entries come in.'),
+      idleIntervalMs: setting(integer(1000, DAY_MS), LIMITS.idleBlockIntervalMs, 'Time between two blocks while nothing comes in.'),
+      anchorIntervalMs: setting(integer(1000, DAY_MS), LIMITS.anchorIntervalMs, 'Time between two increments of the TPM counter.'),
+      tpm: section({
+        mode: setting(v.picklist(['auto', 'device', 'socket', 'emulated', 'none']), 'auto', 'auto: /dev/tpmrm0, else an own swtpm where it is installed (emulated), else none.'),
+        path: setting(v.pipe(v.string(), v.maxLength(4096)), '', 'device: path of the TPM, /dev/tpmrm0 when empty; socket: `host:port` or path of a unix socket.'),
+      }),
+    }),
+    log: section({ level: setting(v.picklist(['debug', 'info', 'warn', 'error']), 'info', 'Least severe level that is logged.') }),
+  });
+}
+
+export type SettingsSchema = ReturnType<typeof settingsSchema>;
+
+export interface SchemaIssue {
+  readonly path: Path;
+  readonly message: string;
+}
+
+/** Checks types and ranges. Keys that the schema does not know are dropped here: `unknownKeys` names them. */
+export function checkAgainst(schema: SettingsSchema, value: unknown): { readonly settings: Settings | undefined; readonly issues: readonly SchemaIssue[] } {
+  const result = v.safeParse(schema, value);
+  if (!result.success) {
+    return { settings: undefined, issues: result.issues.map((issue) => ({ path: (issue.path ?? []).map((item) => item.key as string | number), message: wordsOf(issue) })) };
+  }
+  const { version: _version, ...settings } = result.output;
+  return { settings, issues: [] };
+}
+
+function wordsOf(issue: v.BaseIssue<unknown>): string {
+  if (issue.type === 'min_value' || issue.type === 'max_value') return `${issue.received} is out of range: ${issue.expected ?? ''}`.replace('>=', 'at least ').replace('<=', 'at most ');
+  if (issue.type === 'regex') return issue.message;
+  if (issue.received === 'undefined') return 'is missing';
+  const isSecret = issue.path?.at(-1)?.key === 'passwordHash';
+  return `expected ${words(issue.expected ?? issue.type)}, found ${isSecret ? 'something else' : issue.received}`;
+}
+const words = (expected: string): string => expected.replaceAll('"', '').replace(/^\((.*)\)$/, '$1').replaceAll(' | ', ', ').replace('Array', 'a list').replace('Object', 'a section').replace(/^!NaN$/, 'a number');
