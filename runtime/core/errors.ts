@@ -39,6 +39,28 @@ export const ERRORS = {
   // topics
   'topic.invalid': row('input', 'Publish on te/device/<child>///{m,e,a}/<type>; see docs/reference/topics.md.'),
 
+  // broker
+  'broker.port_in_use': row('environment', 'Another program listens there: stop it, or choose another port with TENZRO_MQTT_PORT or mqtt.port.'),
+  'broker.listener': row('environment', 'The listener cannot be opened: check host, port and certificate files in mqtt.listeners.'),
+  'broker.listener_open': row('usage', 'Beyond loopback every listener needs users and anonymous: false; see docs/reference/mqtt.md.'),
+  'broker.password_hash': row('usage', 'Make the hash with tenzro config hash-password.'),
+  'broker.malformed': row('input', 'The client does not speak MQTT 3.1.1: check its library and that nothing else connects to this port.'),
+  'broker.packet_too_large': row('input', 'The client sends packets beyond the limit: send less at a time.'),
+  'broker.topic_invalid': row('input', 'Topics are valid UTF-8 without wildcards and NUL, within the limits of docs/reference/mqtt.md.'),
+  'broker.topic_reserved': row('input', 'Topics that start with $ belong to the broker: publish elsewhere.'),
+  'broker.client_id': row('input', 'Give the client an identifier of its own, without control characters, or let it connect with clean session.'),
+  'broker.client_id_taken': row('input', 'Another user is connected under that client id: give each client its own.'),
+  'broker.credentials': row('input', 'User name or password is wrong, or missing on a listener that asks for them.'),
+  'broker.too_many_attempts': row('pushback', 'Too many failed logins from that address: wait a minute.'),
+  'broker.publish_forbidden': row('input', 'The user may not publish there: see mqtt.users[].publish.'),
+  'broker.subscribe_forbidden': row('input', 'The user may not subscribe there: see mqtt.users[].subscribe.'),
+  'broker.too_many_connections': row('pushback', 'The gateway serves its most clients already: look for clients that reconnect in a loop.'),
+  'broker.subscriber_stalled': row('input', 'The subscriber does not read as fast as messages come: it was cut so that others are not slowed.'),
+  'broker.timeout': row('input', 'The client did not finish its CONNECT, or was silent beyond its keep-alive.'),
+  'broker.retained_full': row('pushback', 'No more retained messages fit: clear old ones with empty retained publishes.'),
+  'broker.session_lost': row('pushback', 'A durable session or its oldest queued messages gave way to a limit: let its client connect more often.'),
+  'broker.internal': row('bug', 'This is a defect in Tenzro Edge: report it with the log lines around it.'),
+
   // ledger
   'ledger.newer_version': row('environment', 'The data directory was written by a newer Tenzro Edge: upgrade, or point TENZRO_DATA elsewhere.'),
   'ledger.permission': row('environment', 'The data directory belongs to somebody else: run as its owner or chown it.'),

@@ -11,6 +11,25 @@ export const LIMITS = {
   subscriberDrainTimeoutMs: 4_000,
   subscriberQueueMax: 1_000,
   connectTimeoutMs: 10_000,
+  clientIdBytesMax: 256,
+  /** Bytes that may wait in the socket of one subscriber before it is held to be stalled. */
+  subscriberBacklogBytesMax: 1024 * 1024,
+  /** The same over all subscribers together: the worst are cut first. */
+  subscriberBacklogTotalBytesMax: 32 * 1024 * 1024,
+  subscriptionsPerClientMax: 256,
+  /** QoS 2 handshakes that one client may have open. */
+  exactlyOnceOpenMax: 256,
+  durableSessionsMax: 1_000,
+  sessionQueueBytesMax: 8 * 1024 * 1024,
+  sessionQueuesTotalBytesMax: 64 * 1024 * 1024,
+  /** What a connected durable client has not acknowledged for this long goes to disk. */
+  sessionWriteBehindMs: 1_000,
+  retainedMax: 10_000,
+  retainedBytesMax: 16 * 1024 * 1024,
+  passwordChecksQueuedMax: 200,
+  loginFailuresMax: 5,
+  loginLockMaxMs: 60_000,
+  logLineIntervalMs: 10_000,
 
   // decoding
   jsonDepthMax: 4,
@@ -60,3 +79,5 @@ invariant(LIMITS.entryBytesMax <= LIMITS.batchBytesMax, 'an entry must fit a bat
 invariant(LIMITS.batchBytesMax * 2 <= LIMITS.pendingBytesMax, 'two batches must fit the pending bound');
 invariant(LIMITS.topicBytesMax < LIMITS.packetBytesMax, 'a topic must fit a packet');
 invariant(LIMITS.blockIntervalMs <= LIMITS.idleBlockIntervalMs, 'an idle gateway seals more rarely, not more often');
+invariant(LIMITS.packetBytesMax <= LIMITS.subscriberBacklogBytesMax, 'one packet must fit the backlog of a subscriber');
+invariant(LIMITS.sessionQueueBytesMax <= LIMITS.sessionQueuesTotalBytesMax, 'one queue must fit the total of the queues');

@@ -18,7 +18,7 @@ export interface Counters {
   snapshot(): Record<string, number>;
 }
 
-/** A message as it arrived at the front door; the payload may be kept only until `accept` returns. */
+/** A message as it arrived at the front door. It and its payload are valid only until `accept` returns: the door uses the object again. */
 export interface InboundMessage {
   readonly clientId: string;
   readonly topic: string;
@@ -93,4 +93,15 @@ export interface Follower {
 export interface EntryFilter {
   readonly kinds?: readonly KindNumber[];
   readonly source?: string;
+}
+
+/** A small durable map with string keys, in key order. Writes are grouped; only `flushed` says that they survive a power cut. */
+export interface KeyValueStore extends AsyncDisposable {
+  get(key: string): Uint8Array | undefined;
+  put(key: string, value: Uint8Array): void;
+  remove(key: string): void;
+  /** All pairs whose key starts with `prefix`. */
+  range(prefix: string): Iterable<{ readonly key: string; readonly value: Uint8Array }>;
+  /** Resolves when every earlier write is on disk; rejects with `ledger.io` when one of them failed. */
+  flushed(): Promise<void>;
 }
