@@ -1,11 +1,20 @@
-/** Deterministic CBOR (RFC 8949 §4.2.1) behind one face; the only file that imports `cborg`. */
-import { decode, encode, rfc8949EncodeOptions } from 'cborg';
+/**
+ * Deterministic CBOR (RFC 8949 §4.2.1) behind one face; the only file that imports `cborg`. It decodes; encoding is ours, because cborg 6.1
+ * writes some numbers that binary16 holds as a subnormal in binary32, which is not their shortest form (§4.2.2).
+ */
+import { decode } from 'cborg';
 import { TenzroError, messageOf } from '#runtime/core/errors.ts';
 import type { Cbor } from '#runtime/core/types.ts';
 import { equalBytes } from '#runtime/core/bytes.ts';
+import { CborWriter } from './cborWriter.ts';
 
+const FIRST_CAPACITY_BYTES = 512;
+
+/** Throws `core.invariant` for NaN, infinities and integers beyond 64 bits. */
 export function encodeCbor(value: Cbor): Buffer {
-  return Buffer.from(encode(value, rfc8949EncodeOptions));
+  const writer = new CborWriter(FIRST_CAPACITY_BYTES);
+  writer.value(value);
+  return writer.buffer.subarray(0, writer.length);
 }
 
 /**
