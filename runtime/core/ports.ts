@@ -81,6 +81,33 @@ export interface LedgerWriter {
   setCursor(name: string, index: number): void;
 }
 
+export interface LastBlock {
+  readonly sequence: number;
+  readonly payload: Uint8Array;
+  /** PCR 14 after this block's extension, where a TPM made it. */
+  readonly pcrAfter?: Uint8Array;
+  /** The TPM's resetCount when the block was quoted. */
+  readonly resetCount?: number;
+}
+
+export interface SealedBlock extends LastBlock {
+  /** COSE_Sign1, as `sign1` made it. */
+  readonly cose: Uint8Array;
+  /** As `encodeEvidence` made it. */
+  readonly evidence: Uint8Array;
+}
+
+/** What the sealer needs of the ledger. Every promise resolves after the flush and rejects with a TenzroError. */
+export interface BlockStore {
+  head(): Promise<TreeHead>;
+  lastBlock(): Promise<LastBlock | undefined>;
+  /** Payload of the block that was begun and not yet committed. */
+  readPending(): Promise<Uint8Array | undefined>;
+  writePending(payload: Uint8Array): Promise<void>;
+  /** Stores the block and drops the pending record in one transaction. */
+  commitBlock(block: SealedBlock): Promise<void>;
+}
+
 /** Pulls from the ledger by its own durable cursor. `follow` returns when `signal` aborts. */
 export interface Follower {
   readonly name: string;
