@@ -132,3 +132,61 @@ export interface KeyValueStore extends AsyncDisposable {
   /** Resolves when every earlier write is on disk; rejects with `ledger.io` when one of them failed. */
   flushed(): Promise<void>;
 }
+
+/** What the sealer needs of the ledger. All that resolves is flushed; all that is refused rejects with a `ledger.*` error. */
+export interface BlockStore {
+  /** Head of the flushed log. */
+  head(): Promise<TreeHead>;
+  /** Payload of block 0; undefined on a chain that has no genesis yet. */
+  genesis(): Promise<Uint8Array | undefined>;
+  lastBlock(): Promise<LastBlock | undefined>;
+  /** The payload whose sealing began and did not end. */
+  readPending(): Promise<Uint8Array | undefined>;
+  /** Replaces whatever was pending. */
+  writePending(payload: Uint8Array): Promise<void>;
+  /** Stores the block and drops the pending payload, in one transaction. MUST refuse a sequence other than the last one's plus 1. */
+  commitBlock(block: SealedBlock): Promise<void>;
+}
+
+export interface LastBlock {
+  readonly sequence: number;
+  readonly payload: Uint8Array;
+  /** PCR 14 after this block's extension; absent when it was sealed without TPM evidence. */
+  readonly pcrAfter?: Uint8Array;
+  /** TPM reset count when it was quoted; absent like pcrAfter. */
+  readonly resetCount?: number;
+}
+
+export interface SealedBlock extends LastBlock {
+  /** COSE_Sign1 over the payload; its header names the digest of the evidence. */
+  readonly cose: Uint8Array;
+  /** `encodeEvidence` (ledger/evidence.ts), byte for byte. */
+  readonly evidence: Uint8Array;
+}
+
+/** TPMS_ATTEST and TPMT_SIGNATURE exactly as the TPM sent them. */
+export interface AnchorStatement {
+  readonly attest: Uint8Array;
+  readonly signature: Uint8Array;
+}
+
+/** A TPM, seen from the sealer: what ties a block to hardware. Every call rejects with a `tpm.*` error, also when `signal` aborts. */
+export interface Anchor {
+  readonly identity: {
+    /** TPMT_PUBLIC. */
+    readonly akPublic: Uint8Array;
+    readonly ekPublic: Uint8Array;
+    /** X.509 DER, where the TPM holds one. */
+    readonly ekCertificate?: Uint8Array;
+  };
+  /** PCR 14 of the SHA-256 bank, 32 bytes. */
+  pcr14(signal: AbortSignal): Promise<Uint8Array>;
+  /** TPM2_PCR_Extend of PCR 14 with a SHA-256 digest. */
+  extend(digest: Uint8Array, signal: AbortSignal): Promise<void>;
+  /** TPM2_Quote with `extraData` = digest over SHA-256 PCRs that include 14, and the values that its digest covers, ascending. */
+  quote(digest: Uint8Array, signal: AbortSignal): Promise<AnchorStatement & { readonly pcrs: readonly (readonly [number, Uint8Array])[] }>;
+  /** Increments the NV counter, then TPM2_NV_Certify with `extraData` = digest; `nvPublic` is its TPMS_NV_PUBLIC. */
+  counter(digest: Uint8Array, signal: AbortSignal): Promise<AnchorStatement & { readonly nvPublic: Uint8Array }>;
+  /** Of this TPM's clock: rises with every TPM reset. */
+  resetCount(signal: AbortSignal): Promise<number>;
+}
