@@ -100,6 +100,8 @@ export interface SealedBlock extends LastBlock {
 /** What the sealer needs of the ledger. Every promise resolves after the flush and rejects with a TenzroError. */
 export interface BlockStore {
   head(): Promise<TreeHead>;
+  /** Payload of block 0; undefined on a chain that has none yet. */
+  genesis(): Promise<Uint8Array | undefined>;
   lastBlock(): Promise<LastBlock | undefined>;
   /** Payload of the block that was begun and not yet committed. */
   readPending(): Promise<Uint8Array | undefined>;
@@ -131,37 +133,6 @@ export interface KeyValueStore extends AsyncDisposable {
   range(prefix: string): Iterable<{ readonly key: string; readonly value: Uint8Array }>;
   /** Resolves when every earlier write is on disk; rejects with `ledger.io` when one of them failed. */
   flushed(): Promise<void>;
-}
-
-/** What the sealer needs of the ledger. All that resolves is flushed; all that is refused rejects with a `ledger.*` error. */
-export interface BlockStore {
-  /** Head of the flushed log. */
-  head(): Promise<TreeHead>;
-  /** Payload of block 0; undefined on a chain that has no genesis yet. */
-  genesis(): Promise<Uint8Array | undefined>;
-  lastBlock(): Promise<LastBlock | undefined>;
-  /** The payload whose sealing began and did not end. */
-  readPending(): Promise<Uint8Array | undefined>;
-  /** Replaces whatever was pending. */
-  writePending(payload: Uint8Array): Promise<void>;
-  /** Stores the block and drops the pending payload, in one transaction. MUST refuse a sequence other than the last one's plus 1. */
-  commitBlock(block: SealedBlock): Promise<void>;
-}
-
-export interface LastBlock {
-  readonly sequence: number;
-  readonly payload: Uint8Array;
-  /** PCR 14 after this block's extension; absent when it was sealed without TPM evidence. */
-  readonly pcrAfter?: Uint8Array;
-  /** TPM reset count when it was quoted; absent like pcrAfter. */
-  readonly resetCount?: number;
-}
-
-export interface SealedBlock extends LastBlock {
-  /** COSE_Sign1 over the payload; its header names the digest of the evidence. */
-  readonly cose: Uint8Array;
-  /** `encodeEvidence` (ledger/evidence.ts), byte for byte. */
-  readonly evidence: Uint8Array;
 }
 
 /** TPMS_ATTEST and TPMT_SIGNATURE exactly as the TPM sent them. */
