@@ -72,6 +72,8 @@ export const ERRORS = {
   'ledger.pruned': row('usage', 'The entry was pruned under the retention policy: its hash remains, its content does not.'),
   'ledger.not_attested': row('usage', 'No block covers the entry yet: wait for the next one (tenzro proof --wait).'),
   'ledger.no_chain': row('usage', 'There is no datachain here yet: start the gateway once (npm start), or set TENZRO_DATA.'),
+  'ledger.closed': row('pushback', 'The gateway is stopping: send again when it is back.'),
+  'entry.too_large': row('input', 'The entry is larger than the ledger records: send less at a time.'),
   'entry.malformed': row('input', 'The entry does not decode: the store was damaged or altered.'),
   'block.malformed': row('input', 'The block does not decode: the store or bundle was damaged or altered.'),
   'bundle.malformed': row('input', 'The file is not a proof bundle: export it again with tenzro proof.'),

@@ -46,6 +46,20 @@ export const LIMITS = {
   pendingBytesMax: 16 * 1024 * 1024,
   entryBytesMax: 512 * 1024,
   tileHashes: 256,
+  /** Address space of the chain's file: the most it can ever grow to. */
+  mapBytes: 64 * 1024 ** 3,
+  /** Newest entries that the decoder sees again after a start. */
+  rememberEntriesMax: 10_000,
+  /** How often an idle writer looks for what time alone makes due. */
+  dueIntervalMs: 1_000,
+  /** Pause after a write that failed for want of space: doubles from the first to the second. */
+  writeRetryMs: 100,
+  writeRetryMaxMs: 5_000,
+  /** A change of wall against monotonic clock that is worth an entry. */
+  clockStepMicros: 2_000_000,
+  /** Segments that one step of retention removes. */
+  pruneSegmentsMax: 16,
+  rejectsToldPerBatchMax: 16,
 
   // blocks
   blockIntervalMs: 10_000,

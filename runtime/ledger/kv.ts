@@ -6,10 +6,11 @@ import { mkdirSync } from 'node:fs';
 import { asBuffer } from '#runtime/core/bytes.ts';
 import { TenzroError, messageOf } from '#runtime/core/errors.ts';
 import type { KeyValueStore } from '#runtime/core/ports.ts';
+import { loadLmdb } from './lmdb.ts';
 
 /** Opens (and creates) the map in `dir`. Throws `ledger.io` when LMDB cannot. */
 export async function openKeyValueStore(dir: string): Promise<KeyValueStore> {
-  const { open } = await import('lmdb');
+  const { open } = await loadLmdb();
   try {
     mkdirSync(dir, { recursive: true, mode: 0o700 });
     return new LmdbMap(open<Uint8Array, Buffer>({ path: dir, encoding: 'binary', keyEncoding: 'binary' }));

@@ -1,0 +1,180 @@
+/**
+ * The LMDB environment of one chain: named databases of bytes, flushed transactions, reads that copy.
+ *
+ * Within one process lmdb shares one environment per file: whoever opens it first decides whether it can write. So the writer opens first, and
+ * readers of that process open after it said that it is ready. Other processes may read at any time.
+ */
+import { statSync, truncateSync } from 'node:fs';
+import { join } from 'node:path';
+import { asBuffer } from '#runtime/core/bytes.ts';
+import { TenzroError, messageOf, type ErrorCode } from '#runtime/core/errors.ts';
+import { LIMITS } from '#runtime/core/limits.ts';
+import { CHAIN_FILE, DATABASES, type Change, type DbName } from './layout.ts';
+import { loadLmdb } from './lmdb.ts';
+
+type Lmdb = typeof import('lmdb');
+type Root = import('lmdb').RootDatabase<Uint8Array, Uint8Array>;
+type Db = import('lmdb').Database<Uint8Array, Uint8Array>;
+
+export interface Pair {
+  readonly key: Buffer;
+  readonly value: Buffer;
+}
+
+export interface StoreOptions {
+  readonly mode: 'read' | 'write';
+  /** Address space for the file: the most it can grow to. */
+  readonly mapBytes?: number;
+}
+
+/** errno(3) and LMDB codes (lmdb.h, "Return Codes") that end the writer; everything else that a write meets may pass. */
+const FATAL: ReadonlyMap<number, ErrorCode> = new Map<number, ErrorCode>([
+  [5 /* EIO */, 'ledger.io'], [30 /* EROFS */, 'ledger.io'], [-30795 /* MDB_PANIC */, 'ledger.io'],
+  [-30797 /* MDB_PAGE_NOTFOUND */, 'ledger.corrupt'], [-30796 /* MDB_CORRUPTED */, 'ledger.corrupt'],
+]);
+
+/** The file is kept longer than its last page, so that a file shorter than its last page is always a damaged one. */
+const HEADROOM_BYTES = 32 * 1024 * 1024;
+/** What a transaction may use beyond its values: tree pages and the free list. */
+const SLACK_BYTES = 2 * 1024 * 1024;
+
+export class Store implements AsyncDisposable {
+  readonly #root: Root;
+  readonly #dbs: ReadonlyMap<DbName, Db>;
+  readonly #dataFile: string;
+  /** Bytes that can be written before the file's headroom must be looked at again. */
+  #roomBytes = 0;
+
+  private constructor(root: Root, dbs: ReadonlyMap<DbName, Db>, dataFile: string) {
+    this.#root = root;
+    this.#dbs = dbs;
+    this.#dataFile = dataFile;
+  }
+
+  /** Opens the environment in directory `path`. Throws `ledger.permission`, `ledger.io`, `ledger.disk_full` or `ledger.corrupt`. */
+  static async open(path: string, { mode, mapBytes = LIMITS.mapBytes }: StoreOptions): Promise<Store> {
+    const lmdb: Lmdb = await loadLmdb();
+    const encoding = { encoding: 'binary', keyEncoding: 'binary' } as const;
+    try {
+      const root = lmdb.open<Uint8Array, Uint8Array>({
+        path, ...encoding, mapSize: mapBytes, maxDbs: DATABASES.length + 1, overlappingSync: false, readOnly: mode === 'read',
+      });
+      const dbs = new Map<DbName, Db>();
+      for (const name of DATABASES) {
+        const db = root.openDB<Uint8Array, Uint8Array>(name, encoding) as Db | undefined;
+        if (db) dbs.set(name, db);
+      }
+      return new Store(root, dbs, join(path, CHAIN_FILE.data));
+    } catch (cause) {
+      throw openError(path, cause);
+    }
+  }
+
+  /** A copy; undefined where there is nothing. */
+  get(db: DbName, key: Uint8Array): Buffer | undefined {
+    const value = this.#dbs.get(db)?.getBinary(asBuffer(key));
+    return value === undefined ? undefined : plain(value);
+  }
+
+  /** The pair with the greatest key that is not after `key`. */
+  floor(db: DbName, key: Uint8Array): Pair | undefined { return this.#first(db, { start: asBuffer(key), reverse: true, limit: 1 }); }
+
+  last(db: DbName): Pair | undefined { return this.#first(db, { reverse: true, limit: 1 }); }
+
+  first(db: DbName): Pair | undefined { return this.#first(db, { limit: 1 }); }
+
+  #first(db: DbName, range: import('lmdb').RangeOptions): Pair | undefined {
+    for (const key of this.#dbs.get(db)?.getKeys(range) ?? []) {
+      const value = this.get(db, key);
+      if (value) return { key: Buffer.from(key), value };
+    }
+    return undefined;
+  }
+
+  /** At most `limit` keys from `start` on. */
+  keys(db: DbName, start: Uint8Array, limit: number): Buffer[] {
+    return Array.from(this.#dbs.get(db)?.getKeys({ start: asBuffer(start), limit }) ?? [], (key) => Buffer.from(key));
+  }
+
+  /** All pairs, in key order, read a few at a time: other work may go on between two of them. */
+  *pairs(db: DbName): Generator<Pair> {
+    let start: Uint8Array = Uint8Array.of(0);
+    for (;;) {
+      const keys = this.keys(db, start, 64);
+      const last = keys.at(-1);
+      for (const key of keys) {
+        const value = this.get(db, key);
+        if (value) yield { key, value };
+      }
+      if (last === undefined) return;
+      start = Buffer.concat([last, Uint8Array.of(0)]);
+    }
+  }
+
+  /**
+   * One transaction: when it returns, all of it is on disk; when it throws, none of it is.
+   * Throws `ledger.disk_full` for what may pass, `ledger.io` and `ledger.corrupt` for what may not.
+   */
+  write(changes: readonly Change[]): void {
+    try {
+      this.#keepHeadroom(changes);
+      this.#root.transactionSync(() => {
+        for (const { db, key, value } of changes) {
+          const target = this.#dbs.get(db);
+          if (value === undefined) target?.removeSync(key);
+          else target?.putSync(key, value);
+        }
+      });
+    } catch (cause) {
+      throw writeError(cause);
+    }
+  }
+
+  #keepHeadroom(changes: readonly Change[]): void {
+    let bytes = SLACK_BYTES;
+    for (const { value } of changes) bytes += value?.length ?? 0;
+    this.#roomBytes -= bytes;
+    if (this.#roomBytes > 0) return;
+    const { lastPageNumber, pageSize } = this.#root.getStats() as { lastPageNumber: number; pageSize: number };
+    const usedBytes = (lastPageNumber + 1) * pageSize;
+    if (statSync(this.#dataFile).size < usedBytes + bytes + HEADROOM_BYTES) truncateSync(this.#dataFile, usedBytes + bytes + HEADROOM_BYTES);
+    this.#roomBytes = HEADROOM_BYTES;
+  }
+
+  /** Bytes in pages that hold something; free pages, which LMDB uses again, are not counted. */
+  usedBytes(): number {
+    let pages = 0;
+    let pageBytes = 0;
+    for (const db of this.#dbs.values()) {
+      const stats = db.getStats() as { pageSize: number; treeBranchPageCount: number; treeLeafPageCount: number; overflowPages: number };
+      pages += stats.treeBranchPageCount + stats.treeLeafPageCount + stats.overflowPages;
+      pageBytes = stats.pageSize;
+    }
+    return pages * pageBytes;
+  }
+
+  /** Reads see what was committed until now; without it, what was committed before this turn of the event loop. */
+  refresh(): void { this.#root.resetReadTxn(); }
+
+  async [Symbol.asyncDispose](): Promise<void> { await this.#root.close(); }
+}
+
+/** lmdb's large results carry a `length` of their own: a fresh view does not. */
+const plain = (bytes: Uint8Array): Buffer => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+
+const codeOf = (cause: unknown): unknown => (cause instanceof Error && 'code' in cause ? cause.code : undefined);
+
+function openError(path: string, cause: unknown): TenzroError {
+  const code = codeOf(cause);
+  const tenzroCode: ErrorCode = code === 13 || code === 'EACCES' || code === 1 || code === 'EPERM' ? 'ledger.permission'
+    : code === 28 || code === 'ENOSPC' ? 'ledger.disk_full'
+      : code === 2 || code === 'ENOENT' ? 'ledger.no_chain'
+        : typeof code === 'number' && code < 0 ? 'ledger.corrupt' : 'ledger.io';
+  return new TenzroError(tenzroCode, `cannot open ${path}: ${messageOf(cause)}`, { cause });
+}
+
+function writeError(cause: unknown): TenzroError {
+  const code = codeOf(cause);
+  const fatal = typeof code === 'number' ? FATAL.get(code) : code === 'EIO' || code === 'EROFS' ? 'ledger.io' : undefined;
+  return new TenzroError(fatal ?? 'ledger.disk_full', `cannot write: ${messageOf(cause)}`, { cause });
+}
