@@ -1,0 +1,38 @@
+/** What a gateway says about itself: GET /status on the control socket, and `tenzro status --json`. Names here are stable. */
+import type { StalledWork } from './progress.ts';
+
+export interface GatewayStatus {
+  /** The broker listens, the ledger takes entries. */
+  readonly ready: boolean;
+  readonly node: string;
+  readonly version: string;
+  readonly pid: number;
+  readonly uptimeMs: number;
+  readonly dataDir: string;
+  readonly chain: ChainStatus;
+  readonly trust: { readonly level: string; readonly reason: string };
+  readonly broker: { readonly listeners: readonly { readonly url: string; readonly anonymous: boolean }[]; readonly clients: number };
+  readonly models: readonly ModelStatus[];
+  /** Progress: a follower with work before it that does not move is named here. */
+  readonly health: { readonly ok: boolean; readonly stalled: readonly StalledWork[] };
+  readonly counters: Readonly<Record<string, number>>;
+}
+
+export interface ChainStatus {
+  /** Hex; undefined until the genesis block is sealed. */
+  readonly id?: string;
+  readonly entries: number;
+  readonly blocks: number;
+  /** Entries under a block. */
+  readonly attestedEntries: number;
+  /** ISO 8601; undefined while there is no block. */
+  readonly lastBlockAt?: string;
+}
+
+export interface ModelStatus {
+  readonly name: string;
+  /** SHA-256 of the ONNX file, hex. */
+  readonly digest: string;
+  /** Execution provider that really runs it. */
+  readonly provider: string;
+}
