@@ -39,6 +39,26 @@ export const ERRORS = {
   // topics
   'topic.invalid': row('input', 'Publish on te/device/<child>///{m,e,a}/<type>; see docs/reference/topics.md.'),
 
+  // ingest
+  'ingest.utf8': row('input', 'Payloads are JSON in UTF-8: check the encoding of the sender.'),
+  'ingest.json': row('input', 'The payload is not JSON: NaN, Infinity, single quotes and trailing commas are not.'),
+  'ingest.depth': row('input', 'The JSON nests too deep: a measurement has numbers, and groups of numbers one level deep.'),
+  'ingest.shape': row('input', 'The payload must be one JSON object, {"temperature": 21.5}; groups nest one level.'),
+  'ingest.empty': row('input', 'The measurement holds no number: leave the message away when there is nothing to say.'),
+  'ingest.too_many_channels': row('input', 'Split the measurement over several types: te/<entity>/m/<type>.'),
+  'ingest.not_a_number': row('input', 'Channels are JSON numbers; send text as an event, te/<entity>/e/<type>.'),
+  'ingest.range': row('input', 'The number is beyond what binary32 can hold: check the sensor and its scaling.'),
+  'ingest.name': row('input', 'Channel names are 1 to 128 bytes without dots, slashes, control characters and a leading __.'),
+  'ingest.time': row('input', 'time is ISO 8601 with a zone (2026-11-23T10:00:00Z) or seconds since 1970, or is left away.'),
+  'ingest.text': row('input', 'text is a string of at most 4,096 bytes.'),
+  'ingest.severity': row('input', 'severity is critical, major, minor or warning.'),
+  'ingest.units': row('input', 'Metadata is {"units": {"temperature": "°C"}}: channel names to text.'),
+  'ingest.registration': row('input', 'A registration is {"@type": "child-device" or "service" or "device", "name": "…"}.'),
+  'ingest.unregistered': row('input', 'Publish the retained registration first, or set ingest.registration to auto.'),
+  'ingest.too_many_entities': row('input', 'Look for a client that invents entities; remove old ones with an empty retained message on te/<entity>.'),
+  'ingest.mapping': row('input', 'The mapping rule found none of its values: compare its paths with the payload (tenzro config show).'),
+  'ingest.mapping_rule': row('usage', 'Mend ingest.mappings: a path is names joined by dots, with [n] for array elements.'),
+
   // broker
   'broker.port_in_use': row('environment', 'Another program listens there: stop it, or choose another port with TENZRO_MQTT_PORT or mqtt.port.'),
   'broker.listener': row('environment', 'The listener cannot be opened: check host, port and certificate files in mqtt.listeners.'),

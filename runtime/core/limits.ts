@@ -32,10 +32,24 @@ export const LIMITS = {
   logLineIntervalMs: 10_000,
 
   // decoding
-  jsonDepthMax: 4,
+  /** Shelly's status messages nest five deep. */
+  jsonDepthMax: 8,
   channelsPerReadingMax: 128,
   channelNameBytesMax: 128,
   textBytesMax: 4_096,
+  /** Largest finite binary32: what models and other readers can hold. */
+  valueMagnitudeMax: 3.4028234663852886e38,
+  /** Entities that may be registered; one more is refused. */
+  entitiesMax: 4_096,
+  /** Topics whose parse and last values are kept; the oldest gives way. */
+  topicPlansMax: 8_192,
+  /** Open summary windows; the oldest is closed early. */
+  summaryWindowsMax: 1_024,
+  /** Accepted messages kept per client to recognise its redeliveries. */
+  redeliveryWindowMax: 64,
+  redeliveryClientsMax: 2_000,
+  /** The same for messages read back from the log at start, over all clients. */
+  redeliveryRestoredMax: 8_192,
 
   // ledger
   batchEntriesMax: 1_024,
@@ -91,6 +105,8 @@ export const LIMITS = {
 invariant(LIMITS.packetBytesMax + LIMITS.textBytesMax < LIMITS.entryBytesMax, 'a packet must fit an entry');
 invariant(LIMITS.entryBytesMax <= LIMITS.batchBytesMax, 'an entry must fit a batch');
 invariant(LIMITS.batchBytesMax * 2 <= LIMITS.pendingBytesMax, 'two batches must fit the pending bound');
+invariant(LIMITS.inFlightPerClientMax <= LIMITS.redeliveryWindowMax, 'all that a client may send again must be recognised');
+invariant(LIMITS.connectionsMax <= LIMITS.redeliveryClientsMax, 'every connected client needs its redelivery window');
 invariant(LIMITS.topicBytesMax < LIMITS.packetBytesMax, 'a topic must fit a packet');
 invariant(LIMITS.blockIntervalMs <= LIMITS.idleBlockIntervalMs, 'an idle gateway seals more rarely, not more often');
 invariant(LIMITS.packetBytesMax <= LIMITS.subscriberBacklogBytesMax, 'one packet must fit the backlog of a subscriber');

@@ -57,6 +57,8 @@ export interface Decoder {
   decode(record: InboundRecord): DecodeOutcome;
   /** Entries that time alone makes due (closed summary windows, first registrations), oldest first. */
   due(wallMicros: number, monoMicros: number): readonly Draft[];
+  /** The same at an orderly end: open summary windows are closed early. */
+  drain(wallMicros: number, monoMicros: number): readonly Draft[];
   /** Feeds what the log already holds, oldest first, so that redeliveries after a restart are recognised. */
   remember(entryKind: KindNumber, source: string, body: Cbor): void;
 }

@@ -81,6 +81,47 @@ export const READING_BODY = {
 
 export const READING_FLAG = { duplicate: 1, retained: 2, simulated: 4, alarmClear: 8 } as const;
 
+/** Keys of an event's body (kind `event`); 1, 2, 4, 5 and 7 mean the same in readings, events, alarms and registrations. */
+export const EVENT_BODY = { topic: 1, payload: 2, /** Absent where the sender gave none. */ text: 3, flags: 4, sensorMicros: 5, packetId: 7 } as const;
+
+/** Keys of an alarm's body (kind `alarm`). A cleared alarm has READING_FLAG.alarmClear and neither text nor severity. */
+export const ALARM_BODY = { topic: 1, payload: 2, text: 3, flags: 4, sensorMicros: 5, packetId: 7, /** One of ALARM_SEVERITIES. */ severity: 8 } as const;
+export const ALARM_SEVERITIES = ['critical', 'major', 'minor', 'warning'] as const;
+
+/** Keys of a registration's body (kind `registration`): who an entity says it is, and in which units it measures. */
+export const REGISTRATION_BODY = {
+  topic: 1,
+  /** Absent where the gateway registered the entity by itself. */
+  payload: 2,
+  /** One of REGISTRATION_HOW. */
+  how: 3,
+  flags: 4,
+  packetId: 7,
+  /** `device`, `child-device` or `service`. */
+  type: 8,
+  name: 9,
+  /** Units of one measurement type: array of [channel, unit]. */
+  units: 10,
+} as const;
+/** message: said by itself · firstSeen: it just began to publish · metadata: units of a measurement · removed: registration or metadata withdrawn. */
+export const REGISTRATION_HOW = ['message', 'firstSeen', 'metadata', 'removed'] as const;
+
+/** Keys of a summary's body (kind `summary`): what stands for the readings of one window on one topic. */
+export const SUMMARY_BODY = {
+  topic: 1,
+  /** Readings in the window. */
+  count: 2,
+  /** Array of [channel, unit, count, min, max, mean, last]. */
+  channels: 3,
+  /** READING_FLAGs of any of the readings. */
+  flags: 4,
+  /** Arrival of the first and of the last reading, wall µs. */
+  fromMicros: 5,
+  toMicros: 6,
+  /** RFC 6962 root over the readings: a leaf is the deterministic CBOR of the body that `every` would have recorded. */
+  root: 7,
+} as const;
+
 /** Keys of an inference's body (kind `inference`). */
 export const INFERENCE_BODY = {
   model: 1,
