@@ -36,6 +36,24 @@ export const ERRORS = {
   'cli.not_running': row('environment', 'Start the gateway first (npm start, or tenzro run), or set TENZRO_DATA to its data directory.'),
   'control.unanswered': row('environment', 'The gateway holds its control socket but does not answer: look at its log, restart it if it hangs.'),
 
+  // TPM driver
+  'tpm.unavailable': row('environment', 'No TPM answers there: check that /dev/tpmrm0 exists and this user is in group tss. Blocks go on without hardware evidence.'),
+  'tpm.not_installed': row('environment', 'Install the TPM emulator (apt-get install swtpm), or set attest.tpm.mode to device or none.'),
+  'tpm.connection': row('environment', 'The TPM went away in the middle of a command; the next block tries again.'),
+  'tpm.timeout': row('environment', 'The TPM does not answer; the next block tries again. If it stays so, power the machine off and on.'),
+  'tpm.response': row('environment', 'The TPM or the way to it garbles responses; the next block tries again. Check the wiring of an add-on module.'),
+  'tpm.hmac': row('environment', 'A response was altered between the TPM and this process: look for a device on the bus.'),
+  'tpm.refused': row('environment', 'The TPM refused the command; the message says why and what to do.'),
+  'tpm.busy': row('environment', 'The TPM stayed busy, or another program uses it at the same time; the next block tries again.'),
+  'tpm.unsupported': row('environment', 'The TPM lacks what attestation needs: enable its SHA-256 bank in the firmware setup, or set attest.tpm.mode to none.'),
+
+  // attest
+  'attest.foreign_tpm': row('environment', 'This chain began with another TPM (or this one was cleared): move the data directory back to its machine, or begin a new chain.'),
+  'attest.foreign_key': row('environment', 'The identity key is not that of this chain: restore identity.seed from a backup, or begin a new chain in an empty data directory.'),
+  'attest.key_permissions': row('environment', 'Others could read the identity key: chmod 600 and chown the file if nobody has read it, else begin a new chain.'),
+  'attest.key_malformed': row('environment', 'The identity key file is damaged: restore it from a backup, or begin a new chain in an empty data directory.'),
+  'attest.key_io': row('environment', 'The identity key cannot be read or written: check the owner and the free space of the data directory.'),
+
   // topics
   'topic.invalid': row('input', 'Publish on te/device/<child>///{m,e,a}/<type>; see docs/reference/topics.md.'),
 

@@ -100,6 +100,9 @@ export const LIMITS = {
   // TPM
   tpmCommandBytesMax: 4_096,
   tpmTimeoutMs: 30_000,
+  /** Answers of RETRY, YIELDED, TESTING or NV_RATE to one command before it is given up; the wait doubles from 5 ms to the maximum. */
+  tpmRetriesMax: 12,
+  tpmRetryDelayMaxMs: 1_000,
 } as const;
 
 invariant(LIMITS.packetBytesMax + LIMITS.textBytesMax < LIMITS.entryBytesMax, 'a packet must fit an entry');
