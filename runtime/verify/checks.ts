@@ -35,12 +35,13 @@ export class CheckBook {
   undecided(code: CheckCode, detail: string): void { this.#undecided = true; this.unknown(code, detail); }
 
   get refuted(): boolean { return this.#findings.values().some((check) => check.result === 'fail'); }
+  /** Nothing more can be learnt that would change the outcome. */
+  get settled(): boolean { return this.refuted || this.#undecided; }
+  /** `verified` only when every check was reached: a forgotten one can never look like a good one. */
   get outcome(): Outcome {
     if (this.refuted) return 'refuted';
-    return this.#undecided ? 'undecided' : 'verified';
+    return this.#undecided || this.#findings.size < CHECKS.length ? 'undecided' : 'verified';
   }
-  /** Nothing more can be learnt that would change the outcome. */
-  get settled(): boolean { return this.outcome !== 'verified'; }
 
   /** Runs one step; whatever it throws on hostile bytes fails `code`. */
   attempt<T>(code: CheckCode, step: () => T): T | undefined {

@@ -1,0 +1,65 @@
+/** An entry as people and JSON read it: names for keys, text for printable bytes, hexadecimal for the rest. */
+import { isoOfMicros } from '#runtime/core/clock.ts';
+import { toHex } from '#runtime/core/bytes.ts';
+import { GAP_BODY, INFERENCE_BODY, KIND, kindName, READING_BODY, READING_FLAG, type Cbor, type Entry } from '#runtime/core/types.ts';
+
+export type Json = string | number | boolean | null | readonly Json[] | { readonly [key: string]: Json };
+
+export interface EntryView {
+  readonly index: number;
+  readonly kind: string;
+  readonly source: string;
+  /** ISO 8601. */
+  readonly time: string;
+  readonly bootEpoch: number;
+  readonly body: Json;
+}
+
+export function viewEntry(index: number, entry: Entry): EntryView {
+  const { kind, source, wallMicros, bootEpoch, body } = entry;
+  return { index, kind: kindName(kind) ?? `kind ${kind}`, source, time: isoOfMicros(wallMicros), bootEpoch, body: viewBody(entry.kind, body) };
+}
+
+const namesOf = (keys: Readonly<Record<string, number>>): ReadonlyMap<number, string> => new Map(Object.entries(keys).map(([name, key]) => [key, name]));
+const READING_NAMES = namesOf(READING_BODY);
+const BODY_NAMES: ReadonlyMap<number, ReadonlyMap<number, string>> = new Map([
+  [KIND.reading, READING_NAMES], [KIND.event, READING_NAMES], [KIND.alarm, READING_NAMES],
+  [KIND.inference, namesOf(INFERENCE_BODY)], [KIND.gap, namesOf(GAP_BODY)],
+]);
+
+function viewBody(kind: number, body: Cbor): Json {
+  const names = BODY_NAMES.get(kind);
+  if (!(body instanceof Map) || !names) return viewValue(body);
+  const named = [...(body as ReadonlyMap<number, Cbor>)].map(([key, value]): [string, Json] => {
+    const name = names.get(key) ?? String(key);
+    return [name, names === READING_NAMES ? viewReadingField(key, value) : viewValue(value)];
+  });
+  return Object.fromEntries(named);
+}
+
+function viewReadingField(key: number, value: Cbor): Json {
+  if (key === READING_BODY.flags && typeof value === 'number') return Object.entries(READING_FLAG).filter(([, bit]) => (value & bit) !== 0).map(([name]) => name);
+  if (key === READING_BODY.values && Array.isArray(value)) return (value as readonly Cbor[]).map(viewChannel);
+  return viewValue(value);
+}
+
+function viewChannel(value: Cbor): Json {
+  const [channel, number, unit] = Array.isArray(value) ? (value as readonly Cbor[]) : [];
+  if (typeof channel !== 'string' || typeof number !== 'number' || typeof unit !== 'string') return viewValue(value);
+  return { channel, value: number, unit };
+}
+
+function viewValue(value: Cbor): Json {
+  if (value instanceof Uint8Array) return viewBytes(value);
+  if (value instanceof Map) return Object.fromEntries([...(value as ReadonlyMap<number, Cbor>)].map(([key, field]) => [String(key), viewValue(field)]));
+  if (Array.isArray(value)) return (value as readonly Cbor[]).map(viewValue);
+  if (typeof value === 'bigint') return value.toString();
+  return value as string | number | boolean | null;
+}
+
+/** Payloads are mostly JSON text; what is not printable UTF-8 is told apart by its prefix. */
+function viewBytes(bytes: Uint8Array): string {
+  const text = Buffer.from(bytes).toString('utf8');
+  const faithful = bytes.length > 0 && Buffer.from(text, 'utf8').equals(bytes) && !/(?![\n\r\t])[\p{Cc}\p{Cf}]/u.test(text);
+  return faithful ? text : `hex:${toHex(bytes)}`;
+}

@@ -1,0 +1,48 @@
+/** A verifier's report, and how people read it. */
+import type { Check, CheckResult, Outcome } from './checks.ts';
+import type { EntryView } from './entryView.ts';
+import type { TrustLevel } from './policy.ts';
+
+export interface Report {
+  readonly outcome: Outcome;
+  /** Computed from the evidence, never claimed by the device; `none` where the file was refuted or not judged before that. */
+  readonly trust: { readonly level: TrustLevel | 'none'; readonly reason: string };
+  /** What the file speaks about. Only to be believed when the outcome is `verified`. */
+  readonly subject: { readonly chainId: string; readonly device: string; readonly entries: readonly EntryView[] };
+  readonly checks: readonly Check[];
+}
+
+export const EXIT_CODE: Readonly<Record<Outcome, number>> = { verified: 0, refuted: 1, undecided: 2 };
+
+const MARK: Readonly<Record<CheckResult, string>> = { pass: '✓', fail: '✗', unknown: '?', skipped: '–' };
+/** ECMA-48 select graphic rendition: green, red, yellow, dim. */
+const COLOUR: Readonly<Record<CheckResult, number>> = { pass: 32, fail: 31, unknown: 33, skipped: 2 };
+const HEADLINE: Readonly<Record<Outcome, { readonly text: string; readonly like: CheckResult }>> = {
+  verified: { text: 'VERIFIED', like: 'pass' },
+  refuted: { text: 'REFUTED', like: 'fail' },
+  undecided: { text: 'COULD NOT BE JUDGED', like: 'unknown' },
+};
+
+/** Lines for a terminal, without line ends. */
+export function renderReport(report: Report, options: { readonly colour: boolean }): readonly string[] {
+  const paint = (text: string, like: CheckResult): string => (options.colour ? `\u001b[${COLOUR[like]}m${text}\u001b[0m` : text);
+  const { outcome, trust, subject, checks } = report;
+  const width = Math.max(...checks.map(({ code }) => code.length));
+  const claim = outcome === 'verified' ? '' : ' (as the file claims; not to be believed)';
+  return [
+    paint(HEADLINE[outcome].text, HEADLINE[outcome].like),
+    `trust   ${trust.level}: ${printable(trust.reason)}`,
+    `device  ${printable(subject.device)}, chain ${subject.chainId}${claim}`,
+    ...subject.entries.flatMap((entry) => renderEntry(entry)),
+    '',
+    ...checks.map(({ code, result, detail }) => `${paint(MARK[result], result)} ${code.padEnd(width)}  ${printable(detail)}`),
+  ];
+}
+
+/** One line of frame, one of content. */
+export function renderEntry({ index, kind, source, time, body }: EntryView): readonly string[] {
+  return [`entry   ${index}  ${time}  ${kind} of ${printable(source)}`, `        ${printable(JSON.stringify(body))}`];
+}
+
+/** Text of a hostile file must not steer the reader's terminal: control and format characters are spelt out. */
+const printable = (text: string): string => text.replaceAll(/[\p{Cc}\p{Cf}]/gu, (character) => `\\u{${(character.codePointAt(0) ?? 0).toString(16)}}`);
