@@ -72,12 +72,15 @@ export class Persistence {
     this.#outbox.setOnline(clientId, online);
   }
 
+  /** True when `secure` may have something to do for this publish. */
+  mustSecure(packet: Packet): boolean { return packet.retain || this.#sessions.anyAway; }
+
   /**
-   * Stores what this publish must leave behind: its retained form, and copies for durable clients that are away. Calls `done` when that is
+   * Stores what this publish must leave behind: its retained form, and copies for durable clients that are away. Calls `finish` when that is
    * flushed, with an error when it cannot be; returns false, without a call, when there is nothing to store.
    */
-  secure(packet: Packet, done: (error?: Error) => void): boolean {
-    if (!packet.retain && !this.#sessions.anyAway) return false;
+  secure(packet: Packet, finish: (error?: Error) => void): boolean {
+    if (!this.mustSecure(packet)) return false;
     const payload = packet.payload;
     if (typeof payload === 'string') return false;
     const away = highestPerClient(this.#subscribers(packet.topic)).filter(({ clientId }) => !this.#sessions.isOnline(clientId));
@@ -86,7 +89,7 @@ export class Persistence {
     if (packet.retain) this.#retain(packet);
     for (const { clientId, qos } of away) secured.queued.set(clientId, this.#outbox.add(clientId, packet, qos));
     this.#secured.set(payload, secured);
-    this.#kv.flushed().then(() => done(), done);
+    this.#kv.flushed().then(() => finish(), finish);
     return true;
   }
 
@@ -160,7 +163,7 @@ export class Persistence {
   async incomingStorePacket(client: ClientRef, packet: Packet): Promise<void> {
     invariant(packet.messageId !== undefined, 'a QoS 2 publish has a message id');
     let open = this.#incoming.get(client.id);
-    if (open === undefined) this.#incoming.set(client.id, open = new Map());
+    if (open === undefined) this.#incoming.set(client.id, open = new Map<number, Packet>());
     const { topic, qos, retain, dup = false, messageId } = packet;
     open.set(messageId, { cmd: 'publish', topic, payload: ownedPayload(packet), qos, retain, dup, messageId });
     if (client.clean !== false) return;

@@ -81,7 +81,7 @@ export class DurableSessions {
   }
 
   of(clientId: string): Subscription[] {
-    return [...(this.#byClient.get(clientId)?.subscriptions.values() ?? [])].map(({ clientId: _, ...subscription }) => subscription);
+    return [...(this.#byClient.get(clientId)?.subscriptions.values() ?? [])].map(({ clientId: _owner, ...subscription }) => subscription);
   }
 
   clientsWith(topic: string): string[] {

@@ -40,7 +40,7 @@ export class TopicTree<T> {
     if (at < 0) return false;
     node.values = node.values.toSpliced(at, 1);
     this.#size--;
-    for (const { parent, level } of path.reverse()) {
+    for (const { parent, level } of path.toReversed()) {
       if (node.values.length > 0 || node.children.size > 0) break;
       parent.children.delete(level);
       node = parent;

@@ -1,0 +1,138 @@
+/**
+ * The MQTT front door: aedes behind our adapter. The only file that imports it.
+ *
+ * A PUBACK (QoS 1) or PUBREC (QoS 2) means that the intake called back: the message is flushed, or policy does not record it.
+ */
+import { Aedes } from 'aedes';
+import type { Clock } from '#runtime/core/clock.ts';
+import { TenzroError, type ErrorCode } from '#runtime/core/errors.ts';
+import { LIMITS } from '#runtime/core/limits.ts';
+import type { Counters, Intake, KeyValueStore, Log } from '#runtime/core/ports.ts';
+import type { MqttSettings } from '#runtime/core/settings.ts';
+import { Authenticator } from './auth.ts';
+import { Door } from './door.ts';
+import { Emitter } from './emitter.ts';
+import { Faults } from './faults.ts';
+import { ConnectionCount, openListener, planListeners, type ListenerFacts, type Reception } from './listeners.ts';
+import { Persistence, type PersistenceLoss } from './persistence.ts';
+
+const BACKLOG_CHECK_MS = 1_000;
+
+export interface BrokerOptions {
+  readonly settings: MqttSettings;
+  readonly intake: Intake;
+  /** Where sessions and retained messages are kept; stays the caller's to close, after the broker. */
+  readonly store: KeyValueStore;
+  readonly log: Log;
+  readonly counters: Counters;
+  readonly clock: Clock;
+  /** False for topics that policy does not record: their publishes skip the intake. */
+  readonly recorded?: (topic: string) => boolean;
+}
+
+export interface ClientFacts { readonly id: string; readonly user: string | undefined; readonly address: string }
+
+export interface Broker extends AsyncDisposable {
+  /** Publishes in the gateway's own name: delivered and retained like any message, never recorded. Resolves when it was handed on. */
+  publish(topic: string, payload: Uint8Array | string, options: { readonly retain: boolean; readonly qos: 0 | 1 }): Promise<void>;
+  listeners(): readonly ListenerFacts[];
+  clients(): readonly ClientFacts[];
+}
+
+/** Opens all listeners. Throws `broker.port_in_use`, `broker.listener`, `broker.listener_open` or `broker.password_hash`. */
+export async function openBroker(options: BrokerOptions): Promise<Broker> {
+  const { settings, counters, clock } = options;
+  const plans = planListeners(settings);
+  const faults = new Faults(options.log, counters, clock);
+  const authenticator = new Authenticator(settings.users, clock);
+  await using opened = new AsyncDisposableStack();
+  const persistence = new Persistence(options.store, (loss, name) => faults.report(new TenzroError(LOSSES[loss].code, LOSSES[loss].message), { about: name }));
+  const door = new Door({ ...options, users: settings.users, authenticator, persistence, faults });
+  const engine = await openEngine(door, persistence, faults);
+  opened.defer(() => new Promise((resolve) => { engine.close(() => { persistence.destroy().then(resolve, resolve); }); }));
+
+  const reception: Reception = {
+    onSocket: (socket, listener) => door.entered(engine.handle(socket), socket, listener),
+    onFault: (error, address) => faults.report(error, { address }),
+  };
+  const count = new ConnectionCount();
+  const listeners: ListenerFacts[] = [];
+  for (const plan of plans) {
+    const listener = await openListener(plan, reception, count);
+    listeners.push(listener.facts);
+    opened.use(listener);
+  }
+  const watch = setInterval(() => {
+    relieve(door);
+    counters.set('broker.connections', count.current);
+  }, BACKLOG_CHECK_MS);
+  opened.defer(() => clearInterval(watch));
+
+  const resources = opened.move();
+  return {
+    publish: (topic, payload, { retain, qos }) => new Promise((resolve, reject) => {
+      const packet = { cmd: 'publish' as const, topic, payload: Buffer.from(payload), retain, qos, dup: false };
+      engine.publish(packet, (error) => (error ? reject(error) : resolve()));
+    }),
+    listeners: () => listeners,
+    clients: () => [...door.present.values()].map((client) => {
+      const connection = door.connectionOf(client);
+      return { id: client.id, user: connection?.user, address: connection?.address ?? '' };
+    }),
+    [Symbol.asyncDispose]: () => resources.disposeAsync(),
+  };
+}
+
+async function openEngine(door: Door, persistence: Persistence, faults: Faults): Promise<Aedes> {
+  const engine = await Aedes.createBroker({
+    mq: new Emitter(),
+    persistence,
+    connectTimeout: LIMITS.connectTimeoutMs,
+    drainTimeout: LIMITS.subscriberDrainTimeoutMs,
+    queueLimit: LIMITS.inFlightPerClientMax,
+    maxInflightInbound: LIMITS.exactlyOnceOpenMax,
+    maxTopicLevels: LIMITS.topicLevelsMax,
+    // MQTT 3.1 wants 23 characters at most; devices in the field do not care
+    maxClientsIdLength: LIMITS.clientIdBytesMax,
+    preConnect: (client, packet, done) => {
+      const fault = door.preConnect(client, packet);
+      done(fault ?? null, fault === undefined);
+    },
+    authenticate: (client, user, password, answer) => {
+      void door.authenticate(client, user, password).then((refusal) => answer(refusal ?? null, refusal === undefined));
+    },
+    authorizePublish: (client, packet, done) => door.authorizePublish(client, packet, done),
+    authorizeSubscribe: (client, subscription, done) => {
+      const answer = door.authorizeSubscribe(client, subscription);
+      if (answer instanceof TenzroError) return done(answer);
+      // a turn later: all filters of the packet are judged before the first is stored
+      queueMicrotask(() => done(null, answer === 'granted' ? subscription : null));
+    },
+    authorizeForward: (client, packet) => door.authorizeForward(client, packet) as typeof packet | null,
+  });
+  engine.on('client', (client) => door.registered(client));
+  engine.on('clientDisconnect', (client) => door.left(client));
+  engine.on('unsubscribe', (filters, client) => door.unsubscribed(client, filters));
+  engine.on('clientError', (client, error) => faults.ended(error, { client: client.id }));
+  engine.on('connectionError', (client, error) => faults.ended(error, { address: door.connectionOf(client)?.address ?? '' }));
+  engine.addListener('error', (cause: Error) => faults.report(new TenzroError('broker.internal', cause.message, { cause }), {}));
+  return engine;
+}
+
+const LOSSES = {
+  retained_full: { code: 'broker.retained_full', message: 'a message was delivered but not retained' },
+  queue_dropped: { code: 'broker.session_lost', message: 'the oldest message queued for a client was dropped' },
+  session_evicted: { code: 'broker.session_lost', message: 'the session away longest was ended' },
+} as const satisfies Record<PersistenceLoss, { code: ErrorCode; message: string }>;
+
+/** Cuts the subscribers with the largest backlogs while all backlogs together are beyond the bound. */
+function relieve(door: Door): void {
+  let total = 0;
+  for (const client of door.present.values()) total += client.conn.writableLength;
+  if (total <= LIMITS.subscriberBacklogTotalBytesMax) return;
+  for (const client of [...door.present.values()].toSorted((a, b) => b.conn.writableLength - a.conn.writableLength)) {
+    if (total <= LIMITS.subscriberBacklogTotalBytesMax) return;
+    total -= client.conn.writableLength;
+    client.conn.destroy(new TenzroError('broker.subscriber_stalled', `${client.conn.writableLength} bytes wait for it, ${total} for others`));
+  }
+}

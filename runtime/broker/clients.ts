@@ -1,0 +1,67 @@
+/** What the front door knows of a connection beyond the engine: who it is, what it may, and what it was granted. */
+import type { Duplex } from 'node:stream';
+import { TenzroError, type ErrorCode } from '#runtime/core/errors.ts';
+import type { ListenerSettings } from '#runtime/core/settings.ts';
+import { matchesFilter } from '#runtime/core/topic.ts';
+import type { Qos } from './packets.ts';
+import { ANONYMOUS_PERMISSIONS, Permissions } from './permissions.ts';
+
+/** The part of the engine's client that we touch. */
+export interface EngineClient {
+  readonly id: string;
+  readonly clean: boolean;
+  readonly conn: Duplex;
+}
+
+/** CONNACK return codes of MQTT 3.1.1 §3.2.2.3 that we send. */
+export const CONNACK = { identifierRejected: 2, unavailable: 3, badCredentials: 4, notAuthorised: 5 } as const;
+
+/** A reason not to let a client in. The engine sends `returnCode` in its CONNACK and ends the connection with the error. */
+export class Refusal extends TenzroError {
+  readonly returnCode: 2 | 3 | 4 | 5;
+
+  constructor(returnCode: 2 | 3 | 4 | 5, code: ErrorCode, message: string, options?: { cause: unknown }) {
+    super(code, message, options);
+    this.returnCode = returnCode;
+  }
+}
+
+export class Connection {
+  readonly listener: ListenerSettings;
+  readonly address: string;
+  user: string | undefined;
+  permissions = new Permissions(ANONYMOUS_PERMISSIONS, { clientId: '', user: undefined });
+  /** Found in the CONNECT packet, answered when the engine asks for authentication. */
+  refusal: Refusal | undefined;
+  /** QoS 2 publishes on their way to the disk, with the repetitions that wait for the same outcome. */
+  readonly exactlyOnce = new Map<number, ((error?: Error) => void)[]>();
+  readonly #granted = new Map<string, number>();
+  #lowestGranted = 2;
+
+  constructor(listener: ListenerSettings, address: string) {
+    this.listener = listener;
+    this.address = address;
+  }
+
+  get subscriptionCount(): number { return this.#granted.size; }
+  isSubscribed(filter: string): boolean { return this.#granted.has(filter); }
+
+  grant(filter: string, qos: number): void {
+    this.#granted.set(filter, qos);
+    this.#lowestGranted = Math.min(...this.#granted.values());
+  }
+
+  withdraw(filters: readonly string[]): void {
+    for (const filter of filters) this.#granted.delete(filter);
+    this.#lowestGranted = Math.min(2, ...this.#granted.values());
+  }
+
+  /** The QoS at which a message reaches this subscriber: the highest of its matching subscriptions, or the message's if lower (§3.8.4). */
+  deliveredQos(topic: string, published: Qos): Qos {
+    if (published <= this.#lowestGranted) return published;
+    let highest = -1;
+    for (const [filter, qos] of this.#granted) if (qos > highest && matchesFilter(filter, topic)) highest = qos;
+    if (highest < 0 || highest >= published) return published;
+    return highest === 0 ? 0 : 1;
+  }
+}

@@ -1,0 +1,218 @@
+/**
+ * The decisions of the front door, called by the engine at its seams: who comes in, what is taken in, who gets what.
+ *
+ * `authorizePublish` is the seam of acknowledge-after-flush: the engine calls it in the order of arrival and sends PUBACK or PUBREC only
+ * when its callback is called. The order of the ledger is taken there, synchronously, before anything can be awaited.
+ */
+import type { Socket } from 'node:net';
+import { TenzroError, messageOf } from '#runtime/core/errors.ts';
+import { LIMITS } from '#runtime/core/limits.ts';
+import type { Counters, InboundMessage, Intake } from '#runtime/core/ports.ts';
+import type { ListenerSettings, UserSettings } from '#runtime/core/settings.ts';
+import { ANONYMOUS, type Authenticator } from './auth.ts';
+import { CONNACK, Connection, Refusal, type EngineClient } from './clients.ts';
+import type { Faults } from './faults.ts';
+import type { Packet, Qos, Subscription } from './packets.ts';
+import { ANONYMOUS_PERMISSIONS, Permissions } from './permissions.ts';
+import type { Persistence } from './persistence.ts';
+import { clientIdFault, filterFault, publishTopicFault } from './topics.ts';
+
+type Callback = (error?: Error | null) => void;
+
+export interface DoorOptions {
+  readonly users: readonly UserSettings[];
+  readonly authenticator: Authenticator;
+  readonly intake: Intake;
+  readonly persistence: Persistence;
+  readonly faults: Faults;
+  readonly counters: Counters;
+  /** False for topics that policy does not record: they are acknowledged at once. */
+  readonly recorded?: (topic: string) => boolean;
+}
+
+const NOWHERE = '$nowhere';
+
+/** One object for all messages: an intake copies what it needs before `accept` returns. */
+class Message implements InboundMessage {
+  clientId = '';
+  topic = '';
+  payload: Uint8Array = Buffer.alloc(0);
+  qos: Qos = 0;
+  retain = false;
+  duplicate = false;
+  packetId = 0;
+}
+
+export class Door {
+  readonly #options: DoorOptions;
+  readonly #connections = new WeakMap<EngineClient, Connection>();
+  readonly #present = new Map<string, EngineClient>();
+  readonly #message = new Message();
+
+  constructor(options: DoorOptions) { this.#options = options; }
+
+  get present(): ReadonlyMap<string, EngineClient> { return this.#present; }
+  connectionOf(client: EngineClient): Connection | undefined { return this.#connections.get(client); }
+
+  entered(client: EngineClient, socket: Socket, listener: ListenerSettings): void {
+    this.#connections.set(client, new Connection(listener, socket.remoteAddress ?? ''));
+  }
+
+  registered(client: EngineClient): void {
+    this.#present.set(client.id, client);
+    if (!client.clean) this.#options.persistence.setOnline(client.id, true);
+  }
+
+  left(client: EngineClient): void {
+    if (this.#present.get(client.id) === client) this.#present.delete(client.id);
+    if (!client.clean) this.#options.persistence.setOnline(client.id, false);
+  }
+
+  unsubscribed(client: EngineClient, filters: readonly string[]): void { this.#connections.get(client)?.withdraw(filters); }
+
+  /** Looks at the CONNECT packet before anything of it is believed. */
+  preConnect(client: EngineClient, packet: { clientId: string; clean?: boolean | undefined; will?: { topic: string } | undefined }): TenzroError | undefined {
+    const connection = this.#connections.get(client);
+    if (connection === undefined) return new TenzroError('broker.internal', 'a CONNECT without a connection');
+    const fault = clientIdFault(packet.clientId)
+      // §3.1.3.1: an empty identifier cannot name a session that is to be kept
+      ?? (packet.clientId === '' && packet.clean !== true ? new TenzroError('broker.client_id', 'an empty client id needs a clean session') : undefined);
+    if (fault !== undefined) connection.refusal = new Refusal(CONNACK.identifierRejected, fault.code, fault.message);
+    return packet.will === undefined ? undefined : publishTopicFault(packet.will.topic);
+  }
+
+  /** Undefined when the client may come in. */
+  async authenticate(client: EngineClient, user: string | undefined, password: Buffer | undefined): Promise<Refusal | undefined> {
+    const connection = this.#connections.get(client);
+    if (connection === undefined) return new Refusal(CONNACK.unavailable, 'broker.internal', 'authentication without a connection');
+    const refusal = connection.refusal ?? await this.#checkCredentials(connection, user, password);
+    if (refusal !== undefined) return refusal;
+    connection.user = user;
+    const lists = this.#options.users.find(({ name }) => name === (user ?? ANONYMOUS)) ?? ANONYMOUS_PERMISSIONS;
+    connection.permissions = new Permissions(lists, { clientId: client.id, user });
+    const holder = this.#present.get(client.id);
+    if (holder === undefined) return undefined;
+    if (this.#connections.get(holder)?.user !== user) {
+      return new Refusal(CONNACK.identifierRejected, 'broker.client_id_taken', `client id ${client.id} belongs to another user's connection`);
+    }
+    this.#options.counters.add('broker.takeovers');
+    return undefined;
+  }
+
+  authorizePublish(client: EngineClient | null, packet: Packet, done: Callback): void {
+    // the engine has no client for the will of one that an earlier run lost
+    if (client === null) return this.#accept(packet.clientId ?? '', packet, done);
+    const connection = this.#connections.get(client);
+    const fault = publishTopicFault(packet.topic)
+      ?? (connection?.permissions.mayPublish(packet.topic) === true ? undefined : forbidden('publish', packet.topic, connection));
+    if (fault?.code === 'broker.topic_reserved') {
+      // §3.3.5: acknowledged like any publish and taken to a topic that nobody may subscribe to
+      this.#options.faults.report(fault, { client: client.id });
+      packet.topic = NOWHERE;
+      packet.retain = false;
+      return done();
+    }
+    if (fault !== undefined) {
+      // a will has no connection left to end with the error
+      if (packet.messageId === undefined && packet.cmd === undefined) this.#options.faults.report(fault, { client: client.id });
+      return done(fault);
+    }
+    if (packet.qos === 2 && packet.messageId !== undefined && connection !== undefined) return this.#acceptOnce(client.id, connection, packet.messageId, packet, done);
+    this.#accept(client.id, packet, done);
+  }
+
+  /** Grants, or marks as refused: the engine then answers 0x80 for this filter (§3.9.3). An error ends the connection. */
+  authorizeSubscribe(client: EngineClient, subscription: Subscription): TenzroError | 'granted' | 'refused' {
+    const malformed = filterFault(subscription.topic);
+    if (malformed !== undefined) return malformed;
+    const connection = this.#connections.get(client);
+    const full = connection === undefined || (connection.subscriptionCount >= LIMITS.subscriptionsPerClientMax && !connection.isSubscribed(subscription.topic));
+    if (!full && connection.permissions.maySubscribe(subscription.topic)) {
+      connection.grant(subscription.topic, subscription.qos);
+      return 'granted';
+    }
+    this.#options.faults.report(forbidden('subscribe', subscription.topic, connection), { client: client.id });
+    // the engine stores all subscriptions of a packet when the first is granted: the mark keeps this one out
+    subscription.qos = 128;
+    if (!client.clean) void this.#options.persistence.removeSubscriptions(client, [subscription.topic]);
+    return 'refused';
+  }
+
+  /** The packet as this subscriber gets it, or null. Never lets a subscriber that does not read grow without bound. */
+  authorizeForward(client: EngineClient, packet: Packet): Packet | null {
+    const connection = this.#connections.get(client);
+    if (connection === undefined || !connection.permissions.mayReceive(packet.topic)) return null;
+    if (client.conn.writableLength > LIMITS.subscriberBacklogBytesMax) {
+      if (packet.qos === 0) {
+        this.#options.counters.add('broker.dropped_qos0');
+        return null;
+      }
+      client.conn.destroy(new TenzroError('broker.subscriber_stalled', `${client.conn.writableLength} bytes wait for it`));
+    }
+    const qos = connection.deliveredQos(packet.topic, packet.qos);
+    return qos === packet.qos ? packet : { ...packet, qos };
+  }
+
+  async #checkCredentials(connection: Connection, user: string | undefined, password: Buffer | undefined): Promise<Refusal | undefined> {
+    if (user === undefined) {
+      return connection.listener.anonymous ? undefined : new Refusal(CONNACK.notAuthorised, 'broker.credentials', 'the listener asks for user and password');
+    }
+    try {
+      const login = await this.#options.authenticator.login(user, password ?? Buffer.alloc(0), connection.address);
+      if (login === 'accepted') return undefined;
+      if (login === 'refused') return new Refusal(CONNACK.badCredentials, 'broker.credentials', `user ${JSON.stringify(user.slice(0, 60))} was refused`);
+      return new Refusal(CONNACK.unavailable, 'broker.too_many_attempts', `logins are ${login} for ${connection.address}`);
+    } catch (cause) {
+      return new Refusal(CONNACK.unavailable, 'broker.internal', `password check: ${messageOf(cause)}`, { cause });
+    }
+  }
+
+  #accept(clientId: string, packet: Packet, done: Callback): void {
+    const { intake, persistence, recorded } = this.#options;
+    const message = this.#message;
+    message.clientId = clientId;
+    message.topic = packet.topic;
+    message.payload = typeof packet.payload === 'string' ? Buffer.from(packet.payload) : packet.payload;
+    message.qos = packet.qos;
+    message.retain = packet.retain;
+    message.duplicate = packet.dup === true;
+    message.packetId = packet.messageId ?? 0;
+    if (recorded !== undefined && !recorded(packet.topic)) this.#settle(packet, done);
+    else if (packet.qos === 0) intake.accept(message, (error) => this.#settleUnacknowledged(error, clientId, done));
+    else if (persistence.mustSecure(packet)) intake.accept(message, (error) => (error === undefined ? this.#settle(packet, done) : done(error)));
+    else intake.accept(message, done);
+  }
+
+  /** What the engine must not forget goes to disk before the publisher hears of success. */
+  #settle(packet: Packet, done: Callback): void {
+    if (packet.qos === 0 || !this.#options.persistence.secure(packet, done)) done();
+  }
+
+  /** QoS 0 promises nothing: the message still reaches who listens, and the connection stays. */
+  #settleUnacknowledged(error: Error | undefined, clientId: string, done: Callback): void {
+    if (error instanceof TenzroError) this.#options.faults.report(error, { client: clientId });
+    else if (error !== undefined) this.#options.faults.ended(error, { client: clientId });
+    done();
+  }
+
+  /** §4.3.3: a publish repeated before its PUBREL is acknowledged again, and neither recorded nor delivered again. */
+  #acceptOnce(clientId: string, connection: Connection, messageId: number, packet: Packet, done: Callback): void {
+    if (this.#options.persistence.hasIncoming(clientId, messageId)) return done();
+    const waiting = connection.exactlyOnce.get(messageId);
+    if (waiting !== undefined) {
+      waiting.push(done);
+      return;
+    }
+    const callbacks: Callback[] = [done];
+    connection.exactlyOnce.set(messageId, callbacks);
+    this.#accept(clientId, packet, (error) => {
+      connection.exactlyOnce.delete(messageId);
+      for (const callback of callbacks) callback(error);
+    });
+  }
+}
+
+function forbidden(what: 'publish' | 'subscribe', topic: string, connection: Connection | undefined): TenzroError {
+  const who = connection?.user === undefined ? 'an anonymous client' : `user ${connection.user}`;
+  return new TenzroError(what === 'publish' ? 'broker.publish_forbidden' : 'broker.subscribe_forbidden', `${who} may not ${what} ${JSON.stringify(topic.slice(0, 80))}`);
+}

@@ -1,0 +1,127 @@
+/** The sockets of the front door: where it listens, over what, and how many may come. */
+import { readFile } from 'node:fs/promises';
+import { createServer, isIP, type Server, type Socket } from 'node:net';
+import { createServer as createTlsServer } from 'node:tls';
+import { TenzroError, messageOf } from '#runtime/core/errors.ts';
+import { LIMITS } from '#runtime/core/limits.ts';
+import type { ListenerSettings, MqttSettings } from '#runtime/core/settings.ts';
+import { ANONYMOUS } from './auth.ts';
+import { FrameGuard } from './frames.ts';
+
+const KEEP_ALIVE_MS = 60_000;
+/** CONNACK with return code 3, server unavailable (MQTT 3.1.1 §3.2.2.3). */
+const UNAVAILABLE = Buffer.from([0x20, 2, 0, 3]);
+const SOCKET_OPTIONS = { noDelay: true, keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS } as const;
+
+export interface ListenerFacts {
+  readonly host: string;
+  /** The port really bound. */
+  readonly port: number;
+  readonly tls: boolean;
+  readonly auth: 'anonymous' | 'password' | 'certificate+password';
+}
+
+export interface OpenListener extends AsyncDisposable { readonly facts: ListenerFacts }
+
+export interface Reception {
+  /** A socket that may speak MQTT now; its reads are guarded. */
+  onSocket(socket: Socket, listener: ListenerSettings): void;
+  onFault(error: TenzroError, address: string): void;
+}
+
+/** The default loopback listener and the configured ones. Throws `broker.listener_open` for one that would let strangers in. */
+export function planListeners(settings: MqttSettings): ListenerSettings[] {
+  const named = settings.users.some(({ name }) => name !== ANONYMOUS);
+  for (const { host, port, anonymous } of settings.listeners) {
+    if (isLoopback(host) || (!anonymous && named)) continue;
+    throw new TenzroError('broker.listener_open', `listener ${host}:${port} is reachable from outside and ${anonymous ? 'allows anonymous clients' : 'no users are configured'}`);
+  }
+  return [{ host: '127.0.0.1', port: settings.port, anonymous: true }, ...settings.listeners];
+}
+
+export const isLoopback = (host: string): boolean => host === 'localhost' || host === '::1' || (isIP(host) === 4 && host.startsWith('127.'));
+
+/** Counts the connections of all listeners together. */
+export class ConnectionCount { current = 0; }
+
+/** Throws `broker.port_in_use` or `broker.listener`. */
+export async function openListener(plan: ListenerSettings, reception: Reception, count: ConnectionCount): Promise<OpenListener> {
+  const server = await createListener(plan, reception, count);
+  try {
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject);
+      server.listen({ host: plan.host, port: plan.port, backlog: LIMITS.connectionsMax }, resolve);
+    });
+  } catch (cause) {
+    throw listenFault(plan, cause);
+  }
+  server.on('error', (cause) => reception.onFault(listenFault(plan, cause), plan.host));
+  const bound = server.address();
+  const port = typeof bound === 'object' && bound !== null ? bound.port : plan.port;
+  const auth = plan.anonymous ? 'anonymous' : plan.tls?.clientCaFile === undefined ? 'password' : 'certificate+password';
+  return {
+    facts: { host: plan.host, port, tls: plan.tls !== undefined, auth },
+    [Symbol.asyncDispose]: () => new Promise((resolve) => { server.close(() => resolve()); }),
+  };
+}
+
+async function createListener(plan: ListenerSettings, reception: Reception, count: ConnectionCount): Promise<Server> {
+  const serve = (socket: Socket): void => {
+    guardReads(socket);
+    reception.onSocket(socket, plan);
+  };
+  if (plan.tls === undefined) return createServer(SOCKET_OPTIONS, (socket) => { if (admit(socket, count, reception)) serve(socket); });
+  const { certFile, keyFile, clientCaFile } = plan.tls;
+  let files: { cert: Buffer; key: Buffer; ca?: Buffer };
+  try {
+    files = { cert: await readFile(certFile), key: await readFile(keyFile), ...(clientCaFile === undefined ? {} : { ca: await readFile(clientCaFile) }) };
+    const server = createTlsServer({
+      ...SOCKET_OPTIONS, ...files, minVersion: 'TLSv1.2', handshakeTimeout: LIMITS.connectTimeoutMs,
+      requestCert: clientCaFile !== undefined, rejectUnauthorized: clientCaFile !== undefined,
+    }, serve);
+    server.prependListener('connection', (socket: Socket) => { admit(socket, count, reception); });
+    server.on('tlsClientError', (cause, socket) => {
+      reception.onFault(new TenzroError('broker.malformed', `TLS handshake: ${messageOf(cause)}`, { cause }), socket.remoteAddress ?? '');
+      socket.destroy();
+    });
+    return server;
+  } catch (cause) {
+    throw listenFault(plan, cause);
+  }
+}
+
+/** Takes the socket in, or turns it away when the house is full. */
+function admit(socket: Socket, count: ConnectionCount, reception: Reception): boolean {
+  if (count.current >= LIMITS.connectionsMax) {
+    reception.onFault(new TenzroError('broker.too_many_connections', `${LIMITS.connectionsMax} clients are connected`), socket.remoteAddress ?? '');
+    socket.on('error', () => socket.destroy());
+    socket.end(UNAVAILABLE);
+    socket.destroySoon();
+    return false;
+  }
+  count.current++;
+  socket.once('close', () => { count.current--; });
+  return true;
+}
+
+/** The engine reads with `read()`: what it gets has passed the guard, and nothing beyond the limit is ever buffered for it. */
+function guardReads(socket: Socket): void {
+  const guard = new FrameGuard(LIMITS.packetBytesMax);
+  const read = socket.read.bind(socket);
+  socket.read = (sizeBytes?: number): Buffer | null => {
+    const chunk: unknown = read(sizeBytes);
+    if (!Buffer.isBuffer(chunk)) return null;
+    const fault = guard.check(chunk);
+    if (fault === undefined) return chunk;
+    socket.destroy(fault);
+    return null;
+  };
+}
+
+function listenFault(plan: ListenerSettings, cause: unknown): TenzroError {
+  const at = `${plan.host}:${plan.port}`;
+  if (cause instanceof Error && 'code' in cause && cause.code === 'EADDRINUSE') {
+    return new TenzroError('broker.port_in_use', `port ${plan.port} on ${plan.host} is in use; TENZRO_MQTT_PORT or mqtt.port names another`, { cause });
+  }
+  return new TenzroError('broker.listener', `listener ${at}: ${messageOf(cause)}`, { cause });
+}
