@@ -44,7 +44,7 @@ export const blankComments = (text: string): string =>
 
 const STATIC = /^[ \t]*(?:import|export)\b(?<type>\s+type\b)?[^;'"()=]*?\bfrom\s*['"](?<specifier>[^'"]+)['"]/gm;
 const SIDE_EFFECT = /^[ \t]*import\s*['"](?<specifier>[^'"]+)['"]/gm;
-const CALLED = /(?<type>\btypeof\s+)?\b(?:import|\w*[rR]equire|\w*[rR]equire\.resolve)\(\s*['"](?<specifier>[^'"]+)['"]/g;
+const CALLED = /(?<type>\btypeof\s+|\btype\s+\w+\s*=\s*)?\b(?:import|\w*[rR]equire|\w*[rR]equire\.resolve)\(\s*['"](?<specifier>[^'"]+)['"]/g;
 
 function importsOf(path: string, code: string): Import[] {
   const found: Import[] = [];
