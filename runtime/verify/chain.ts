@@ -36,6 +36,7 @@ export function checkChain(book: CheckBook, opened: OpenedBundle): void {
   const { genesis, start, segment } = opened;
   const [first, ...rest] = segment;
   if (first === undefined || first !== start) return book.fail('chain.previous', 'the links do not begin at a block of this bundle');
+  if (rest.length === 0 && first !== genesis && !first.block.pcrStart) return book.fail('chain.previous', `the blocks before block ${first.block.sequence} are missing`);
   let before: Link = first;
   for (const link of rest) {
     const fault = linkFault(before, link);

@@ -59,8 +59,13 @@ function checkEnrolment(book: CheckBook, { ekPublic, akPublic }: Identity, polic
   return enrolled;
 }
 
-/** What the evidence is worth, weakest link first. */
-export function trustOf({ certified, enrolled }: Endorsement): { readonly level: TrustLevel; readonly reason: string } {
+export interface Trust {
+  readonly level: TrustLevel;
+  readonly reason: string;
+}
+
+/** What consistent TPM evidence is worth. */
+export function trustOf({ certified, enrolled }: Endorsement): Trust {
   if (certified && enrolled) return { level: 'dtpm', reason: 'the EK certificate chains to a root of the policy, and the policy enrols the AK with that EK' };
   if (enrolled) return { level: 'enrolled', reason: 'the policy enrols the AK with this EK, which has no certificate of a root that the policy names' };
   const why = certified ? 'the EK certificate is genuine, but nothing binds the quoting AK to that EK (enrol the pair in the policy)' : 'neither a certificate nor an enrolment in the policy vouches for this TPM';

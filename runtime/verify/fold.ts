@@ -35,7 +35,7 @@ export function checkFold(book: CheckBook, opened: OpenedBundle): void {
   }
   if (!pcr) return book.unknown('pcr14.fold', `block ${start.block.sequence} has no TPM evidence and states no start value: nothing to fold from`);
   if (!equalBytes(pcr, quoted)) return book.fail('pcr14.fold', `PCR 14 as quoted by block ${head.block.sequence} is not what the blocks since ${begin.block.sequence} fold to`);
-  if (begin.block === head.block && !begin.block.pcrStart) return book.unknown('pcr14.fold', 'the head is the only block of its boot in the bundle: nothing to compare its quote with');
+  if (begin === head && !begin.block.pcrStart) return book.unknown('pcr14.fold', 'the head is the only block in the bundle and states no start value: nothing to compare its quote with');
   book.pass('pcr14.fold', `${head.block.sequence - begin.block.sequence + 1} blocks from ${begin.block.sequence} fold to the quoted value; ${beginText(begin)}`);
 }
 

@@ -10,7 +10,7 @@ import { decodeBundleBody, openBundle, type Bundle } from '#runtime/ledger/bundl
 import type { Evidence } from '#runtime/ledger/evidence.ts';
 import { checkChain, checkEntries, checkHeaders, checkIdentity, checkInclusion } from './chain.ts';
 import { CheckBook } from './checks.ts';
-import { checkEndorsement, trustOf } from './endorsement.ts';
+import { checkEndorsement, trustOf, type Trust } from './endorsement.ts';
 import { viewEntry } from './entryView.ts';
 import { checkFold } from './fold.ts';
 import { checkAttestSignatures, checkEvidence } from './hardware.ts';
@@ -18,7 +18,6 @@ import { openBlocks, type OpenedBundle } from './opened.ts';
 import type { Policy } from './policy.ts';
 import type { Report } from './report.ts';
 
-type Trust = Report['trust'];
 type Subject = Report['subject'];
 
 const NO_SUBJECT: Subject = { chainId: '', device: '', entries: [] };
