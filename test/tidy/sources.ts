@@ -44,14 +44,15 @@ export const blankComments = (text: string): string =>
 
 const STATIC = /^[ \t]*(?:import|export)\b(?<type>\s+type\b)?[^;'"()=]*?\bfrom\s*['"](?<specifier>[^'"]+)['"]/gm;
 const SIDE_EFFECT = /^[ \t]*import\s*['"](?<specifier>[^'"]+)['"]/gm;
-const CALLED = /(?<type>\btypeof\s+|\btype\s+\w+\s*=\s*)?\b(?:import|\w*[rR]equire|\w*[rR]equire\.resolve)\(\s*['"](?<specifier>[^'"]+)['"]/g;
+const CALLED = /(?<query>\btypeof\s+)?\b(?:import|\w*[rR]equire|\w*[rR]equire\.resolve)\(\s*['"](?<specifier>[^'"]+)['"](?<member>\)\.[A-Z])?/g;
 
 function importsOf(path: string, code: string): Import[] {
   const found: Import[] = [];
   for (const [pattern, kind] of [[STATIC, 'static'], [SIDE_EFFECT, 'static'], [CALLED, 'lazy']] as const) {
     for (const { groups } of code.matchAll(pattern)) {
       const specifier = groups?.['specifier'] ?? '';
-      found.push({ specifier, file: fileOf(path, specifier), npm: npmOf(specifier), kind: groups?.['type'] === undefined ? kind : 'type' });
+      const isType = (groups?.['type'] ?? groups?.['query'] ?? groups?.['member']) !== undefined;
+      found.push({ specifier, file: fileOf(path, specifier), npm: npmOf(specifier), kind: isType ? 'type' : kind });
     }
   }
   return found;
