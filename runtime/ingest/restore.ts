@@ -1,0 +1,48 @@
+/** What the decoder learns from the log's tail at start: redeliveries to expect, who is known, units, and the last values of onChange topics. */
+import { KIND, READING_BODY, REGISTRATION_BODY, type Cbor, type KindNumber } from '#runtime/core/types.ts';
+import type { Entities } from './entities.ts';
+import { digestOf, type Redeliveries } from './redeliveries.ts';
+import type { Plans } from './plans.ts';
+import { Rejection } from './rejection.ts';
+
+interface Memory {
+  readonly entities: Entities;
+  readonly plans: Plans;
+  readonly redeliveries: Redeliveries;
+}
+
+const OURS: ReadonlySet<KindNumber> = new Set([KIND.reading, KIND.event, KIND.alarm, KIND.registration, KIND.summary]);
+
+/** Entries of other kinds, and bodies that lack what is needed, teach nothing. Call oldest first. */
+export function recall({ entities, plans, redeliveries }: Memory, kind: KindNumber, source: string, body: Cbor): void {
+  if (!OURS.has(kind) || !(body instanceof Map)) return;
+  const fields = body as ReadonlyMap<number, Cbor>;
+  const topic = fields.get(READING_BODY.topic);
+  if (typeof topic !== 'string') return;
+  const payload = fields.get(READING_BODY.payload);
+  const packetId = fields.get(READING_BODY.packetId);
+  if (payload instanceof Uint8Array && typeof packetId === 'number') redeliveries.restore(topic, payload, packetId);
+  if (kind === KIND.registration) recallRegistration({ entities, plans, redeliveries }, source, topic, fields);
+  else entities.restore(source);
+  if (kind === KIND.reading) recallValues(plans, topic, fields.get(READING_BODY.values));
+}
+
+function recallRegistration({ entities, plans }: Memory, source: string, topic: string, body: ReadonlyMap<number, Cbor>): void {
+  const payload = body.get(REGISTRATION_BODY.payload);
+  const plan = plans.of(topic);
+  if (plan instanceof Rejection || !(payload instanceof Uint8Array)) return entities.restore(source);
+  const digest = digestOf(topic, payload);
+  if (plan.kind === 'units') {
+    const units = body.get(REGISTRATION_BODY.units);
+    const pairs = Array.isArray(units) ? (units as readonly (readonly [string, string])[]) : undefined;
+    entities.restore(source);
+    entities.setUnits(plan.measurement, plans.tableOf(plan.measurement), pairs && new Map(pairs), digest);
+  } else if (payload.length === 0) entities.remove(source);
+  else entities.register(source, digest);
+}
+
+function recallValues(plans: Plans, topic: string, values: Cbor | undefined): void {
+  const plan = plans.of(topic);
+  if (plan instanceof Rejection || plan.kind !== 'reading' || plan.rule?.mode !== 'onChange' || !Array.isArray(values)) return;
+  plan.last = new Map((values as readonly (readonly [string, number, string])[]).map(([channel, value]) => [channel, value]));
+}
