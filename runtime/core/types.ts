@@ -141,6 +141,15 @@ export const INFERENCE_BODY = {
 /** Keys of a gap's body: loss itself is recorded. */
 export const GAP_BODY = { reason: 1, count: 2, fromMicros: 3, toMicros: 4, detail: 5 } as const;
 
+/** Keys of the body of a `boot` entry. `lastStop` is 'first', 'clean' or 'unclean'; `previousSize` the number of entries found. */
+export const BOOT_BODY = { version: 1, lastStop: 2, previousSize: 3 } as const;
+
+/** Keys of the body of a `clockStep` entry: the wall time in µs that was expected and the one that was found, and 'running' or 'start'. */
+export const CLOCK_STEP_BODY = { expectedMicros: 1, foundMicros: 2, when: 3 } as const;
+
+/** Keys of the body of an `epoch` entry: the first of a chain that replaces a damaged one. */
+export const EPOCH_BODY = { code: 1, detail: 2, chainId: 3, lastBlockHash: 4, quarantine: 5 } as const;
+
 /** One head of the log: `root` is the RFC 6962 root over the first `size` leaves. */
 export interface TreeHead {
   readonly size: number;

@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import { asBuffer, u64be } from '#runtime/core/bytes.ts';
 import { TenzroError } from '#runtime/core/errors.ts';
-import type { Cbor } from '#runtime/core/types.ts';
+import { EPOCH_BODY, type Cbor } from '#runtime/core/types.ts';
 import { decodeCbor, encodeCbor } from '#runtime/crypto/cbor.ts';
 
 /** Version of everything in this file. A store with a higher one is left untouched. */
@@ -118,9 +118,6 @@ export interface Finding {
   readonly chainId?: Uint8Array;
   readonly lastBlockHash?: Uint8Array;
 }
-
-/** Keys of the body of an `epoch` entry. */
-export const EPOCH_BODY = { code: 1, detail: 2, chainId: 3, lastBlockHash: 4, quarantine: 5 } as const;
 
 export function findingBody(finding: Finding): Map<number, Cbor> {
   const map = new Map<number, Cbor>([[EPOCH_BODY.code, finding.code], [EPOCH_BODY.detail, finding.detail]]);

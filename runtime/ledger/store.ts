@@ -27,11 +27,13 @@ export interface StoreOptions {
   readonly mapBytes?: number;
 }
 
-/** errno(3) and LMDB codes (lmdb.h, "Return Codes") that end the writer; everything else that a write meets may pass. */
-const FATAL: ReadonlyMap<number, ErrorCode> = new Map<number, ErrorCode>([
-  [5 /* EIO */, 'ledger.io'], [30 /* EROFS */, 'ledger.io'], [-30795 /* MDB_PANIC */, 'ledger.io'],
-  [-30797 /* MDB_PAGE_NOTFOUND */, 'ledger.corrupt'], [-30796 /* MDB_CORRUPTED */, 'ledger.corrupt'],
-]);
+/** LMDB's codes (lmdb.h, "Return Codes") for a file that contradicts itself: PAGE_NOTFOUND, CORRUPTED, INVALID, INCOMPATIBLE, BAD_VALSIZE, BAD_DBI. */
+const DAMAGE: ReadonlySet<unknown> = new Set([-30_797, -30_796, -30_793, -30_784, -30_781, -30_780]);
+/** errno(3) EIO and EROFS, and MDB_PANIC: the end of the writer. */
+const BROKEN: ReadonlySet<unknown> = new Set([5, 30, -30_795, 'EIO', 'EROFS']);
+const FORBIDDEN: ReadonlySet<unknown> = new Set([1, 13, 'EPERM', 'EACCES']);
+const FULL: ReadonlySet<unknown> = new Set([28, 'ENOSPC']);
+const ABSENT: ReadonlySet<unknown> = new Set([2, 'ENOENT']);
 
 /** The file is kept longer than its last page, so that a file shorter than its last page is always a damaged one. */
 const HEADROOM_BYTES = 32 * 1024 * 1024;
@@ -72,8 +74,12 @@ export class Store implements AsyncDisposable {
 
   /** A copy; undefined where there is nothing. */
   get(db: DbName, key: Uint8Array): Buffer | undefined {
-    const value = this.#dbs.get(db)?.getBinary(asBuffer(key));
-    return value === undefined ? undefined : plain(value);
+    try {
+      const value = this.#dbs.get(db)?.getBinary(asBuffer(key));
+      return value === undefined ? undefined : plain(value);
+    } catch (cause) {
+      throw readError(cause);
+    }
   }
 
   /** The pair with the greatest key that is not after `key`. */
@@ -84,16 +90,20 @@ export class Store implements AsyncDisposable {
   first(db: DbName): Pair | undefined { return this.#first(db, { limit: 1 }); }
 
   #first(db: DbName, range: import('lmdb').RangeOptions): Pair | undefined {
-    for (const key of this.#dbs.get(db)?.getKeys(range) ?? []) {
-      const value = this.get(db, key);
-      if (value) return { key: Buffer.from(key), value };
-    }
-    return undefined;
+    const [key] = this.#keys(db, range);
+    const value = key && this.get(db, key);
+    return key && value ? { key, value } : undefined;
   }
 
   /** At most `limit` keys from `start` on. */
-  keys(db: DbName, start: Uint8Array, limit: number): Buffer[] {
-    return Array.from(this.#dbs.get(db)?.getKeys({ start: asBuffer(start), limit }) ?? [], (key) => Buffer.from(key));
+  keys(db: DbName, start: Uint8Array, limit: number): Buffer[] { return this.#keys(db, { start: asBuffer(start), limit }); }
+
+  #keys(db: DbName, range: import('lmdb').RangeOptions): Buffer[] {
+    try {
+      return Array.from(this.#dbs.get(db)?.getKeys(range) ?? [], (key) => Buffer.from(key));
+    } catch (cause) {
+      throw readError(cause);
+    }
   }
 
   /** All pairs, in key order, read a few at a time: other work may go on between two of them. */
@@ -166,15 +176,20 @@ const codeOf = (cause: unknown): unknown => (cause instanceof Error && 'code' in
 
 function openError(path: string, cause: unknown): TenzroError {
   const code = codeOf(cause);
-  const tenzroCode: ErrorCode = code === 13 || code === 'EACCES' || code === 1 || code === 'EPERM' ? 'ledger.permission'
-    : code === 28 || code === 'ENOSPC' ? 'ledger.disk_full'
-      : code === 2 || code === 'ENOENT' ? 'ledger.no_chain'
-        : typeof code === 'number' && code < 0 ? 'ledger.corrupt' : 'ledger.io';
-  return new TenzroError(tenzroCode, `cannot open ${path}: ${messageOf(cause)}`, { cause });
+  const [, ours] = OPEN_CODES.find(([codes]) => codes.has(code)) ?? [undefined, 'ledger.io'];
+  return new TenzroError(ours, `cannot open ${path}: ${messageOf(cause)}`, { cause });
+}
+const OPEN_CODES: readonly (readonly [ReadonlySet<unknown>, ErrorCode])[] = [
+  [FORBIDDEN, 'ledger.permission'], [FULL, 'ledger.disk_full'], [ABSENT, 'ledger.no_chain'], [DAMAGE, 'ledger.corrupt'],
+];
+
+function readError(cause: unknown): TenzroError {
+  return new TenzroError(DAMAGE.has(codeOf(cause)) ? 'ledger.corrupt' : 'ledger.io', `cannot read: ${messageOf(cause)}`, { cause });
 }
 
+/** Everything that is neither damage nor a broken disk may pass: no space, no memory, a quota, a limit. */
 function writeError(cause: unknown): TenzroError {
   const code = codeOf(cause);
-  const fatal = typeof code === 'number' ? FATAL.get(code) : code === 'EIO' || code === 'EROFS' ? 'ledger.io' : undefined;
-  return new TenzroError(fatal ?? 'ledger.disk_full', `cannot write: ${messageOf(cause)}`, { cause });
+  const ours: ErrorCode = DAMAGE.has(code) ? 'ledger.corrupt' : BROKEN.has(code) ? 'ledger.io' : 'ledger.disk_full';
+  return new TenzroError(ours, `cannot write: ${messageOf(cause)}`, { cause });
 }
