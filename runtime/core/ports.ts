@@ -145,13 +145,10 @@ export interface AnchorStatement {
 
 /** A TPM, seen from the sealer: what ties a block to hardware. Every call rejects with a `tpm.*` error, also when `signal` aborts. */
 export interface Anchor {
-  readonly identity: {
-    /** TPMT_PUBLIC. */
-    readonly akPublic: Uint8Array;
-    readonly ekPublic: Uint8Array;
-    /** X.509 DER, where the TPM holds one. */
-    readonly ekCertificate?: Uint8Array;
-  };
+  /** TPMT_PUBLIC of the attestation key: the same for as long as the TPM's endorsement hierarchy is not cleared. */
+  readonly akPublic: Uint8Array;
+  /** For a genesis: TPMT_PUBLIC of the endorsement key, and its certificate (X.509 DER) where the TPM holds one. May take many seconds. */
+  endorsement(signal: AbortSignal): Promise<{ readonly ekPublic: Uint8Array; readonly ekCertificate?: Uint8Array }>;
   /** PCR 14 of the SHA-256 bank, 32 bytes. */
   pcr14(signal: AbortSignal): Promise<Uint8Array>;
   /** TPM2_PCR_Extend of PCR 14 with a SHA-256 digest. */

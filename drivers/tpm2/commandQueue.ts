@@ -1,0 +1,45 @@
+/** One command at a time: a TPM has one command buffer, and the nonces of sessions roll from response to response. */
+import { setTimeout as delay } from 'node:timers/promises';
+import { TenzroError } from '#runtime/core/errors.ts';
+import { LIMITS } from '#runtime/core/limits.ts';
+import { isRetryable } from './errors.ts';
+import { abandonable, type Transport } from './transport.ts';
+
+const RETRY_DELAY_MS = 5;
+const RESPONSE_CODE_AT = 6;
+
+export class CommandQueue {
+  readonly #transport: Transport;
+  readonly #timeoutMs: number;
+  #tail: Promise<unknown> = Promise.resolve();
+
+  constructor(transport: Transport, timeoutMs: number) {
+    this.#transport = transport;
+    this.#timeoutMs = timeoutMs;
+  }
+
+  /**
+   * Runs `task` when all earlier ones have ended. An aborted `signal` keeps a waiting task from starting; one that runs is left to its end (a TPM
+   * command cannot be taken back), only the caller waits no longer.
+   */
+  run<T>(task: () => Promise<T>, signal: AbortSignal): Promise<T> {
+    const turn = this.#tail.then(() => {
+      if (signal.aborted) throw new TenzroError('tpm.timeout', 'the command was given up before it was sent');
+      return task();
+    });
+    this.#tail = turn.catch(() => undefined); // the caller has the error; the next task does not care
+    return abandonable(turn, signal, 'the TPM');
+  }
+
+  /** Only inside a task. Sends again what the TPM asks to have sent again, after growing waits, up to LIMITS.tpmRetriesMax times and the timeout. */
+  async send(command: Buffer): Promise<Buffer> {
+    const limit = AbortSignal.timeout(this.#timeoutMs);
+    for (let attempt = 0; ; attempt += 1) {
+      const response = await this.#transport.transact(command, limit);
+      const code = response.readUInt32BE(RESPONSE_CODE_AT);
+      if (!isRetryable(code)) return response;
+      if (attempt === LIMITS.tpmRetriesMax || limit.aborted) throw new TenzroError('tpm.busy', `the TPM answered ${attempt + 1} times that it is busy (code 0x${code.toString(16)})`);
+      await delay(Math.min(RETRY_DELAY_MS * 2 ** attempt, LIMITS.tpmRetryDelayMaxMs));
+    }
+  }
+}

@@ -1,0 +1,47 @@
+/** Codes of the TCG TPM 2.0 Library (revision 1.59), Part 2 section beside each table. Algorithms and attributes stand in runtime/crypto/tpmEvidence.ts. */
+
+/** TPM_CC, §6.5.2. */
+export const COMMAND = {
+  nvDefineSpace: 0x12a, createPrimary: 0x131, nvIncrement: 0x134, startup: 0x144, shutdown: 0x145, nvRead: 0x14e, quote: 0x158, flushContext: 0x165,
+  nvReadPublic: 0x169, readPublic: 0x173, startAuthSession: 0x176, getCapability: 0x17a, getRandom: 0x17b, pcrRead: 0x17e, readClock: 0x181,
+  pcrExtend: 0x182, nvCertify: 0x184,
+} as const;
+export type CommandCode = (typeof COMMAND)[keyof typeof COMMAND];
+
+/** TPM_RH, §7.4. */
+export const HANDLE = { owner: 0x40000001, null: 0x40000007, password: 0x40000009, endorsement: 0x4000000b } as const;
+/** First handle of a TPM_HT, §7.2 and §7.5. */
+export const HANDLE_RANGE = { loadedSession: 0x02000000, transient: 0x80000000 } as const;
+
+/** TPM_ST, §6.9: command and response tags. */
+export const TAG = { noSessions: 0x8001, sessions: 0x8002 } as const;
+
+/** TPM_SU §6.10, TPM_SE §6.11, TPM_CAP §6.12. */
+export const STARTUP_CLEAR = 0x0000;
+export const SESSION_HMAC = 0x00;
+export const CAPABILITY = { handles: 0x1, properties: 0x6 } as const;
+/** TPM_PT, §6.13: fixed properties. */
+export const PROPERTY = { manufacturer: 0x105, vendorString1: 0x106, vendorString4: 0x109, firmwareVersion1: 0x10b, firmwareVersion2: 0x10c } as const;
+
+/** TPMA_SESSION, §8.4. `decrypt`: the first command parameter is encrypted; `encrypt`: the first response parameter is. */
+export const SESSION_ATTRIBUTE = { continueSession: 0x01, decrypt: 0x20, encrypt: 0x40 } as const;
+
+/** Tag, size and code in front of every command and response: Part 1 §18. */
+export const HEADER_BYTES = 10;
+
+/** What one entry of a quote may select: PCRs 0–23 in three bytes (PTP: PCR_SELECT_MIN). */
+export const PCR_SELECT_BYTES = 3;
+
+/**
+ * SHA-256 PCRs that our quotes cover: the firmware's and boot loader's measurements (0–7), the kernel's file measurements (10) and the one that
+ * folds our blocks (14). 14 cannot be reset by the operating system; 16 and 23 can.
+ */
+export const QUOTED_PCRS = [0, 1, 2, 3, 4, 5, 6, 7, 10, 14] as const;
+export const BLOCK_PCR = 14;
+
+/** Our NV counter, in the range that the TCG Registry of Reserved TPM 2.0 Handles leaves to the owner (0x01800000–0x01BFFFFF). */
+export const COUNTER_INDEX = 0x01805445;
+export const COUNTER_BYTES = 8;
+
+/** EK certificates: TCG EK Credential Profile for TPM 2.0 §2.2.1.4, low range. */
+export const EK_CERTIFICATE_INDEX = { rsa2048: 0x01c00002, eccP256: 0x01c0000a } as const;

@@ -1,0 +1,49 @@
+/** The endorsement key, and its certificate where the vendor left one: TCG EK Credential Profile for TPM 2.0. The EK says which TPM this is; it never signs. */
+import { NV_ATTRIBUTE } from '#runtime/crypto/tpmEvidence.ts';
+import { EK_CERTIFICATE_INDEX, HANDLE } from './constants.ts';
+import { RC_FORMAT_1, TpmRefusal } from './errors.ts';
+import { ekEccP256, ekRsa2048 } from './templates.ts';
+import type { Tpm } from './tpm.ts';
+
+/** TPM_PT_NV_BUFFER_MAX is at least this on every TPM we know. */
+const NV_CHUNK_BYTES = 512;
+
+export interface Endorsement {
+  /** TPMT_PUBLIC. */
+  readonly ekPublic: Uint8Array;
+  /** X.509 DER. */
+  readonly ekCertificate?: Uint8Array;
+}
+
+/** The key that has a certificate, P-256 before RSA (which takes a hardware TPM many seconds); without any certificate the P-256 key. */
+export async function readEndorsement(tpm: Tpm, signal: AbortSignal): Promise<Endorsement> {
+  const ecc = await readEkCertificate(tpm, EK_CERTIFICATE_INDEX.eccP256, signal);
+  const rsa = ecc ? undefined : await readEkCertificate(tpm, EK_CERTIFICATE_INDEX.rsa2048, signal);
+  const certificate = ecc ?? rsa;
+  const key = await tpm.createPrimary(HANDLE.endorsement, rsa ? ekRsa2048() : ekEccP256(), signal);
+  await tpm.flushContext(key.handle, signal);
+  return { ekPublic: key.public.area, ...(certificate ? { ekCertificate: certificate } : {}) };
+}
+
+/** Undefined when the index is not there or does not hold a DER certificate. */
+export async function readEkCertificate(tpm: Tpm, index: number, signal: AbortSignal): Promise<Uint8Array | undefined> {
+  try {
+    const nv = await tpm.nvReadPublic(index, signal);
+    if ((nv.attributes & NV_ATTRIBUTE.written) === 0) return undefined;
+    const parts: Uint8Array[] = [];
+    for (let offset = 0; offset < nv.sizeBytes; offset += NV_CHUNK_BYTES) {
+      parts.push(await tpm.nvRead(nv, offset, Math.min(NV_CHUNK_BYTES, nv.sizeBytes - offset), signal));
+    }
+    return withoutPadding(Buffer.concat(parts));
+  } catch (error) {
+    if (error instanceof TpmRefusal && error.base === RC_FORMAT_1.handle) return undefined;
+    throw error;
+  }
+}
+
+/** The index may be larger than the certificate: a DER SEQUENCE with a two-byte length (X.690 §8.1.3) says where it ends. */
+function withoutPadding(bytes: Buffer): Uint8Array | undefined {
+  if (bytes.length < 4 || bytes.readUInt16BE(0) !== 0x3082) return undefined;
+  const size = 4 + bytes.readUInt16BE(2);
+  return size <= bytes.length ? bytes.subarray(0, size) : undefined;
+}
