@@ -1,0 +1,70 @@
+/** One model's windows on their way through it. */
+import { LIMITS } from '#runtime/core/limits.ts';
+import { INFERENCE_BODY, KIND, type Cbor } from '#runtime/core/types.ts';
+import { matchesFilter } from '#runtime/core/topic.ts';
+import type { UnstampedDraft } from './messages.ts';
+import type { Judge, Verdict } from './plan.ts';
+import type { DecodedReading } from './reading.ts';
+import { Windows, type ReadyWindow } from './windows.ts';
+
+export class JudgeQueue {
+  readonly judge: Judge;
+  readonly windows: Windows;
+  /** Whether the model watches a source, remembered: the same few come again and again. */
+  readonly #watched = new Map<string, boolean>();
+  readonly #monoMicros: () => number;
+  readonly #rows: Float32Array;
+  readonly #width: number;
+  #waiting: ReadyWindow[] = [];
+  #newest: { bootEpoch: number; monoMicros: number } = { bootEpoch: 0, monoMicros: 0 };
+
+  constructor(judge: Judge, count: (name: string) => void, monoMicros: () => number) {
+    this.judge = judge;
+    this.windows = new Windows(judge.plan, (what) => count(`infer.window.${what}`));
+    this.#monoMicros = monoMicros;
+    this.#width = judge.plan.window.readings * judge.plan.channels.length;
+    this.#rows = new Float32Array(LIMITS.inferBatchMax * this.#width);
+  }
+
+  get waiting(): readonly ReadyWindow[] { return this.#waiting; }
+  get full(): boolean { return this.#waiting.length >= LIMITS.inferBatchMax; }
+
+  watches(source: string): boolean {
+    const known = this.#watched.get(source);
+    if (known !== undefined) return known;
+    if (this.#watched.size >= 2 * LIMITS.inferSourcesMax) this.#watched.clear();
+    const watched = matchesFilter(this.judge.plan.source.entity, source);
+    this.#watched.set(source, watched);
+    return watched;
+  }
+
+  push(reading: DecodedReading): void {
+    const { type } = this.judge.plan.source;
+    if (type.kind === 'value' && reading.topic !== `te/${reading.source}/m/${type.value}`) return;
+    this.#newest = reading;
+    const ready = this.windows.push(reading);
+    if (ready !== undefined) this.#waiting.push(ready);
+  }
+
+  expire(): void { this.windows.expire(this.#newest.bootEpoch, this.#newest.monoMicros); }
+
+  /** Judges what waits, at most `LIMITS.inferBatchMax` windows. On rejection they wait still. */
+  async run(): Promise<UnstampedDraft[]> {
+    const { judge, judge: { plan } } = this;
+    const windows = this.#waiting;
+    for (const [i, { row }] of windows.entries()) this.#rows.set(row, i * this.#width);
+    const startMicros = this.#monoMicros();
+    const scores = await judge.run(this.#rows, windows.length);
+    const durationMicros = Math.ceil((this.#monoMicros() - startMicros) / windows.length);
+    this.#waiting = [];
+    return windows.map(({ source, inputs }, i) => {
+      const score = scores[i] ?? 0;
+      const verdict: Verdict = score >= plan.threshold ? 'anomaly' : 'normal';
+      const body = new Map<number, Cbor>([
+        [INFERENCE_BODY.model, plan.name], [INFERENCE_BODY.digest, judge.digest], [INFERENCE_BODY.provider, judge.provider], [INFERENCE_BODY.score, score],
+        [INFERENCE_BODY.verdict, verdict], [INFERENCE_BODY.threshold, plan.threshold], [INFERENCE_BODY.inputs, inputs], [INFERENCE_BODY.durationMicros, durationMicros],
+      ]);
+      return { kind: KIND.inference, source, body };
+    });
+  }
+}
