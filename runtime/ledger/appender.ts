@@ -59,6 +59,7 @@ export class Appender implements BatchVisitor {
   #counts = noCounts();
   #rejects: Reject[] = [];
   #isStateDirty = false;
+  #now: Stamp = { wallMicros: 0, monoMicros: 0 };
 
   constructor(chain: Pick<OpenChain, 'store' | 'tail'>, decoder: Decoder) {
     this.#store = chain.store;
@@ -87,8 +88,9 @@ export class Appender implements BatchVisitor {
 
   /** `bytes` is read, not kept. `now` decides what time alone makes due. */
   apply(bytes: Buffer, wallOffsetMicros: number, now: Stamp): Commit {
+    this.#now = now;
     readBatch(bytes, wallOffsetMicros, this);
-    for (const draft of this.#decoder.due(now.wallMicros, now.monoMicros)) this.#append(draft);
+    this.#appendDue(this.#decoder.due(now.wallMicros, now.monoMicros));
     return this.#finish();
   }
 
@@ -139,6 +141,11 @@ export class Appender implements BatchVisitor {
       case 'draft': this.#answers.push(this.#append(operation.draft)); break;
       case 'cursor': this.#setCursor(operation.name, operation.index); break;
       case 'head': this.#answers.push({ size: this.#tree.size, root: this.#tree.root() }); break;
+      case 'drain': {
+        this.#appendDue(this.#decoder.drain(this.#now.wallMicros, this.#now.monoMicros));
+        this.#answers.push(null);
+        break;
+      }
       case 'pending': this.#changes.push({ db: 'pending', key: PENDING_KEY, value: operation.payload }); this.#answers.push(null); break;
       case 'block': {
         const { sequence, pcrAfter, resetCount } = operation.block;
@@ -146,6 +153,14 @@ export class Appender implements BatchVisitor {
         this.#setState({ lastBlock: { sequence, ...(pcrAfter ? { pcrAfter } : {}), ...(resetCount === undefined ? {} : { resetCount }) } });
         this.#answers.push(null);
       }
+    }
+  }
+
+  /** An entry of the decoder's own that does not fit is a defect: told, not recorded, and no reason to stop. */
+  #appendDue(drafts: readonly Draft[]): void {
+    for (const draft of drafts) {
+      const refusal = this.#tryAppend(draft);
+      if (refusal) this.#reject(refusal, draft.source);
     }
   }
 

@@ -6,17 +6,18 @@ import type { InboundMessage, InboundRecord, SealedBlock } from '#runtime/core/p
 import type { Cbor, Draft, KindNumber, TreeHead } from '#runtime/core/types.ts';
 import { decodeCbor, encodeCbor } from '#runtime/crypto/cbor.ts';
 
-/** A rarer operation; each but `cursor` is answered, in order. */
+/** A rarer operation; each but `cursor` is answered, in order. `drain`: the decoder closes what is open, the sources have stopped. */
 export type Operation =
   | { readonly op: 'draft'; readonly draft: Draft }
   | { readonly op: 'cursor'; readonly name: string; readonly index: number }
   | { readonly op: 'pending'; readonly payload: Uint8Array }
   | { readonly op: 'block'; readonly block: SealedBlock }
-  | { readonly op: 'head' };
+  | { readonly op: 'head' }
+  | { readonly op: 'drain' };
 /** A draft is answered by its index, `head` by the head at the end of the batch, others by null. */
 export type Answer = number | TreeHead | null;
 
-const OP = { message: 0, draft: 1, cursor: 2, pending: 3, block: 4, head: 5 } as const;
+const OP = { message: 0, draft: 1, cursor: 2, pending: 3, block: 4, head: 5, drain: 6 } as const;
 const FLAG = { qosMask: 3, retain: 4, duplicate: 8 } as const;
 /** op, flags, packet id u16, client length u16, topic length u16, payload length u32, monotonic µs f64. */
 const MESSAGE_HEAD_BYTES = 20;
@@ -90,6 +91,7 @@ function operationValue(operation: Operation): readonly [number, Cbor] {
       return [OP.block, [sequence, payload, cose, evidence, pcrAfter ?? null, resetCount ?? null]];
     }
     case 'head': return [OP.head, null];
+    case 'drain': return [OP.drain, null];
   }
 }
 
@@ -135,6 +137,7 @@ function decodeOperation(op: number, value: Cbor): Operation {
   }
   if (op === OP.pending) return { op: 'pending', payload: value as Uint8Array };
   if (op === OP.head) return { op: 'head' };
+  if (op === OP.drain) return { op: 'drain' };
   const [sequence, payload, cose, evidence, pcrAfter, resetCount] = value as readonly [number, Uint8Array, Uint8Array, Uint8Array, Uint8Array | null, number | null];
   return { op: 'block', block: { sequence, payload, cose, evidence, ...(pcrAfter ? { pcrAfter } : {}), ...(resetCount === null ? {} : { resetCount }) } };
 }

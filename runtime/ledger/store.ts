@@ -87,7 +87,9 @@ export class Store implements AsyncDisposable {
 
   last(db: DbName): Pair | undefined { return this.#first(db, { reverse: true, limit: 1 }); }
 
-  first(db: DbName): Pair | undefined { return this.#first(db, { limit: 1 }); }
+  lastKey(db: DbName): Buffer | undefined { return this.#keys(db, { reverse: true, limit: 1 })[0]; }
+
+  firstKey(db: DbName): Buffer | undefined { return this.#keys(db, { limit: 1 })[0]; }
 
   #first(db: DbName, range: import('lmdb').RangeOptions): Pair | undefined {
     const [key] = this.#keys(db, range);

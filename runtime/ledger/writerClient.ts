@@ -153,6 +153,9 @@ export class WriterClient implements Intake, LedgerWriter, AsyncDisposable {
 
   async head(): Promise<TreeHead> { return (await this.#ask({ op: 'head' })) as TreeHead; }
 
+  /** The sources have stopped: what the decoder still holds open (summary windows) becomes entries. */
+  async drain(): Promise<void> { await this.#ask({ op: 'drain' }); }
+
   async writePending(payload: Uint8Array): Promise<void> { await this.#ask({ op: 'pending', payload }); }
 
   async commitBlock(block: SealedBlock): Promise<void> { await this.#ask({ op: 'block', block }); }

@@ -37,9 +37,10 @@ export type FromWriter =
   | { readonly type: 'closed' };
 
 /** Runs until the main thread sends `close`, or the disk breaks. Never rejects: the main thread is told. */
-export async function runWriter(port: MessagePort, options: WriterOptions, decoder: Decoder): Promise<void> {
+export async function runWriter(port: MessagePort, options: WriterOptions, makeDecoder: () => Decoder): Promise<void> {
   const tell: Tell = (message, transfer = []) => port.postMessage(message, transfer);
   try {
+    const decoder = makeDecoder();
     await using chain = await openRemembered(options, decoder);
     const appender = new Appender(chain, decoder);
     const boot = appender.boot(chain, options.version, options.started);

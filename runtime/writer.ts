@@ -1,0 +1,15 @@
+/** Composition root of the writer thread: the decoder of ingest in front of the ledger's writer. */
+import { parentPort, workerData } from 'node:worker_threads';
+import { invariant } from '#runtime/core/errors.ts';
+import type { IngestSettings } from '#runtime/core/settings.ts';
+import { createDecoder } from '#runtime/ingest/decoder.ts';
+import { runWriter, type WriterOptions } from '#runtime/ledger/writerLoop.ts';
+
+/** What the main thread hands over as `workerData`. */
+export interface WriterData extends WriterOptions {
+  readonly ingest: IngestSettings;
+}
+
+invariant(parentPort, 'the writer runs as a worker thread');
+const data = workerData as WriterData;
+await runWriter(parentPort, data, () => createDecoder(data.ingest));
