@@ -35,7 +35,7 @@ export interface LoadedConfig {
   /** The file that was read; undefined where there is none. */
   readonly file: string | undefined;
   /** Where the value of a dotted key (`mqtt.port`) comes from. */
-  originOf(key: string): Origin;
+  readonly originOf: (key: string) => Origin;
 }
 
 export interface ConfigProblem {

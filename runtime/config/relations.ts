@@ -1,11 +1,14 @@
 /** What must hold between settings, beyond each one's own type and range. Pure. */
-import type { ListenerSettings, MappingRule, Settings } from '#runtime/core/settings.ts';
+import type { ListenerSettings, MappingRule, Settings, UserSettings } from '#runtime/core/settings.ts';
 import type { Path } from './document.ts';
 import type { SchemaIssue } from './schema.ts';
 
+/** The user that stands for clients without a name. */
+const ANONYMOUS = 'anonymous';
+
 /** `given`: whether the file itself states the key. An issue's path is the key to mend. */
 export function checkRelations(settings: Settings, given: (path: Path) => boolean): readonly SchemaIssue[] {
-  return [...listeners(settings), ...users(settings), ...mappings(settings), ...records(settings, given), ...attest(settings, given)];
+  return [...listeners(settings), ...users(settings, given), ...mappings(settings), ...records(settings, given), ...attest(settings, given)];
 }
 
 /** Exactly the addresses that never leave the machine. */
@@ -21,27 +24,34 @@ function* listeners({ mqtt }: Settings): Generator<SchemaIssue> {
     taken.push({ host: listener.host, port: listener.port, what: `mqtt.listeners[${i}]` });
     if (isLoopback(listener.host)) continue;
     if (listener.anonymous) yield { path: [...at, 'anonymous'], message: `${listener.host} is beyond loopback, where nobody may be anonymous: add mqtt.users` };
-    else if (mqtt.users.length === 0) yield { path: at, message: `${listener.host} is beyond loopback and mqtt.users is empty: nobody could log in` };
+    else if (mqtt.users.every((user) => user.name === ANONYMOUS)) yield { path: at, message: `${listener.host} is beyond loopback and mqtt.users names nobody who could log in` };
   }
 }
 
 const clashes = (a: { host: string; port: number }, b: ListenerSettings): boolean =>
   a.port !== 0 && a.port === b.port && (a.host === b.host || isWildcard(a.host) || isWildcard(b.host) || (isLoopback(a.host) && b.host === 'localhost'));
 
-function* users({ mqtt }: Settings): Generator<SchemaIssue> {
+function* users({ mqtt }: Settings, given: (path: Path) => boolean): Generator<SchemaIssue> {
   yield* repeats(mqtt.users.map((user) => user.name), (i) => ['mqtt', 'users', i, 'name']);
   for (const [i, user] of mqtt.users.entries()) {
-    const cost = Number(user.passwordHash.split('$')[1]);
-    if (!Number.isInteger(Math.log2(cost)) || cost < 2 ** 14 || cost > 2 ** 20) {
-      yield { path: ['mqtt', 'users', i, 'passwordHash'], message: 'the scrypt cost N must be a power of two from 16384 to 1048576: make it with tenzro config hash-password' };
-    }
+    const fault = passwordFault(user);
+    if (fault) yield { path: given(['mqtt', 'users', i, 'passwordHash']) ? ['mqtt', 'users', i, 'passwordHash'] : ['mqtt', 'users', i], message: fault };
     for (const list of ['publish', 'subscribe'] as const) {
       for (const [k, filter] of user[list].entries()) {
-        const fault = filterFault(filter);
-        if (fault) yield { path: ['mqtt', 'users', i, list, k], message: fault };
+        const filterWrong = filterFault(filter);
+        if (filterWrong) yield { path: ['mqtt', 'users', i, list, k], message: filterWrong };
       }
     }
   }
+}
+
+/** Too cheap a hash falls to a guesser; too dear a one lets a guesser take the gateway's memory (128·N·r bytes, RFC 7914 §2). */
+function passwordFault({ name, passwordHash }: UserSettings): string | undefined {
+  if (name === ANONYMOUS) return passwordHash === '' ? undefined : 'nobody logs in as anonymous: leave passwordHash out';
+  if (passwordHash === '') return 'passwordHash is missing: make it with tenzro config hash-password';
+  const [, N = 0, r = 0] = passwordHash.split('$').map(Number);
+  const isSound = Number.isInteger(Math.log2(N)) && N >= 2 ** 14 && r >= 1 && N * r <= 2 ** 20;
+  return isSound ? undefined : 'the scrypt cost must be a power of two N of 16384 or more with N·r of at most 1048576: make it with tenzro config hash-password';
 }
 
 function* mappings({ ingest }: Settings): Generator<SchemaIssue> {

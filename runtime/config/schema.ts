@@ -40,8 +40,8 @@ const listener = v.object({
 });
 
 const user = v.object({
-  name: required(text(256), 'MQTT user name.'),
-  passwordHash: required(v.pipe(v.string(), v.regex(/^scrypt\$\d+\$\d+\$\d+\$[A-Za-z0-9+/]+={0,2}\$[A-Za-z0-9+/]+={0,2}$/, 'make it with: tenzro config hash-password')), 'Made by `tenzro config hash-password`; never the password itself.'),
+  name: required(text(256), 'MQTT user name. `anonymous` states what clients without a user may do; nobody logs in as it.'),
+  passwordHash: setting(v.pipe(v.string(), v.regex(/^$|^scrypt\$\d+\$\d+\$\d+\$[A-Za-z0-9+/]+={0,2}\$[A-Za-z0-9+/]+={0,2}$/, 'make it with: tenzro config hash-password')), '', 'Made by `tenzro config hash-password`; never the password itself. Only `anonymous` goes without.'),
   publish: setting(v.array(filter), [], 'Topic filters the user may publish to; `%c` stands for the client id, `%u` for the user.'),
   subscribe: setting(v.array(filter), [], 'Topic filters the user may subscribe to.'),
 });

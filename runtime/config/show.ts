@@ -14,7 +14,7 @@ export function shownValues(loaded: LoadedConfig): readonly ShownValue[] {
 }
 
 function withoutSecrets(settings: Settings): Settings {
-  return { ...settings, mqtt: { ...settings.mqtt, users: settings.mqtt.users.map((user) => ({ ...user, passwordHash: '(set)' })) } };
+  return { ...settings, mqtt: { ...settings.mqtt, users: settings.mqtt.users.map((user) => ({ ...user, passwordHash: user.passwordHash === '' ? '' : '(set)' })) } };
 }
 
 function* leaves(value: unknown, at: string): Generator<readonly [string, unknown]> {

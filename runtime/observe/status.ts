@@ -19,14 +19,14 @@ export interface GatewayStatus {
 }
 
 export interface ChainStatus {
-  /** Hex; undefined until the genesis block is sealed. */
-  readonly id?: string;
+  /** Hex; null until the genesis block is sealed: scripts find every key. */
+  readonly id: string | null;
   readonly entries: number;
   readonly blocks: number;
   /** Entries under a block. */
   readonly attestedEntries: number;
-  /** ISO 8601; undefined while there is no block. */
-  readonly lastBlockAt?: string;
+  /** ISO 8601; null while there is no block. */
+  readonly lastBlockAt: string | null;
 }
 
 export interface ModelStatus {

@@ -1,0 +1,48 @@
+/** `tenzro doctor`: what was found on this machine, and what each absence means for trust or function. Exit 1 when there is something to mend. */
+import { messageOf, TenzroError } from '#runtime/core/errors.ts';
+import type { Settings } from '#runtime/core/settings.ts';
+import { printable } from '#runtime/core/printable.ts';
+import { listPackages, loadPackage } from '#models/package.ts';
+import { openSession } from '#models/session.ts';
+import { probeMachine, type Finding } from './probes.ts';
+import { EXIT, configOf, type CommonFlags, type Io, type Style } from './io.ts';
+
+const STYLE_OF: Readonly<Record<Finding['state'], Style>> = { ok: 'green', absent: 'yellow', problem: 'red' };
+const MARK: Readonly<Record<Finding['state'], string>> = { ok: '✓', absent: '–', problem: '✗' };
+
+export async function doctor(io: Io, flags: CommonFlags): Promise<void> {
+  const { settings } = configOf(flags);
+  const machine = { root: '/', path: process.env['PATH'] ?? '', dataDir: settings.dataDir };
+  const findings = [...probeMachine(machine), ...(await probeModels(settings.infer))];
+  io.exitCode = findings.some(({ state }) => state === 'problem') ? EXIT.problem : EXIT.ok;
+  if (flags.json) {
+    io.json({ ok: io.exitCode === EXIT.ok, findings });
+    return;
+  }
+  const width = Math.max(...findings.map(({ area }) => area.length));
+  for (const { area, state, detail, means } of findings) {
+    io.line(`${io.paint(MARK[state], STYLE_OF[state])} ${area.padEnd(width)}  ${printable(detail)}`);
+    if (means !== '') io.line(io.paint(`${' '.repeat(width + 4)}${means}`, 'dim'));
+  }
+}
+
+/** Asks for what really happens: every package is opened as the gateway would open it. */
+async function probeModels({ enabled, modelsDir, models }: Settings['infer']): Promise<Finding[]> {
+  if (!enabled) return [{ area: 'models', state: 'absent', detail: 'infer.enabled is false', means: 'Readings are recorded, not judged.' }];
+  const names = models.length > 0 ? models : await listPackages(modelsDir);
+  if (names.length === 0) return [{ area: 'models', state: 'absent', detail: `none in ${modelsDir}`, means: 'Readings are recorded, not judged.' }];
+  return Promise.all(names.map((name) => probeModel(modelsDir, name)));
+}
+
+async function probeModel(modelsDir: string, name: string): Promise<Finding> {
+  const area = `model ${name}`;
+  try {
+    await using session = await openSession(await loadPackage(modelsDir, name));
+    if (session.refused !== '') return { area, state: 'problem', detail: `runs on ${session.provider}; ${session.refused}`, means: 'An accelerator is installed but does not run the model: see the reason.' };
+    const isCpu = session.provider === 'cpu';
+    return { area, state: 'ok', detail: `runs on ${session.provider}${isCpu ? '; no accelerator of ONNX Runtime was found, which small models do not need' : ''}`, means: '' };
+  } catch (error) {
+    if (!(error instanceof TenzroError)) throw error;
+    return { area, state: 'problem', detail: messageOf(error), means: error.hint };
+  }
+}

@@ -1,0 +1,74 @@
+/** What every subcommand writes to and is steered by. Exit codes: docs/reference/exit-codes.md. */
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+import { loadConfig, type LoadedConfig } from '#runtime/config/load.ts';
+
+/** Folder of package.json. */
+export const APP_ROOT = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/$/, '');
+
+export const EXIT = { ok: 0, problem: 1, unable: 2 } as const;
+
+/** Standard output and error; a reader that goes away (`tenzro log | head`) ends the command, quietly. */
+export class Io implements Disposable {
+  /** Colour on stdout. NO_COLOR: no-color.org. */
+  readonly color: boolean;
+  readonly isTTY: boolean;
+  /** Aborts on SIGINT, SIGTERM, or when nobody reads stdout any more. */
+  readonly signal: AbortSignal;
+  exitCode: number = EXIT.ok;
+  readonly #controller = new AbortController();
+  readonly #stop = (): void => { this.#controller.abort(); };
+  readonly #onPipe = (error: NodeJS.ErrnoException): void => {
+    if (error.code !== 'EPIPE') throw error;
+    this.#controller.abort();
+  };
+
+  constructor() {
+    this.isTTY = process.stdout.isTTY;
+    this.color = allowsColor(process.stdout.isTTY);
+    this.signal = this.#controller.signal;
+    process.stdout.on('error', this.#onPipe);
+  }
+
+  /** From here on SIGINT and SIGTERM abort `signal` instead of killing the process. */
+  catchSignals(): void {
+    process.once('SIGINT', this.#stop).once('SIGTERM', this.#stop);
+  }
+
+  /** Adds the newline. */
+  line(text: string): void { process.stdout.write(`${text}\n`); }
+  json(value: unknown): void { this.line(JSON.stringify(value)); }
+  /** Waits while stdout's reader is behind, so that a long listing stays small in memory. */
+  async drained(): Promise<void> {
+    if (process.stdout.writableNeedDrain && !this.signal.aborted) await once(process.stdout, 'drain', { signal: this.signal }).catch((error: unknown) => { if (!this.signal.aborted) throw error; });
+  }
+
+  error(text: string): void { process.stderr.write(`${text}\n`); }
+
+  paint(text: string, style: Style): string {
+    return this.color ? `\u001b[${STYLE[style]}m${text}\u001b[0m` : text;
+  }
+
+  [Symbol.dispose](): void {
+    process.off('SIGINT', this.#stop).off('SIGTERM', this.#stop);
+    process.stdout.off('error', this.#onPipe);
+  }
+}
+
+/** ECMA-48 select graphic rendition. */
+const STYLE = { bold: 1, dim: 2, red: 31, green: 32, yellow: 33, cyan: 36 } as const;
+export type Style = keyof typeof STYLE;
+
+export const allowsColor = (isTTY: boolean): boolean => isTTY && !process.env['NO_COLOR'] && process.env['TERM'] !== 'dumb';
+
+/** Flags that most subcommands share. */
+export interface CommonFlags {
+  readonly data?: string;
+  readonly config?: string;
+  readonly json?: boolean;
+}
+
+/** Throws ConfigError. */
+export function configOf(flags: CommonFlags & { readonly mqttPort?: string }): LoadedConfig {
+  return loadConfig({ appRoot: APP_ROOT, cwd: process.cwd(), env: process.env, flags });
+}

@@ -1,0 +1,46 @@
+/** `tenzro proof INDEX[..INDEX] -o FILE`: works beside a running gateway and on a stopped data directory. */
+import { writeFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { TenzroError, messageOf } from '#runtime/core/errors.ts';
+import { printable } from '#runtime/core/printable.ts';
+import { buildProof, type ProofSource } from '#runtime/ledger/proofBuilder.ts';
+import { openReader } from '#runtime/ledger/reader.ts';
+import { configOf, type CommonFlags, type Io } from './io.ts';
+
+const WAIT_INTERVAL_MS = 200;
+
+export async function proof(io: Io, range: string, flags: CommonFlags & { readonly output: string; readonly wait?: boolean }): Promise<void> {
+  const [first, last] = parseRange(range);
+  const { settings } = configOf(flags);
+  io.catchSignals();
+  await using reader = await openReader(settings.dataDir);
+  const bundle = await buildWhenCovered(reader, first, last, flags.wait ? io.signal : undefined);
+  try {
+    writeFileSync(flags.output, bundle);
+  } catch (cause) {
+    throw new TenzroError('cli.usage', `cannot write ${flags.output}: ${messageOf(cause)}`, { cause });
+  }
+  if (flags.json) io.json({ file: flags.output, first, last, sizeBytes: bundle.length });
+  else io.line(`${printable(flags.output)}: ${first === last ? `entry ${first}` : `entries ${first} to ${last}`}, ${bundle.length} bytes. Anyone can check it: tenzro verify ${printable(flags.output)}`);
+}
+
+/** With a signal: tries again until a block covers the entries. */
+async function buildWhenCovered(source: ProofSource, first: number, last: number, wait: AbortSignal | undefined): Promise<Buffer> {
+  for (;;) {
+    try {
+      return buildProof(source, first, last);
+    } catch (error) {
+      const isEarly = error instanceof TenzroError && (error.code === 'ledger.not_attested' || error.code === 'ledger.no_chain');
+      if (!isEarly || wait === undefined || wait.aborted) throw error;
+      await sleep(WAIT_INTERVAL_MS, undefined, { signal: wait }).catch(() => { throw error; });
+    }
+  }
+}
+
+function parseRange(text: string): readonly [number, number] {
+  const [, from, to] = /^(\d{1,15})(?:\.\.(\d{1,15}))?$/.exec(text) ?? [];
+  if (from === undefined) throw new TenzroError('cli.usage', `'${text}' is neither an index (42) nor a range (40..45)`);
+  const [first, last] = [Number(from), Number(to ?? from)];
+  if (last < first) throw new TenzroError('cli.usage', `the range ${text} ends before it begins`);
+  return [first, last];
+}

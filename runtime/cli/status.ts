@@ -1,0 +1,82 @@
+/** `tenzro status`: asks the running gateway; without one, says what the data directory holds. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { TenzroError } from '#runtime/core/errors.ts';
+import { printable } from '#runtime/core/printable.ts';
+import { openReader } from '#runtime/ledger/reader.ts';
+import { readStatus } from '#runtime/observe/control.ts';
+import type { ChainStatus, GatewayStatus } from '#runtime/observe/status.ts';
+import { NO_CHAIN, chainStatusOf } from './chainStatus.ts';
+import { EXIT, configOf, type CommonFlags, type Io } from './io.ts';
+
+const WATCH_INTERVAL_MS = 1_000;
+
+/** What can be said without a running gateway: the same keys, `ready` is false. */
+interface Stopped extends Pick<GatewayStatus, 'node' | 'dataDir' | 'models' | 'counters'> {
+  readonly ready: false;
+  readonly chain: ChainStatus;
+  readonly trust: { readonly level: 'none'; readonly reason: string };
+  readonly broker: { readonly listeners: readonly [] };
+}
+
+export async function status(io: Io, flags: CommonFlags & { readonly watch?: boolean }): Promise<void> {
+  const { settings } = configOf(flags);
+  io.catchSignals();
+  do {
+    const running = await readStatus(settings.dataDir);
+    const shown = running.kind === 'value' ? running.value : await stoppedStatus(settings.node.name, settings.dataDir, running.reason);
+    io.exitCode = shown.ready ? EXIT.ok : EXIT.unable;
+    if (flags.json) io.json(shown);
+    else {
+      if (flags.watch && io.isTTY) io.line(CLEAR_SCREEN);
+      for (const line of 'pid' in shown ? runningLines(io, shown) : stoppedLines(io, shown)) io.line(line);
+    }
+  } while (flags.watch && (await pause(io.signal)));
+}
+
+/** ECMA-48: cursor home, erase below. */
+const CLEAR_SCREEN = '\u001b[H\u001b[J';
+
+async function pause(signal: AbortSignal): Promise<boolean> {
+  await sleep(WATCH_INTERVAL_MS, undefined, { signal }).catch((error: unknown) => { if (!signal.aborted) throw error; });
+  return !signal.aborted;
+}
+
+async function stoppedStatus(node: string, dataDir: string, reason: string): Promise<Stopped> {
+  const chain = await chainOf(dataDir);
+  return { ready: false, node, dataDir, chain, trust: { level: 'none', reason }, broker: { listeners: [] }, models: [], counters: {} };
+}
+
+async function chainOf(dataDir: string): Promise<ChainStatus> {
+  try {
+    await using reader = await openReader(dataDir);
+    return chainStatusOf(reader);
+  } catch (error) {
+    if (error instanceof TenzroError && error.code === 'ledger.no_chain') return NO_CHAIN;
+    throw error;
+  }
+}
+
+function stoppedLines(io: Io, { chain, dataDir, trust }: Stopped): string[] {
+  const holds = chain.id === null && chain.entries === 0 ? 'there is no datachain in it yet' : `it holds ${chainWords(chain)}`;
+  return [`${io.paint('not running', 'yellow')}  ${trust.reason}`, `data         ${printable(dataDir)}: ${holds}`];
+}
+
+function runningLines(io: Io, shown: GatewayStatus): string[] {
+  const state = shown.health.ok && shown.ready ? io.paint('ready', 'green') : io.paint(shown.ready ? 'stalled' : 'starting', 'yellow');
+  const counters = Object.entries(shown.counters);
+  const width = Math.max(0, ...counters.map(([name]) => name.length));
+  return [
+    `${io.paint(printable(shown.node), 'bold')} ${shown.version}: ${state}, process ${shown.pid}, up ${Math.round(shown.uptimeMs / 1000)} s`,
+    `trust    ${shown.trust.level}: ${printable(shown.trust.reason)}`,
+    `chain    ${shown.chain.id ?? 'none yet'}: ${chainWords(shown.chain)}`,
+    ...shown.broker.listeners.map(({ url, anonymous }) => `mqtt     ${url}${anonymous ? ' (no user needed)' : ''}`),
+    `clients  ${shown.broker.clients}`,
+    ...shown.models.map(({ name, provider, digest }) => `model    ${printable(name)} on ${provider}, sha256 ${digest.slice(0, 16)}…`),
+    ...shown.health.stalled.map(({ name, behind, stalledMs }) => io.paint(`stalled  ${name}: ${behind} behind, no step for ${Math.round(stalledMs / 1000)} s`, 'red')),
+    `data     ${printable(shown.dataDir)}`,
+    ...counters.map(([name, value]) => io.paint(`  ${name.padEnd(width)}  ${value}`, 'dim')),
+  ];
+}
+
+const chainWords = ({ entries, attestedEntries, blocks, lastBlockAt }: ChainStatus): string =>
+  `${entries} entries, ${attestedEntries} of them attested by ${blocks} blocks${lastBlockAt === null ? '' : `, the last at ${lastBlockAt}`}`;

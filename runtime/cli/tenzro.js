@@ -1,0 +1,20 @@
+#!/usr/bin/env node
+// Plain JavaScript that old Nodes parse too: it only looks at the version, then hands over to tenzro.ts.
+import { existsSync } from 'node:fs';
+import module from 'node:module';
+import { fileURLToPath } from 'node:url';
+
+const NODE_MAJOR_MIN = 24;
+
+if (Number(process.versions.node.split('.')[0]) < NODE_MAJOR_MIN) {
+  const pinned = existsSync(fileURLToPath(new URL('../../node_modules/.bin/node', import.meta.url)));
+  const advice = pinned
+    ? 'call it as "npx tenzro …" or "npm start" in its folder: both use the Node that npm brought'
+    : 'run "npm ci" in its folder, which brings the right Node, then "npx tenzro …" or "npm start"; or install Node 24';
+  console.error(`tenzro: this is Node ${process.version}, Tenzro Edge needs Node ${NODE_MAJOR_MIN} or newer: ${advice}. (core.node_version)`);
+  process.exitCode = 2;
+} else {
+  module.enableCompileCache();
+  const { main } = await import('./tenzro.ts');
+  process.exitCode = await main(process.argv.slice(2));
+}

@@ -1,0 +1,115 @@
+/** The `tenzro` command: declares the subcommands, each of which lives in its own file and is loaded only when called. The only file that imports `commander`. */
+import { Command, CommanderError } from 'commander';
+import manifest from '../../package.json' with { type: 'json' };
+import { TenzroError, messageOf } from '#runtime/core/errors.ts';
+import { printable } from '#runtime/core/printable.ts';
+import { EXIT, Io, type CommonFlags } from './io.ts';
+
+/** Runs one command line, without `node` and script name. Resolves with the exit code; never rejects. */
+export async function main(args: readonly string[]): Promise<number> {
+  using io = new Io();
+  try {
+    await program(io).parseAsync(args, { from: 'user' });
+    return io.exitCode;
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.unable;
+    tell(io, error, args.includes('--json'));
+    return EXIT.unable;
+  }
+}
+
+function tell(io: Io, error: unknown, asJson: boolean): void {
+  const known = error instanceof TenzroError ? error : new TenzroError('core.invariant', messageOf(error), { cause: error });
+  if (asJson) {
+    io.json({ error: { code: known.code, class: known.class, message: known.message, hint: known.hint } });
+    return;
+  }
+  const lines = known.message.split('\n').map(printable);
+  io.error(lines.length === 1 ? `tenzro: ${lines[0]} (${known.code})` : `tenzro: ${known.code}\n${lines.join('\n')}`);
+  io.error(known.hint);
+  if (known.class === 'bug' && error instanceof Error) io.error(error.stack ?? '');
+}
+
+function program(io: Io): Command {
+  const root = new Command('tenzro')
+    .description('A gateway whose data can be trusted: readings, inferences and commands in a TPM-attested, post-quantum signed datachain.')
+    .version(manifest.version)
+    .exitOverride()
+    .showSuggestionAfterError()
+    .showHelpAfterError('(tenzro --help, or --help after a command, says more; code cli.usage)')
+    .addHelpText('after', '\nExit codes: 0 fine or verified, 1 refuted or a problem found, 2 could not be judged, wrong usage or environment.');
+  declareRun(root, io);
+  declareReaders(root, io);
+  declareProofs(root, io);
+  declareMaintenance(root, io);
+  declareConfig(root, io);
+  return root;
+}
+
+/** A subcommand with the flags that all of them share. */
+function add(parent: Command, usage: string, summary: string, examples: readonly string[]): Command {
+  return parent.command(usage).description(summary)
+    .option('--data <dir>', 'data directory (TENZRO_DATA)')
+    .option('--config <file>', 'configuration file (TENZRO_CONFIG)')
+    .addHelpText('after', `\nExamples:\n${examples.map((example) => `  $ ${example}`).join('\n')}`);
+}
+
+const JSON_FLAG = ['--json', 'print JSON for scripts'] as const;
+
+function declareRun(root: Command, io: Io): void {
+  add(root, 'run', 'Runs the gateway until SIGINT or SIGTERM.', ['tenzro run', 'tenzro run --data /srv/tenzro --mqtt-port 11883', 'tenzro run --scenario workshop'])
+    .option('--mqtt-port <port>', 'port of the loopback MQTT listener (TENZRO_MQTT_PORT)')
+    .option('--scenario <name>', 'also play simulated microcontrollers: workshop')
+    .option('--no-scenario', 'without simulated microcontrollers, whatever came before')
+    .action(async (flags: CommonFlags & { mqttPort?: string; scenario?: string | boolean }) => { await (await import('./run.ts')).run(io, flags); });
+}
+
+function declareReaders(root: Command, io: Io): void {
+  add(root, 'status', 'Says whether the gateway is ready, what is attested, and how far it can be trusted.', ['tenzro status', 'tenzro status --watch', 'tenzro status --json | jq .chain'])
+    .option(...JSON_FLAG)
+    .option('--watch', 'again every second')
+    .action(async (flags: CommonFlags & { watch?: boolean }) => { await (await import('./status.ts')).status(io, flags); });
+  add(root, 'log', 'Lists entries of the datachain, newest last.', ['tenzro log', 'tenzro log --follow --kind inference,alarm', 'tenzro log --source device/motor// --since 10m --json'])
+    .option(...JSON_FLAG)
+    .option('--follow', 'go on as entries come')
+    .option('--kind <names>', 'only these kinds, comma-separated: reading, inference, boot …')
+    .option('--source <entity>', 'only this source, as device/motor//')
+    .option('--since <when>', 'from a time (2026-11-23T08:00Z) or an age (90s, 10m, 2h, 3d) on')
+    .option('--limit <n>', 'at most so many, the newest (default 20; all with --since)')
+    .action(async (flags: import('./log.ts').LogFlags) => { await (await import('./log.ts')).log(io, flags); });
+}
+
+function declareProofs(root: Command, io: Io): void {
+  add(root, 'proof <index>', 'Exports a proof of one entry, or of a range A..B, to a file.', ['tenzro proof 42 -o reading.tzp', 'tenzro proof 40..45 -o readings.tzp --wait'])
+    .requiredOption('-o, --output <file>', 'file to write')
+    .option('--wait', 'wait until a block covers the entries')
+    .option(...JSON_FLAG)
+    .action(async (index: string, flags: CommonFlags & { output: string; wait?: boolean }) => { await (await import('./proof.ts')).proof(io, index, flags); });
+  root.command('verify <file>').description('Verifies a proof: no network, no TPM, no data directory. Exit 0 verified, 1 refuted, 2 could not be judged.')
+    .option('--policy <file>', 'YAML file that says what you accept; default: hardware TPMs only')
+    .option(...JSON_FLAG)
+    .addHelpText('after', '\nExamples:\n  $ tenzro verify reading.tzp\n  $ tenzro verify reading.tzp --policy docs/policies/allow-emulated.yaml --json')
+    .action(async (file: string, flags: { policy?: string; json?: boolean }) => { (await import('./verify.ts')).verify(io, file, flags); });
+}
+
+function declareMaintenance(root: Command, io: Io): void {
+  add(root, 'fsck', 'Verifies a stopped data directory: every hash, block, signature and cursor. Exit 0 only when all of it holds.', ['tenzro fsck', 'tenzro fsck --data /srv/tenzro --json'])
+    .option(...JSON_FLAG)
+    .action(async (flags: CommonFlags) => { await (await import('./fsck.ts')).fsck(io, flags); });
+  add(root, 'doctor', 'Looks for TPM, buses, accelerator, clock and disk, and says what each absence means.', ['tenzro doctor', 'tenzro doctor --json'])
+    .option(...JSON_FLAG)
+    .action(async (flags: CommonFlags) => { await (await import('./doctor.ts')).doctor(io, flags); });
+}
+
+function declareConfig(root: Command, io: Io): void {
+  const config = root.command('config').description('Checks and shows the configuration.');
+  add(config, 'check', 'Checks the configuration file. Exit 1 when something is wrong in it.', ['tenzro config check', 'tenzro config check --config new.yaml --json'])
+    .option(...JSON_FLAG)
+    .action(async (flags: CommonFlags) => { (await import('./config.ts')).configCheck(io, flags); });
+  add(config, 'show', 'Shows every effective value and where it comes from; never a secret.', ['tenzro config show', 'TENZRO_MQTT_PORT=0 tenzro config show --json'])
+    .option(...JSON_FLAG)
+    .action(async (flags: CommonFlags) => { (await import('./config.ts')).configShow(io, flags); });
+  config.command('hash-password').description('Reads a password (typed unseen, or the first line of stdin) and prints its hash for mqtt.users.')
+    .addHelpText('after', '\nExamples:\n  $ tenzro config hash-password\n  $ printf %s "$PASSWORD" | tenzro config hash-password')
+    .action(async () => { await (await import('./config.ts')).configHashPassword(io); });
+}
