@@ -35,6 +35,8 @@ export interface EngineOptions {
 
 export class Engine {
   readonly #options: EngineOptions;
+  /** Entries per round: each may complete a window of every model, and a round's drafts with two gaps fit one transaction. */
+  readonly #roundEntries: number;
   #queues: JudgeQueue[];
   #position: number;
   #stored: number;
@@ -42,6 +44,7 @@ export class Engine {
   constructor(options: EngineOptions) {
     this.#options = options;
     this.#queues = options.judges.map((judge) => new JudgeQueue(judge, options.count, options.monoMicros));
+    this.#roundEntries = Math.min(LIMITS.inferReadEntriesMax, Math.max(1, Math.floor(LIMITS.batchEntriesMax / Math.max(1, options.judges.length)) - 2));
     this.#position = this.#stored = options.reader.cursor(CURSOR);
     if (this.#lagIn(options.reader.size()) <= LIMITS.inferLagEntriesMax) this.#recallJudged();
   }
@@ -56,7 +59,7 @@ export class Engine {
   async advance(signal: AbortSignal): Promise<void> {
     for (let size = this.#options.reader.size(); this.#position < size && !signal.aborted; size = this.#options.reader.size()) {
       const drafts = this.#skipped(size);
-      for (const entry of this.#options.reader.read(this.#position, LIMITS.inferReadEntriesMax)) {
+      for (const entry of this.#options.reader.read(this.#position, this.#roundEntries)) {
         this.#position = entry.index + 1;
         if (this.#take(entry)) await this.#runFull(drafts);
       }
