@@ -79,6 +79,4 @@ class TpmAnchor implements Anchor {
       throw error;
     }
   }
-
-  async resetCount(signal: AbortSignal): Promise<number> { return (await this.#tpm.readClock(signal)).resetCount; }
 }

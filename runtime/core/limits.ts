@@ -103,6 +103,9 @@ export const LIMITS = {
   /** Answers of RETRY, YIELDED, TESTING or NV_RATE to one command before it is given up; the wait doubles from 5 ms to the maximum. */
   tpmRetriesMax: 12,
   tpmRetryDelayMaxMs: 1_000,
+  /** A TPM that failed is tried again at the first block after this; the wait doubles up to the maximum. */
+  anchorRetryDelayMs: 1_000,
+  anchorRetryDelayMaxMs: 300_000,
 } as const;
 
 invariant(LIMITS.packetBytesMax + LIMITS.textBytesMax < LIMITS.entryBytesMax, 'a packet must fit an entry');

@@ -157,6 +157,4 @@ export interface Anchor {
   quote(digest: Uint8Array, signal: AbortSignal): Promise<AnchorStatement & { readonly pcrs: readonly (readonly [number, Uint8Array])[] }>;
   /** Increments the NV counter, then TPM2_NV_Certify with `extraData` = digest; `nvPublic` is its TPMS_NV_PUBLIC. */
   counter(digest: Uint8Array, signal: AbortSignal): Promise<AnchorStatement & { readonly nvPublic: Uint8Array }>;
-  /** Of this TPM's clock: rises with every TPM reset. */
-  resetCount(signal: AbortSignal): Promise<number>;
 }

@@ -1,0 +1,108 @@
+/**
+ * The follower that closes blocks. One block is sealed at a time, whoever asks; requests that come while one is being sealed share the next,
+ * which covers everything flushed by then.
+ */
+import type { Clock } from '#runtime/core/clock.ts';
+import { TenzroError } from '#runtime/core/errors.ts';
+import type { BlockStore, Counters, Follower, Log } from '#runtime/core/ports.ts';
+import { isDue, nextLookMicros, type Cadence } from './schedule.ts';
+import type { BlockInfo, Sealer } from './sealer.ts';
+
+export type SealReason = 'boot' | 'interval' | 'alarm' | 'request' | 'shutdown';
+
+export interface AttesterOptions {
+  readonly sealer: Pick<Sealer, 'seal'>;
+  readonly store: Pick<BlockStore, 'head'>;
+  readonly cadence: Cadence;
+  readonly clock: Clock;
+  readonly counters: Counters;
+  readonly log: Log;
+}
+
+export class Attester implements Follower {
+  readonly name = 'attest';
+  readonly #options: AttesterOptions;
+  /** Aborts when `follow` does: a block under way then no longer waits for the TPM. */
+  readonly #hurry = new AbortController();
+  #busy: Promise<unknown> = Promise.resolve();
+  #next: { readonly reasons: Set<SealReason>; readonly sealed: Promise<BlockInfo> } | undefined;
+  #sealedSize = 0;
+  #sealedMicros: number;
+
+  constructor(options: AttesterOptions) {
+    this.#options = options;
+    this.#sealedMicros = options.clock.monoMicros();
+  }
+
+  /** Entries under the last block. */
+  processed(): number { return this.#sealedSize; }
+
+  /** Resolves with the sequence of a block that covers everything flushed at the time of the call; rejects like `Sealer.seal`. */
+  async sealNow(reason: SealReason): Promise<number> { return (await this.#request(reason)).sequence; }
+
+  /** Seals the boot's first block (and a genesis where there is none), then by the cadence. Failures are counted, and tried again at the next look. */
+  async follow(signal: AbortSignal): Promise<void> {
+    const { store, cadence, clock } = this.#options;
+    const hurry = (): void => this.#hurry.abort(signal.reason);
+    signal.addEventListener('abort', hurry, { once: true });
+    let first: SealReason | undefined = 'boot';
+    while (!signal.aborted) {
+      const attempted = await this.#attempt(async () => {
+        const state = { sealedMicros: this.#sealedMicros, sealedSize: this.#sealedSize, size: first ? 0 : (await store.head()).size };
+        if (first || isDue(state, cadence, clock.monoMicros())) await this.#request(first ?? 'interval');
+      });
+      if (attempted) first = undefined;
+      const now = clock.monoMicros();
+      await sleep((nextLookMicros({ sealedMicros: this.#sealedMicros }, cadence, now) - now) / 1_000, signal);
+    }
+    await this.#busy;
+  }
+
+  #request(reason: SealReason): Promise<BlockInfo> {
+    if (this.#next) {
+      this.#next.reasons.add(reason);
+      return this.#next.sealed;
+    }
+    const reasons = new Set([reason]);
+    const sealed = this.#busy.then(() => {
+      this.#next = undefined;
+      return this.#seal(reasons);
+    });
+    this.#next = { reasons, sealed };
+    this.#busy = sealed.catch(() => undefined); // who asked has the error
+    return sealed;
+  }
+
+  async #seal(reasons: ReadonlySet<SealReason>): Promise<BlockInfo> {
+    const info = await this.#options.sealer.seal({ counter: reasons.has('shutdown') }, this.#hurry.signal);
+    this.#sealedSize = info.treeSize;
+    this.#sealedMicros = this.#options.clock.monoMicros();
+    return info;
+  }
+
+  /** False when the environment failed. */
+  async #attempt(work: () => Promise<void>): Promise<boolean> {
+    try {
+      await work();
+      return true;
+    } catch (error) {
+      if (!(error instanceof TenzroError)) throw error;
+      this.#options.counters.add(`attest.error.${error.code}`);
+      this.#options.log.error({ code: error.code, hint: error.hint }, `no block: ${error.message}`);
+      return false;
+    }
+  }
+}
+
+function sleep(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const done = (): void => {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', done);
+      resolve();
+    };
+    const timer = setTimeout(done, ms);
+    signal.addEventListener('abort', done, { once: true });
+    if (signal.aborted) done();
+  });
+}
