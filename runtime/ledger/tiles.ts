@@ -117,13 +117,25 @@ export class TileTree {
 
   /** Tiles to store since the last call: completed ones, and higher edges that grew. */
   takeDirty(): Tile[] {
-    const dirty = this.#completed;
-    this.#completed = [];
-    for (const [level, edge] of this.#edges.entries()) {
-      if (level > 0 && edge.hasGrown && edge.count > 0) dirty.push({ level, index: edge.full, hashes: Buffer.from(edge.hashes.subarray(0, edge.count * HASH_BYTES)) });
-      edge.hasGrown = false;
-    }
+    const dirty = [...this.takeCompleted(), ...this.edges().filter(({ level }) => this.#edges[level]?.hasGrown)];
+    for (const edge of this.#edges) edge.hasGrown = false;
     return dirty;
+  }
+
+  /** Tiles that became full since the last call. */
+  takeCompleted(): Tile[] {
+    const completed = this.#completed;
+    this.#completed = [];
+    return completed;
+  }
+
+  /** The tiles above level 0 that are not full, as far as they go. */
+  edges(): Tile[] {
+    const tiles: Tile[] = [];
+    for (const [level, { count, full, hashes }] of this.#edges.entries()) {
+      if (level > 0 && count > 0) tiles.push({ level, index: full, hashes: Buffer.from(hashes.subarray(0, count * HASH_BYTES)) });
+    }
+    return tiles;
   }
 
   readonly #tile: TileSource = (level, index) => {

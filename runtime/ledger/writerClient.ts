@@ -55,6 +55,16 @@ export interface WriterClientOptions {
 const FULL = new TenzroError('queue.full', 'the ledger is behind: a message at QoS 0 was dropped');
 const NO_COUNT: Ask = { resolve: () => undefined, reject: () => undefined };
 
+/** Throws `entry.too_large`, and `core.invariant` for what no entry can hold. */
+function encodeDraft(draft: Draft): Buffer {
+  invariant(Number.isSafeInteger(draft.wallMicros) && Number.isSafeInteger(draft.monoMicros), 'times are integers');
+  const encoded = encodeOperation({ op: 'draft', draft });
+  if (encoded.length > LIMITS.entryBytesMax - ENTRY_FRAME_BYTES) throw new TenzroError('entry.too_large', `a draft of ${encoded.length} bytes does not fit an entry`);
+  return encoded;
+}
+/** An entry's keys, version and boot epoch, which a draft does not have. */
+const ENTRY_FRAME_BYTES = 32;
+
 export class WriterClient implements Intake, LedgerWriter, AsyncDisposable {
   readonly #worker: Worker;
   readonly #clock: Clock;
@@ -149,7 +159,11 @@ export class WriterClient implements Intake, LedgerWriter, AsyncDisposable {
     return FULL;
   }
 
-  async append(draft: Draft): Promise<number> { return (await this.#ask({ op: 'draft', draft })) as number; }
+  async append(draft: Draft): Promise<number> {
+    const [index] = await this.#appendAll([encodeDraft(draft)], []);
+    invariant(index !== undefined, 'a draft has an index');
+    return index;
+  }
 
   async head(): Promise<TreeHead> { return (await this.#ask({ op: 'head' })) as TreeHead; }
 
@@ -166,11 +180,14 @@ export class WriterClient implements Intake, LedgerWriter, AsyncDisposable {
 
   /** Entries and the follower's position in one transaction: what a follower writes, it writes once. Resolves with the indices. */
   async appendWithCursor(drafts: readonly Draft[], { cursor, index }: { readonly cursor: string; readonly index: number }): Promise<readonly number[]> {
+    invariant(drafts.length < LIMITS.batchEntriesMax, `fewer than ${LIMITS.batchEntriesMax} entries at a time`);
+    return this.#appendAll(drafts.map(encodeDraft), [encodeOperation({ op: 'cursor', name: cursor, index })]);
+  }
+
+  async #appendAll(drafts: readonly Uint8Array[], others: readonly Uint8Array[]): Promise<readonly number[]> {
     this.#throwIfEnded();
-    invariant(drafts.length <= LIMITS.batchEntriesMax, `at most ${LIMITS.batchEntriesMax} entries at a time`);
-    const encoded = drafts.map((draft) => encodeOperation({ op: 'draft', draft }));
     const waits = drafts.map(() => Promise.withResolvers<Answer>());
-    this.#put([...encoded, encodeOperation({ op: 'cursor', name: cursor, index })], waits);
+    this.#put([...drafts, ...others], waits);
     return (await Promise.all(waits.map(async ({ promise }) => promise))) as number[];
   }
 
@@ -238,7 +255,7 @@ export class WriterClient implements Intake, LedgerWriter, AsyncDisposable {
       arena, packer: new BatchPacker(arena), wallOffsetMicros: this.#wallOffsetMicros, openedMicros: this.#clock.monoMicros(), dones: [], asks: [], count: 0, isAwaited: false,
     };
     this.#open = batch;
-    if (step) this.#put([encodeOperation({ op: 'draft', draft: step })], [NO_COUNT]);
+    if (step) this.#put([encodeDraft(step)], [NO_COUNT]);
     else if (!this.#inFlight) this.#arm(batch);
     return batch;
   }
@@ -333,7 +350,7 @@ export class WriterClient implements Intake, LedgerWriter, AsyncDisposable {
     this.#gap = undefined;
     const body = new Map<number, Cbor>([[GAP_BODY.reason, 'pushback'], [GAP_BODY.count, count], [GAP_BODY.fromMicros, fromMicros], [GAP_BODY.toMicros, toMicros]]);
     const stamp = { wallMicros: this.#clock.wallMicros(), monoMicros: this.#clock.monoMicros() };
-    this.#put([encodeOperation({ op: 'draft', draft: { kind: KIND.gap, source: MAIN_ENTITY, ...stamp, body } })], [NO_COUNT]);
+    this.#put([encodeDraft({ kind: KIND.gap, source: MAIN_ENTITY, ...stamp, body })], [NO_COUNT]);
   }
 
   /** An idle writer is woken now and then: time alone may make entries due, and the wall clock may have been set. */
