@@ -76,13 +76,13 @@ function bandEnergies(samples: Float64Array): number[] {
   const re = samples.map((sample, i) => sample * 0.5 * (1 - Math.cos((2 * Math.PI * i) / n)));
   const im = new Float64Array(n);
   fft(re, im);
-  const energies = new Array<number>(BANDS).fill(0);
+  const energies = new Float64Array(BANDS);
   const binHz = MOTOR.sampleRateHz / n;
   for (let bin = 1; bin < n / 2; bin++) {
     const band = Math.floor((bin * binHz) / BAND_HZ);
     energies[band] = (energies[band] ?? 0) + (2 * power(re, im, bin)) / (n * n) / 0.375;
   }
-  return energies.map(log10Energy);
+  return Array.from(energies, log10Energy);
 }
 
 /** Band-passes in the spectrum, takes the analytic signal's magnitude and looks for the strike rate in it. */

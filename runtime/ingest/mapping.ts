@@ -3,7 +3,7 @@ import { TenzroError } from '#runtime/core/errors.ts';
 import type { MappingRule } from '#runtime/core/settings.ts';
 import { matchesFilter, parseTopic } from '#runtime/core/topic.ts';
 import { parseJson, textOf } from './json.ts';
-import { rangeFault, type Decoded, type Value } from './measurement.ts';
+import { nameFault, rangeFault, type Decoded, type Value } from './measurement.ts';
 import { Rejection, quoted } from './rejection.ts';
 
 /** A rule bound to one topic. */
@@ -32,7 +32,9 @@ export class Mappings {
     const fill = (template: string): string => template.replaceAll(/\{(\d+)\}/g, (_, number: string) => captures[Number(number) - 1] ?? '');
     const source = fill(rule.source);
     if (!isEntity(source)) return new Rejection('ingest.mapping', `rule ${quoted(rule.name)} makes ${quoted(source)}, which is no entity`);
-    return { rule: rule.name, source, values: rule.values.map(({ channel, unit }, i) => ({ steps: steps[i], channel: fill(channel), unit })) };
+    const values = rule.values.map(({ channel, unit }, i) => ({ steps: steps[i], channel: fill(channel), unit }));
+    const fault = values.flatMap(({ channel }) => channel.split('.')).map(nameFault).find((one) => one !== undefined);
+    return fault ?? { rule: rule.name, source, values };
   }
 }
 
