@@ -71,7 +71,15 @@ export function testReading(number: number, values: Cbor = [['temperature', 20 +
   return encodeEntry(entry);
 }
 
-/** Seals with a real ML-DSA key and no TPM; `change` bends the payload, `dress` the evidence or the signed header, for tests of refusal. */
+/** What a test may bend of a block's signature and of what stands beside it. */
+export interface Dress {
+  readonly evidence?: Evidence;
+  readonly signer?: Signer;
+  readonly keyId?: Uint8Array;
+  readonly evidenceDigest?: Uint8Array;
+}
+
+/** Seals with a real ML-DSA key, as the sealer does, but lets a test bend the payload and its dress. */
 export class SoftSealer {
   readonly signer: Signer;
   readonly #chain: MemoryChain;
@@ -81,24 +89,30 @@ export class SoftSealer {
     this.signer = signerOfSeed(seed);
   }
 
-  seal(change: Partial<BlockPayload> = {}, dress: { readonly evidence?: Evidence; readonly signer?: Signer; readonly keyId?: Uint8Array; readonly evidenceDigest?: Uint8Array } = {}): SealedBlock {
+  payload(change: Partial<BlockPayload> = {}): Buffer {
     const { blocks, entries } = this.#chain;
     const genesis = blocks[0]?.payload;
     const previous = blocks.at(-1)?.payload;
-    const payload = encodeBlock({
+    return encodeBlock({
       sequence: blocks.length, previous: previous ? blockHash(previous) : ZERO_HASH, wallMicros: TEST_MICROS + blocks.length,
       treeSize: entries.length, root: this.#chain.rootAt(entries.length), softwareDigest: sha256(Buffer.from('software')), bootEpoch: 1, modelDigests: [],
       ...(genesis ? { chainId: chainIdOf(genesis) } : { identity: { signingKey: this.signer.publicKey } }),
       ...change,
     });
+  }
+
+  sign(payload: Uint8Array, dress: Dress = {}): SealedBlock {
+    const { blocks } = this.#chain;
     const evidence = encodeEvidence(dress.evidence ?? { kind: 'none', reason: 'no TPM found' });
     const header = encodeBlockHeader({
-      keyId: dress.keyId ?? keyIdOf(this.signer.publicKey), device: 'workshop', chainId: chainIdOf(genesis ?? payload), evidenceDigest: dress.evidenceDigest ?? sha256(evidence),
+      keyId: dress.keyId ?? keyIdOf(this.signer.publicKey), device: 'workshop', chainId: chainIdOf(blocks[0]?.payload ?? payload), evidenceDigest: dress.evidenceDigest ?? sha256(evidence),
     });
     const block: SealedBlock = { sequence: blocks.length, payload, cose: sign1(dress.signer ?? this.signer, header, payload), evidence };
     blocks.push(block);
     return block;
   }
+
+  seal(change: Partial<BlockPayload> = {}, dress: Dress = {}): SealedBlock { return this.sign(this.payload(change), dress); }
 }
 
 /** `count` blocks over `perBlock` readings each; the genesis covers the first of them. */
