@@ -95,10 +95,9 @@ export class LiveConsole {
     if (this.#isHinted || index === undefined || index >= treeSize) return;
     this.#isHinted = true;
     const { command, policies } = this.#options;
-    const needsPolicy = level === 'emulated' || level === 'software';
     this.#line('cyan', '', `Entry ${index} is an inference under an attested block. Prove it to a stranger, in another shell:`);
     this.#line('bold', '', `  ${command} proof ${index} -o reading.tzp`);
-    this.#line('bold', '', `  ${command} verify reading.tzp${needsPolicy ? ` --policy ${policies}/allow-${level}.yaml` : ''}`);
+    this.#line('bold', '', `  ${command} verify reading.tzp${policyFlag(level, policies)}`);
   }
 
   #rare(entry: Entry, style: StyleName, name: string, text: string): void {
@@ -116,6 +115,12 @@ export class LiveConsole {
     const head = this.#options.color && code !== 0 ? `\u001b[${code}m${left}\u001b[0m` : left;
     this.#options.write(name === '' ? printable(text) : `${head} ${printable(text)}`);
   }
+}
+
+/** Without a policy the verifier accepts certified and enrolled TPMs only. */
+function policyFlag(level: string, policies: string): string {
+  if (level === 'dtpm' || level === 'enrolled') return '';
+  return ` --policy ${policies}/${level === 'software' ? 'allow-software' : 'allow-emulated'}.yaml`;
 }
 
 /** ECMA-48 select graphic rendition. */

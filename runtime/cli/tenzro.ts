@@ -13,6 +13,7 @@ export async function main(args: readonly string[]): Promise<number> {
     return io.exitCode;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.unable;
+    if (io.signal.aborted) return EXIT.unable; // interrupted, or nobody reads any more
     tell(io, error, args.includes('--json'));
     return EXIT.unable;
   }
@@ -93,9 +94,9 @@ function declareProofs(root: Command, io: Io): void {
 }
 
 function declareMaintenance(root: Command, io: Io): void {
-  add(root, 'fsck', 'Verifies a stopped data directory: every hash, block, signature and cursor. Exit 0 only when all of it holds.', ['tenzro fsck', 'tenzro fsck --data /srv/tenzro --json'])
+  add(root, 'fsck [chain]', "Verifies a stopped data directory, or one chain's folder: every hash, block, signature and cursor. Exit 0 only when all of it holds.", ['tenzro fsck', 'tenzro fsck --data /srv/tenzro --json', 'tenzro fsck .tenzro/ledger/quarantine/1-20261123T080000Z'])
     .option(...JSON_FLAG)
-    .action(async (flags: CommonFlags) => { await (await import('./fsck.ts')).fsck(io, flags); });
+    .action(async (chain: string | undefined, flags: CommonFlags) => { await (await import('./fsck.ts')).fsck(io, chain, flags); });
   add(root, 'doctor', 'Looks for TPM, buses, accelerator, clock and disk, and says what each absence means.', ['tenzro doctor', 'tenzro doctor --json'])
     .option(...JSON_FLAG)
     .action(async (flags: CommonFlags) => { await (await import('./doctor.ts')).doctor(io, flags); });
