@@ -28,6 +28,8 @@ export interface BrokerOptions {
   readonly clock: Clock;
   /** False for topics that policy does not record: their publishes skip the intake. */
   readonly recorded?: (topic: string) => boolean;
+  /** How long a connection may take for its CONNECT; LIMITS.connectTimeoutMs where it is not given. */
+  readonly connectTimeoutMs?: number;
 }
 
 export interface ClientFacts { readonly id: string; readonly user: string | undefined; readonly address: string }
@@ -48,7 +50,7 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
   await using opened = new AsyncDisposableStack();
   const persistence = new Persistence(options.store, (loss, name) => faults.report(new TenzroError(LOSSES[loss].code, LOSSES[loss].message), { about: name }));
   const door = new Door({ ...options, users: settings.users, authenticator, persistence, faults });
-  const engine = await openEngine(door, persistence, faults);
+  const engine = await openEngine(door, persistence, faults, options.connectTimeoutMs ?? LIMITS.connectTimeoutMs);
   opened.defer(() => new Promise((resolve) => { engine.close(() => { persistence.destroy().then(resolve, resolve); }); }));
 
   const reception: Reception = {
@@ -83,11 +85,11 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
   };
 }
 
-async function openEngine(door: Door, persistence: Persistence, faults: Faults): Promise<Aedes> {
+async function openEngine(door: Door, persistence: Persistence, faults: Faults, connectTimeoutMs: number): Promise<Aedes> {
   const engine = await Aedes.createBroker({
     mq: new Emitter(),
     persistence,
-    connectTimeout: LIMITS.connectTimeoutMs,
+    connectTimeout: connectTimeoutMs,
     drainTimeout: LIMITS.subscriberDrainTimeoutMs,
     queueLimit: LIMITS.inFlightPerClientMax,
     maxInflightInbound: LIMITS.exactlyOnceOpenMax,
@@ -106,7 +108,9 @@ async function openEngine(door: Door, persistence: Persistence, faults: Faults):
       const answer = door.authorizeSubscribe(client, subscription);
       if (answer instanceof TenzroError) return done(answer);
       // a turn later: all filters of the packet are judged before the first is stored
-      queueMicrotask(() => done(null, answer === 'granted' ? subscription : null));
+      // and as QoS 1 at least: the engine fixes QoS 0 per filter, the door knows the highest of those that match
+      const granted = { ...subscription, qos: subscription.qos === 2 ? 2 as const : 1 as const };
+      queueMicrotask(() => done(null, answer === 'granted' ? granted : null));
     },
     authorizeForward: (client, packet) => door.authorizeForward(client, packet) as typeof packet | null,
   });

@@ -142,14 +142,14 @@ export class Door {
   authorizeForward(client: EngineClient, packet: Packet): Packet | null {
     const connection = this.#connections.get(client);
     if (connection === undefined || !connection.permissions.mayReceive(packet.topic)) return null;
+    const qos = connection.deliveredQos(packet.topic, packet.qos);
     if (client.conn.writableLength > LIMITS.subscriberBacklogBytesMax) {
-      if (packet.qos === 0) {
+      if (qos === 0) {
         this.#options.counters.add('broker.dropped_qos0');
         return null;
       }
       client.conn.destroy(new TenzroError('broker.subscriber_stalled', `${client.conn.writableLength} bytes wait for it`));
     }
-    const qos = connection.deliveredQos(packet.topic, packet.qos);
     return qos === packet.qos ? packet : { ...packet, qos };
   }
 

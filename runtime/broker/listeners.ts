@@ -7,6 +7,7 @@ import { LIMITS } from '#runtime/core/limits.ts';
 import type { ListenerSettings, MqttSettings } from '#runtime/core/settings.ts';
 import { ANONYMOUS } from './auth.ts';
 import { FrameGuard } from './frames.ts';
+import { gatherWrites } from './gather.ts';
 
 const KEEP_ALIVE_MS = 60_000;
 /** CONNACK with return code 3, server unavailable (MQTT 3.1.1 §3.2.2.3). */
@@ -68,6 +69,7 @@ export async function openListener(plan: ListenerSettings, reception: Reception,
 async function createListener(plan: ListenerSettings, reception: Reception, count: ConnectionCount): Promise<Server> {
   const serve = (socket: Socket): void => {
     guardReads(socket);
+    gatherWrites(socket);
     reception.onSocket(socket, plan);
   };
   if (plan.tls === undefined) return createServer(SOCKET_OPTIONS, (socket) => { if (admit(socket, count, reception)) serve(socket); });

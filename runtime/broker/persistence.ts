@@ -145,6 +145,7 @@ export class Persistence {
   }
 
   outgoingUpdate(client: ClientRef, packet: Packet | Release): PromiseLike<undefined> {
+    if (!isRelease(packet) && packet.qos === 0) return DONE;
     const item = this.#outbox.update(client.id, packet);
     if (item === undefined) return NO_SUCH_PACKET;
     // MQTT 3.1.1 §3.3.1.1: a repeated delivery says so. The engine writes this very object next.
