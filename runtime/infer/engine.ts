@@ -111,13 +111,13 @@ export class Engine {
   /** True when a model has a whole batch waiting. Most entries end at the peek. */
   #take({ index, bytes }: StoredEntry): boolean {
     const { kind, source } = peek(bytes);
-    if (kind !== KIND.reading || !this.#queues.some((queue) => queue.watches(source))) return false;
+    if (kind !== KIND.reading || !this.#queues.some((queue) => queue.mayWatch(source, bytes))) return false;
     const reading = readingOf(index, decodeEntry(bytes));
     if (reading === undefined) {
       this.#options.count('infer.undecoded');
       return false;
     }
-    for (const queue of this.#queues) if (queue.watches(source)) queue.push(reading);
+    for (const queue of this.#queues) if (queue.mayWatch(source, bytes)) queue.push(reading);
     return this.#queues.some((queue) => queue.full);
   }
 

@@ -134,7 +134,7 @@ describe('infer: engine', () => {
     const [gap] = log.bodies(KIND.gap);
     const skipped = LIMITS.inferLagEntriesMax + 13;
     assert.deepEqual([gap?.body.get(GAP_BODY.reason), gap?.body.get(GAP_BODY.count), gap?.body.get(GAP_BODY.fromMicros), gap?.body.get(GAP_BODY.toMicros)], ['infer.lag', skipped, 5, 400_000]);
-    assert.match(String(gap?.body.get(GAP_BODY.detail)), /entries 0 to 200012 were not judged by sum/);
+    assert.equal(gap?.body.get(GAP_BODY.detail), 'entries 0 to 200012 were not judged by sum');
     for (const value of [5, 6]) log.reading('device/x//', value);
     await living.advance(never);
     assert.deepEqual(log.inputs('device/x//'), [[skipped, skipped + 2, skipped + 3]]);
