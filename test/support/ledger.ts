@@ -4,8 +4,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { systemClock, type Clock } from '#runtime/core/clock.ts';
-import type { InboundMessage } from '#runtime/core/ports.ts';
+import type { BlockStore, InboundMessage, SealedBlock } from '#runtime/core/ports.ts';
 import { KIND, type Draft } from '#runtime/core/types.ts';
+import { sign1 } from '#runtime/crypto/cose.ts';
+import { sha256 } from '#runtime/crypto/hash.ts';
+import { signerOfSeed } from '#runtime/crypto/mldsa.ts';
+import { blockHash, chainIdOf, encodeBlock, ZERO_HASH } from '#runtime/ledger/block.ts';
+import { encodeBlockHeader, keyIdOf } from '#runtime/ledger/blockHeader.ts';
+import { encodeEvidence } from '#runtime/ledger/evidence.ts';
+import { blockStoreOf, openReader } from '#runtime/ledger/reader.ts';
 import { WriterClient, type WriterEvents } from '#runtime/ledger/writerClient.ts';
 import type { WriterOptions } from '#runtime/ledger/writerLoop.ts';
 
@@ -40,3 +47,32 @@ export async function send(ledger: WriterClient, wanted: InboundMessage): Promis
 
 export const draft = (body: Draft['body'], kind: Draft['kind'] = KIND.event): Draft =>
   ({ kind, source: 'device/main//', wallMicros: systemClock.wallMicros(), monoMicros: systemClock.monoMicros(), body });
+
+const SIGNER = signerOfSeed(sha256(Buffer.from('a test gateway')));
+
+/** Seals what is flushed, without a TPM, in the order of docs/reference/block-format.md. */
+export async function seal(store: BlockStore): Promise<SealedBlock> {
+  const [head, last, genesis] = [await store.head(), await store.lastBlock(), await store.genesis()];
+  const payload = encodeBlock({
+    sequence: last ? last.sequence + 1 : 0, previous: last ? blockHash(last.payload) : ZERO_HASH, wallMicros: systemClock.wallMicros(), treeSize: head.size, root: head.root,
+    softwareDigest: sha256(Buffer.from('software')), bootEpoch: 1, modelDigests: [], ...(genesis ? { chainId: chainIdOf(genesis) } : { identity: { signingKey: SIGNER.publicKey } }),
+  });
+  await store.writePending(payload);
+  const evidence = encodeEvidence({ kind: 'none', reason: 'a test' });
+  const header = encodeBlockHeader({ keyId: keyIdOf(SIGNER.publicKey), device: 'test', chainId: chainIdOf(genesis ?? payload), evidenceDigest: sha256(evidence) });
+  const block: SealedBlock = { sequence: last ? last.sequence + 1 : 0, payload, cose: sign1(SIGNER, header, payload), evidence };
+  await store.commitBlock(block);
+  return block;
+}
+
+/** A stopped chain of `entries` events under `blocks` blocks, spread evenly, and one more entry on top. */
+export async function makeChain(dataDir: string, { entries, blocks }: { readonly entries: number; readonly blocks: number }, options: LedgerOptions = {}): Promise<void> {
+  await using ledger = await startLedger(dataDir, options);
+  await using reader = await openReader(dataDir);
+  const store = blockStoreOf(ledger, reader);
+  for (let block = 0; block < blocks; block++) {
+    await Promise.all(Array.from({ length: entries / blocks }, async (_, i) => send(ledger, message('te/device/child///e/test', `entry ${block}/${i} `.padEnd(60, 'x')))));
+    await seal(store);
+  }
+  await ledger.append(draft('after the last block'));
+}
