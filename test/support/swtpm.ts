@@ -21,8 +21,12 @@ export interface TemporaryTpm extends AsyncDisposable {
 }
 
 /** Skips the test when swtpm is not installed (fails in CI). `tools`: listens on TCP for tpm2-tools instead of the unix socket. */
-export async function temporaryTpm(context: Context, { tools = false }: { readonly tools?: boolean } = {}): Promise<TemporaryTpm> {
-  const program = requirePeer(context, 'swtpm');
+export async function temporaryTpm(context: Context, options: { readonly tools?: boolean } = {}): Promise<TemporaryTpm> {
+  return startTpm(requirePeer(context, 'swtpm'), options);
+}
+
+/** The same for those who are no test. `program`: path of swtpm. */
+export async function startTpm(program: string, { tools = false }: { readonly tools?: boolean } = {}): Promise<TemporaryTpm> {
   const folder = await mkdtemp(join(tmpdir(), 'tenzro-tpm-'));
   const port = tools ? await freePortPair() : 0;
   const address = tools ? `127.0.0.1:${port}` : join(folder, 'tpm.sock');

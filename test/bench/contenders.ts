@@ -1,0 +1,55 @@
+/** The brokers under the same load: ours with its whole path behind it, bare aedes, mosquitto with persistence. */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Gateway } from '#test/support/gateway.ts';
+import { findPeer } from '#test/support/peers.ts';
+import { Program, acceptsMqtt, freePort } from '#test/support/process.ts';
+import { tempDir } from '#test/support/temp.ts';
+import { until } from '#test/support/until.ts';
+
+export interface Contender extends AsyncDisposable {
+  readonly port: number;
+  readonly pid: number;
+}
+
+export interface GatewayUnderTest extends Contender {
+  readonly gateway: Gateway;
+  readonly dataDir: string;
+}
+
+const AEDES = join(import.meta.dirname, 'peers', 'aedes.ts');
+
+/** Ready, and its models loaded. */
+export async function startGateway(settings: { readonly env?: NodeJS.ProcessEnv; readonly configFile?: string } = {}): Promise<GatewayUnderTest> {
+  await using stack = new AsyncDisposableStack();
+  const dir = stack.use(tempDir('bench'));
+  const gateway = stack.use(await Gateway.start({ dataDir: dir.path, ...settings }));
+  await gateway.until('a model to run', ({ models }) => models.some(({ provider }) => provider !== ''));
+  const port = await gateway.port();
+  const owned = stack.move();
+  return { gateway, port, pid: gateway.pid, dataDir: dir.path, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+}
+
+export async function startAedes(): Promise<Contender> {
+  const program = new Program(process.execPath, [AEDES]);
+  const port = await until('aedes', () => Number(/port (\d+)/.exec(program.output)?.[1] ?? Number.NaN) || undefined);
+  return { port, pid: program.pid, [Symbol.asyncDispose]: () => program[Symbol.asyncDispose]() };
+}
+
+/** Undefined where mosquitto is not installed. Its persistence writes a snapshot now and then: its PUBACK does not mean stored. */
+export async function startMosquitto(): Promise<Contender | undefined> {
+  const file = findPeer('mosquitto');
+  if (file === undefined) return undefined;
+  await using stack = new AsyncDisposableStack();
+  const dir = stack.use(tempDir('mosquitto'));
+  const port = await freePort();
+  const config = join(dir.path, 'mosquitto.conf');
+  writeFileSync(config, [
+    `listener ${port} 127.0.0.1`, 'allow_anonymous true', 'persistence true', `persistence_location ${dir.path}/`, 'autosave_interval 5',
+    ...(process.getuid?.() === 0 ? ['user root'] : []), '',
+  ].join('\n'));
+  const program = stack.use(new Program(file, ['-c', config]));
+  await until('mosquitto', () => acceptsMqtt(port));
+  const owned = stack.move();
+  return { port, pid: program.pid, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+}

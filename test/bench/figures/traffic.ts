@@ -1,0 +1,87 @@
+/** The whole path under load: rate, acknowledgement latency, memory, bytes on the disk. All brokers live at once and take turns. */
+import { runLoad, type LoadOptions, type LoadResult } from '#test/support/load.ts';
+import { useOf } from '#test/support/process.ts';
+import { startAedes, startGateway, startMosquitto, type Contender, type GatewayUnderTest } from '../contenders.ts';
+import { alone, median, paired, type Bench, type BenchOptions, type Figure } from '../figure.ts';
+
+const MEBIBYTE = 1024 * 1024;
+const SATURATED = { publishers: 50, bytes: 200, window: 20 } as const;
+const STEADY = { publishers: 50, bytes: 200, rate: 2_000 } as const;
+const SAMPLE_INTERVAL_MS = 200;
+
+interface Round { readonly load: LoadResult; readonly cpuMicrosPerMessage: number; readonly rssBytes: number }
+
+async function measure({ port, pid }: Contender, options: Omit<LoadOptions, 'port'>): Promise<Round> {
+  const before = useOf(pid);
+  let rssBytes = before.rssBytes;
+  const sampler = setInterval(() => { rssBytes = Math.max(rssBytes, useOf(pid).rssBytes); }, SAMPLE_INTERVAL_MS);
+  try {
+    const load = await runLoad({ port, ...options });
+    if (load.brokerGone) throw new Error('the broker closed a connection under load');
+    const cpuMicrosPerMessage = ((useOf(pid).cpuSeconds - before.cpuSeconds) * 1e6) / load.acked;
+    return { load, cpuMicrosPerMessage, rssBytes };
+  } finally {
+    clearInterval(sampler);
+  }
+}
+
+/** `rounds` rounds in which each contender runs once. The results by contender, by round. */
+async function inTurn(contenders: readonly Contender[], rounds: number, options: Omit<LoadOptions, 'port'>): Promise<Round[][]> {
+  const results = contenders.map((): Round[] => []);
+  for (let round = 0; round < rounds; round++) {
+    for (const [place, contender] of contenders.entries()) results[place]?.push(await measure(contender, options));
+  }
+  return results;
+}
+
+const rates = (rounds: readonly Round[]): number[] => rounds.map(({ load }) => load.ackedPerSecond);
+const cpu = (rounds: readonly Round[]): string => median(rounds.map(({ cpuMicrosPerMessage }) => cpuMicrosPerMessage)).toFixed(1);
+const peakMiB = (rounds: readonly Round[]): number => Math.max(...rounds.map(({ rssBytes }) => rssBytes)) / MEBIBYTE;
+
+/** Entries in the log and bytes that the gateway has written, once everything it took is flushed. */
+async function written({ gateway, pid }: GatewayUnderTest): Promise<{ entries: number; bytes: number }> {
+  const status = await gateway.status();
+  return { entries: status?.chain.entries ?? 0, bytes: useOf(pid).writtenBytes };
+}
+
+async function diskPerEntry(ours: GatewayUnderTest, work: () => Promise<void>): Promise<number> {
+  const before = await written(ours);
+  await work();
+  const after = await written(ours);
+  return (after.bytes - before.bytes) / (after.entries - before.entries);
+}
+
+export const traffic: Bench = {
+  name: 'traffic',
+  async run({ isQuick, say }: BenchOptions): Promise<Figure[]> {
+    await using ours = await startGateway();
+    await using aedes = await startAedes();
+    await using mosquitto = await startMosquitto();
+    const peers = [aedes, ...(mosquitto ? [mosquitto] : [])];
+    const idle = { ours: useOf(ours.pid), aedes: useOf(aedes.pid) };
+    const [warm, seconds, rounds] = isQuick ? [0.5, 1.5, 3] : [1, 4, 7];
+
+    say('saturated: gateway, aedes, mosquitto in turn');
+    await inTurn([ours, ...peers], 1, { ...SATURATED, warm: 0, seconds: isQuick ? 1 : 3 });
+    let saturated: Round[][] = [];
+    const bytesSaturated = await diskPerEntry(ours, async () => { saturated = await inTurn([ours, ...peers], rounds, { ...SATURATED, warm, seconds }); });
+    say('2,000 messages/s: gateway and aedes in turn');
+    let steady: Round[][] = [];
+    const bytesSteady = await diskPerEntry(ours, async () => { steady = await inTurn([ours, aedes], isQuick ? 2 : 5, { ...STEADY, warm, seconds }); });
+
+    const [mine = [], bare = [], mosquittos = []] = saturated;
+    const [steadyMine = [], steadyBare = []] = steady;
+    const generatorCpu = median([...mine, ...bare].map(({ load }) => load.generatorCpu)).toFixed(2);
+    const latency = (rounds_: readonly Round[], key: 'p50Ms' | 'p99Ms'): number[] => rounds_.map(({ load }) => load[key]);
+    return [
+      paired('qos1_messages_per_s', 'messages/s', rates(mine), 'bare aedes', rates(bare), `50 publishers × 200 B, ${SATURATED.window} in flight each, acknowledged after the flush; ${cpu(mine)} against ${cpu(bare)} µs CPU per message, generator at ${generatorCpu} CPU`),
+      ...(mosquitto ? [paired('qos1_messages_per_s_mosquitto', 'messages/s', rates(mine), 'mosquitto, persistence on', rates(mosquittos), `the same; mosquitto acknowledges before it stores, ${cpu(mosquittos)} µs CPU per message`)] : []),
+      paired('ack_p50_ms', 'ms', latency(steadyMine, 'p50Ms'), 'bare aedes', latency(steadyBare, 'p50Ms'), 'at 2,000 messages/s, from the scheduled send; a batch waits up to 10 ms for company'),
+      paired('ack_p99_ms', 'ms', latency(steadyMine, 'p99Ms'), 'bare aedes', latency(steadyBare, 'p99Ms'), 'the same'),
+      paired('rss_idle_mib', 'MiB', [idle.ours.rssBytes / MEBIBYTE], 'bare aedes', [idle.aedes.rssBytes / MEBIBYTE], `whole process, model loaded, before any load; proportional share ${(idle.ours.pssBytes / MEBIBYTE).toFixed(0)} MiB`),
+      paired('rss_load_mib', 'MiB', [peakMiB([...mine, ...steadyMine])], 'bare aedes', [peakMiB([...bare, ...steadyBare])], 'highest sample under load; mapped pages of the chain file count'),
+      alone('disk_bytes_per_entry', 'bytes', bytesSaturated, 'saturated, write_bytes of the process; an entry of 200 B payload has about 330 bytes'),
+      alone('disk_bytes_per_entry_steady', 'bytes', bytesSteady, 'at 2,000 messages/s: smaller batches, more page headers'),
+    ];
+  },
+};

@@ -1,0 +1,84 @@
+/** What an auditor's machine does: whole proofs, and a whole chain. On data that the real gateway made a moment before. */
+import { readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { signerOfSeed, verifyMlDsa65 } from '#runtime/crypto/mldsa.ts';
+import { sha256 } from '#runtime/crypto/hash.ts';
+import { fsck } from '#runtime/ledger/fsck.ts';
+import { openReader } from '#runtime/ledger/reader.ts';
+import { DEFAULT_POLICY, TRUST_LEVELS } from '#runtime/verify/policy.ts';
+import { verifyBundle } from '#runtime/verify/verifier.ts';
+import { Gateway, tenzro } from '#test/support/gateway.ts';
+import { runLoad } from '#test/support/load.ts';
+import { tempDir } from '#test/support/temp.ts';
+import { paired, ratePerSecond, type Bench, type Figure } from '../figure.ts';
+
+const POLICY = { ...DEFAULT_POLICY, accept: TRUST_LEVELS };
+const ENTRIES_PER_BUNDLE = 256;
+
+/** A chain of `messages` readings, orderly stopped, with its last block over all of them. */
+async function makeChain(dataDir: string, messages: number): Promise<void> {
+  await using gateway = await Gateway.start({ dataDir });
+  await runLoad({ port: await gateway.port(), messages, warm: 0, seconds: 60 });
+  const code = await gateway.stop();
+  if (code !== 0) throw new Error(`the gateway ended with ${code}: ${gateway.output}`);
+}
+
+async function exportProof(dataDir: string, range: string): Promise<Buffer> {
+  const file = join(dataDir, `${range}.tzp`);
+  const { code, output } = await tenzro(dataDir, ['proof', range, '-o', file]);
+  if (code !== 0) throw new Error(`tenzro proof ended with ${code}: ${output}`);
+  return readFileSync(file);
+}
+
+function verified(bundle: Buffer, entries: number): () => number {
+  return () => {
+    const report = verifyBundle(bundle, POLICY);
+    if (report.outcome !== 'verified') throw new Error(`the proof was ${report.outcome}: ${JSON.stringify(report.checks)}`);
+    return entries;
+  };
+}
+
+function signatureStep(): () => number {
+  const signer = signerOfSeed(Buffer.alloc(32, 1));
+  const message = Buffer.alloc(300, 2);
+  const signature = signer.sign(message);
+  return () => {
+    if (!verifyMlDsa65(signer.publicKey, message, signature)) throw new Error('the signature does not verify');
+    return 1;
+  };
+}
+
+export const verification: Bench = {
+  name: 'verification',
+  async run({ isQuick, say }): Promise<Figure[]> {
+    say('verification of proofs and of a whole chain');
+    using dir = tempDir('verification');
+    await makeChain(dir.path, isQuick ? 20_000 : 100_000);
+    const one = verified(await exportProof(dir.path, '1000'), 1);
+    const many = verified(await exportProof(dir.path, `1000..${1000 + ENTRIES_PER_BUNDLE - 1}`), ENTRIES_PER_BUNDLE);
+    await using reader = await openReader(dir.path);
+    const leaves = [...reader.read(0, 20_000)].map(({ bytes }) => bytes);
+    const hashAll = (): number => {
+      for (const leaf of leaves) sha256(leaf);
+      return leaves.length;
+    };
+    const whole = async (): Promise<number> => {
+      const result = await fsck(dir.path);
+      if (result.problems.length > 0) throw new Error(JSON.stringify(result.problems[0]));
+      return result.checked.entries;
+    };
+    const steps = [one, many, whole, signatureStep(), hashAll];
+    const rates = steps.map((): number[] => []);
+    for (const step of steps) await step();
+    for (let round = 0; round < (isQuick ? 2 : 5); round++) {
+      for (const [place, step] of steps.entries()) rates[place]?.push(await ratePerSecond(isQuick ? 300 : 1_000, step));
+    }
+    const [single = [], range = [], chain = [], signatures = [], hashes = []] = rates;
+    const bytes = statSync(join(dir.path, '1000.tzp')).size;
+    return [
+      paired('verify_entries_per_s', 'entries/s', range, 'bare SHA-256 of the entries', hashes, `one bundle of ${ENTRIES_PER_BUNDLE} entries: signatures are checked once, paths entry by entry`),
+      paired('verify_single_entry_bundles_per_s', 'bundles/s', single, 'bare ML-DSA-65 verifications', signatures, `one entry a bundle of ${bytes.toLocaleString('en')} bytes: its blocks' signatures limit it`),
+      paired('fsck_entries_per_s', 'entries/s', chain, 'bare SHA-256 of the entries', hashes, 'every byte of a stopped data directory: entries, tree, blocks, evidence'),
+    ];
+  },
+};
