@@ -1,4 +1,5 @@
-/** A verifier's report, and how people read it. */
+/** A verifier's report, and how people read it. Text of a hostile file must not steer the reader's terminal: it goes through `printable`. */
+import { printable } from '#runtime/core/printable.ts';
 import type { Check, CheckResult, Outcome } from './checks.ts';
 import type { EntryView } from './entryView.ts';
 import type { TrustLevel } from './policy.ts';
@@ -43,6 +44,3 @@ export function renderReport(report: Report, options: { readonly colour: boolean
 export function renderEntry({ index, kind, source, time, body }: EntryView): readonly string[] {
   return [`entry   ${index}  ${time}  ${kind} of ${printable(source)}`, `        ${printable(JSON.stringify(body))}`];
 }
-
-/** Text of a hostile file must not steer the reader's terminal: control and format characters are spelt out. */
-const printable = (text: string): string => text.replaceAll(/[\p{Cc}\p{Cf}]/gu, (character) => `\\u{${(character.codePointAt(0) ?? 0).toString(16)}}`);
