@@ -53,17 +53,27 @@ function typeName(schema: Introspected): string {
   return typeof max === 'number' && max !== Number.MAX_SAFE_INTEGER ? `${kind} ${min}–${max}` : `${kind} ≥ ${min}`;
 }
 
-/** Paths in `value` that the schema does not know, each with the keys that it knows there. */
-export function unknownKeys(schema: SettingsSchema, value: unknown): readonly { readonly path: Path; readonly known: readonly string[] }[] {
+export interface Stranger {
+  readonly path: Path;
+  /** The keys that the schema knows there; undefined for a list where a section should be. */
+  readonly known: readonly string[] | undefined;
+}
+
+/** Paths in `value` that the schema does not know. valibot itself takes a list for an object: lists are found here too. */
+export function unknownKeys(schema: SettingsSchema, value: unknown): readonly Stranger[] {
   return [...strangers(schema, value, [])];
 }
 
-function* strangers(outer: Introspected, value: unknown, at: Path): Generator<{ path: Path; known: readonly string[] }> {
+function* strangers(outer: Introspected, value: unknown, at: Path): Generator<Stranger> {
   const schema = unwrap(outer);
   if (schema.item && Array.isArray(value)) {
     for (const [i, item] of value.entries()) yield* strangers(schema.item, item, [...at, i]);
   }
-  if (!schema.entries || typeof value !== 'object' || value === null || Array.isArray(value)) return;
+  if (!schema.entries || typeof value !== 'object' || value === null) return;
+  if (Array.isArray(value)) {
+    yield { path: at, known: undefined };
+    return;
+  }
   const known = Object.keys(schema.entries);
   for (const [key, inner] of Object.entries(value)) {
     const next = Object.hasOwn(schema.entries, key) ? schema.entries[key] : undefined;

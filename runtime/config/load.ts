@@ -132,7 +132,9 @@ function judge(document: ConfigDocument, where: string, schema: SettingsSchema):
   if (typeof version === 'number' && version > CONFIG_VERSION) {
     fail('config.newer_version', [{ ...at(['version']), message: `${version} is newer than ${CONFIG_VERSION}, the newest that this version reads`, hint: undefined }]);
   }
-  const strangers = unknownKeys(schema, value).map(({ path, known }) => ({ ...at(path), message: 'is not a known key', hint: hintFor(String(path.at(-1)), known, schema) }));
+  const strangers = unknownKeys(schema, value).map(({ path, known }) => (known === undefined
+    ? { ...at(path), message: 'expected a section, found a list', hint: undefined }
+    : { ...at(path), message: 'is not a known key', hint: hintFor(String(path.at(-1)), known, schema) }));
   const { settings, issues } = checkAgainst(schema, value);
   const wrong = [...issues, ...(settings === undefined ? [] : checkRelations(settings, (path) => document.has(path)))];
   const problems = [...strangers, ...wrong.map(({ path, message }) => ({ ...at(path), message, hint: undefined }))];
