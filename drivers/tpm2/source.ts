@@ -20,12 +20,14 @@ export function chooseTpm({ mode, path }: AttestSettings['tpm'], dataDir: string
     case 'socket': return { kind: 'socket', description: `the TPM behind ${path}`, transport: socketTransport(path) };
     case 'device': return { kind: 'device', description: device, transport: deviceTransport(device) };
     case 'emulated': return emulated(dataDir);
-    case 'auto': {
-      if (isUsable(DEFAULT_DEVICE)) return { kind: 'device', description: DEFAULT_DEVICE, transport: deviceTransport(DEFAULT_DEVICE) };
-      if (findSwtpm() !== undefined) return emulated(dataDir);
-      return { kind: 'none', reason: `no ${DEFAULT_DEVICE} that this user may open, and no swtpm installed (apt-get install swtpm emulates one)` };
-    }
+    case 'auto': return automatic(dataDir);
   }
+}
+
+function automatic(dataDir: string): TpmSource {
+  if (isUsable(DEFAULT_DEVICE)) return { kind: 'device', description: DEFAULT_DEVICE, transport: deviceTransport(DEFAULT_DEVICE) };
+  if (findSwtpm() !== undefined) return emulated(dataDir);
+  return { kind: 'none', reason: `no ${DEFAULT_DEVICE} that this user may open, and no swtpm installed (apt-get install swtpm emulates one)` };
 }
 
 const emulated = (dataDir: string): TpmSource =>

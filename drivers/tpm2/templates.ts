@@ -1,4 +1,5 @@
-/** TPMT_PUBLIC templates (Part 2 §12.2.4) of primary keys: the same template in the same hierarchy gives the same key until that hierarchy is cleared. */
+/** TPMT_PUBLIC templates (Part 2 §12.2.4) of primary keys: the same template in the same hierarchy gives the same key for as long as
+ * the hierarchy's seed lasts (the endorsement seed outlives TPM2_Clear). */
 import { OBJECT_ATTRIBUTE, TPM_ALG, TPM_ECC_NIST_P256 } from '#runtime/crypto/tpmEvidence.ts';
 import { EMPTY, TpmWriter } from './codec.ts';
 

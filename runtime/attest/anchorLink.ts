@@ -60,7 +60,7 @@ export class AnchorLink {
     if (!this.#pinned) return anchor;
     const { akPublic } = this.#pinned;
     if (!akPublic) throw new TenzroError('attest.foreign_tpm', 'the chain began without a TPM, so that nothing ties this one to it');
-    if (!equalBytes(akPublic, anchor.akPublic)) throw new TenzroError('attest.foreign_tpm', 'the attestation key is not that of the genesis: another TPM, or it was cleared');
+    if (!equalBytes(akPublic, anchor.akPublic)) throw new TenzroError('attest.foreign_tpm', 'the attestation key is not that of the genesis: another TPM, or one with a new endorsement seed');
     return anchor;
   }
 }

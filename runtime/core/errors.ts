@@ -48,7 +48,7 @@ export const ERRORS = {
   'tpm.unsupported': row('environment', 'The TPM lacks what attestation needs: enable its SHA-256 bank in the firmware setup, or set attest.tpm.mode to none.'),
 
   // attest
-  'attest.foreign_tpm': row('environment', 'This chain began with another TPM (or this one was cleared): move the data directory back to its machine, or begin a new chain.'),
+  'attest.foreign_tpm': row('environment', 'This chain began with another TPM (or this one got a new endorsement seed): move the data directory back to its machine, or begin a new chain.'),
   'attest.foreign_key': row('environment', 'The identity key is not that of this chain: restore identity.seed from a backup, or begin a new chain in an empty data directory.'),
   'attest.key_permissions': row('environment', 'Others could read the identity key: chmod 600 and chown the file if nobody has read it, else begin a new chain.'),
   'attest.key_malformed': row('environment', 'The identity key file is damaged: restore it from a backup, or begin a new chain in an empty data directory.'),

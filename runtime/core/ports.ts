@@ -145,7 +145,7 @@ export interface AnchorStatement {
 
 /** A TPM, seen from the sealer: what ties a block to hardware. Every call rejects with a `tpm.*` error, also when `signal` aborts. */
 export interface Anchor {
-  /** TPMT_PUBLIC of the attestation key: the same for as long as the TPM's endorsement hierarchy is not cleared. */
+  /** TPMT_PUBLIC of the attestation key: the same for as long as the TPM keeps its endorsement seed, over TPM2_Clear too. */
   readonly akPublic: Uint8Array;
   /** For a genesis: TPMT_PUBLIC of the endorsement key, and its certificate (X.509 DER) where the TPM holds one. May take many seconds. */
   endorsement(signal: AbortSignal): Promise<{ readonly ekPublic: Uint8Array; readonly ekCertificate?: Uint8Array }>;
