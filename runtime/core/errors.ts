@@ -117,6 +117,7 @@ export const ERRORS = {
   'bundle.malformed': row('input', 'The file is not a proof bundle: export it again with tenzro proof.'),
 
   // verify
+  'bundle.too_large': row('usage', 'Ask tenzro proof for fewer entries at once.'),
   'bundle.newer_version': row('usage', 'The proof was written by a newer Tenzro Edge: verify it with a version at least as new.'),
   'policy.invalid': row('usage', 'See docs/reference/verifier-checks.md for the keys of a policy file, and docs/policies for examples.'),
 

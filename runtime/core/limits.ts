@@ -81,7 +81,7 @@ export const LIMITS = {
   anchorIntervalMs: 600_000,
   proofLinksMax: 4_096,
   bundleBytesMax: 64 * 1024 * 1024,
-  /** CBOR items in a bundle: a hostile file of tiny items must not cost gigabytes to decode. */
+  /** CBOR items in a bundle's body, and again in all its entries: a hostile file of tiny items must not cost gigabytes to decode. */
   bundleItemsMax: 1_000_000,
   /** One block's COSE message or evidence inside a bundle. */
   blockBytesMax: 64 * 1024,

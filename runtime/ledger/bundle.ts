@@ -44,6 +44,7 @@ export interface Bundle {
 
 const KEY = { version: 1, entries: 2, genesis: 3, start: 4, links: 5, head: 6 } as const;
 
+/** Throws `bundle.too_large` for what `decodeBundleBody` would refuse. */
 export function encodeBundle(bundle: Bundle): Buffer {
   const blockOf = ({ cose, evidence }: BundleBlock): Cbor => [cose, evidence];
   const map = new Map<number, Cbor>([
@@ -55,7 +56,10 @@ export function encodeBundle(bundle: Bundle): Buffer {
   if (bundle.start) map.set(KEY.start, blockOf(bundle.start));
   if (bundle.head) map.set(KEY.head, blockOf(bundle.head));
   const body = encodeCbor(map);
-  return encodeCbor([BUNDLE_MAGIC, sha256(body), body]);
+  if (countItems([body]) > LIMITS.bundleItemsMax || countItems(bundle.entries.map(({ bytes }) => bytes)) > LIMITS.bundleItemsMax) throw tooLarge(`more than ${LIMITS.bundleItemsMax} CBOR items`);
+  const file = encodeCbor([BUNDLE_MAGIC, sha256(body), body]);
+  if (file.length > LIMITS.bundleBytesMax) throw tooLarge(`${file.length} bytes, more than ${LIMITS.bundleBytesMax}`);
+  return file;
 }
 
 /** The envelope only. `intact`: the digest fits the body. Throws `bundle.malformed` or `cbor.malformed`. */
@@ -70,7 +74,7 @@ export function openBundle(file: Uint8Array): { readonly body: Uint8Array; reado
 
 /** Throws `bundle.malformed`, `cbor.malformed`, or `bundle.newer_version` for a version that this program does not know. */
 export function decodeBundleBody(body: Uint8Array): Bundle {
-  refuseSwarm(body);
+  if (countItems([body]) > LIMITS.bundleItemsMax) throw malformed(`more than ${LIMITS.bundleItemsMax} CBOR items`);
   const map = decodeCbor(body);
   if (!(map instanceof Map)) throw malformed('the body is not a map');
   const fields = map as ReadonlyMap<number, Cbor>;
@@ -93,7 +97,7 @@ export function decodeBundleBody(body: Uint8Array): Bundle {
 function decodeEntries(value: Cbor | undefined): readonly BundleEntry[] {
   if (!isList(value) || value.length === 0) throw malformed('no entries');
   let last = -1;
-  return value.map((item) => {
+  const entries = value.map((item) => {
     const parts = isList(item) && item.length === 3 ? item : [];
     const [index, bytes, path] = parts;
     if (typeof index !== 'number' || !Number.isSafeInteger(index) || index <= last) throw malformed('entry indices are not strictly ascending');
@@ -103,6 +107,8 @@ function decodeEntries(value: Cbor | undefined): readonly BundleEntry[] {
     if (leaf.length > LIMITS.entryBytesMax) throw malformed(`entry ${index} has ${leaf.length} bytes, more than ${LIMITS.entryBytesMax}`);
     return { index, bytes: leaf, path: path.map((hash) => asHash(hash, `entry ${index}: path`)) };
   });
+  if (countItems(entries.map(({ bytes }) => bytes)) > LIMITS.bundleItemsMax) throw malformed(`more than ${LIMITS.bundleItemsMax} CBOR items in its entries`);
+  return entries;
 }
 
 function decodeBlockPair(value: Cbor | undefined, name: string): BundleBlock {
@@ -115,19 +121,21 @@ function decodeLinks(value: Cbor | undefined): readonly Uint8Array[] {
   return value.map((link, i) => asBlockBytes(link, `link ${i}`));
 }
 
-/** Walks the item heads (RFC 8949 §3) without building anything: what would decode to too many objects is refused first. */
-function refuseSwarm(bytes: Uint8Array): void {
+/** Walks the item heads (RFC 8949 §3) without building anything: what would decode to too many objects is refused first. Stops beyond the bound. */
+function countItems(texts: readonly Uint8Array[]): number {
   let items = 0;
-  for (let at = 0; at < bytes.length; items++) {
-    if (items >= LIMITS.bundleItemsMax) throw malformed(`more than ${LIMITS.bundleItemsMax} CBOR items`);
-    const head = bytes[at] ?? 0;
-    const major = head >> 5;
-    const extraBytes = (head & 31) < 24 ? 0 : 1 << ((head & 31) - 24);
-    let argument = extraBytes === 0 ? head & 31 : 0;
-    for (let i = 1; i <= extraBytes; i++) argument = argument * 256 + (bytes[at + i] ?? 0);
-    const isString = major === 2 || major === 3;
-    at += 1 + extraBytes + (isString ? argument : 0);
+  for (const bytes of texts) {
+    for (let at = 0; at < bytes.length && items <= LIMITS.bundleItemsMax; items++) {
+      const head = bytes[at] ?? 0;
+      const major = head >> 5;
+      const extraBytes = (head & 31) < 24 ? 0 : 1 << ((head & 31) - 24);
+      let argument = extraBytes === 0 ? head & 31 : 0;
+      for (let i = 1; i <= extraBytes; i++) argument = argument * 256 + (bytes[at + i] ?? 0);
+      const isString = major === 2 || major === 3;
+      at += 1 + extraBytes + (isString ? argument : 0);
+    }
   }
+  return items;
 }
 
 const isList = (value: Cbor | undefined): value is readonly Cbor[] => Array.isArray(value);
@@ -149,4 +157,5 @@ function asHash(value: Cbor | undefined, name: string): Uint8Array {
   return bytes;
 }
 
+const tooLarge = (why: string): TenzroError => new TenzroError('bundle.too_large', `proof bundle: ${why}`);
 const malformed = (why: string): TenzroError => new TenzroError('bundle.malformed', `proof bundle: ${why}`);

@@ -20,7 +20,7 @@ export interface ProofSource {
   block(sequence: number): ProofBlock;
 }
 
-/** Proves entries `first` to `last`, both included. Throws `ledger.no_entry`, `ledger.pruned`, `ledger.not_attested` or `ledger.no_chain`. */
+/** Proves entries `first` to `last`, both included. Throws `ledger.no_entry`, `ledger.pruned`, `ledger.not_attested`, `ledger.no_chain` or `bundle.too_large`. */
 export function buildProof(source: ProofSource, first: number, last: number = first): Buffer {
   if (!Number.isSafeInteger(first) || !Number.isSafeInteger(last) || first < 0 || last < first) throw new TenzroError('ledger.no_entry', `${first} to ${last} is not a range of entries`);
   const head = headSequence(source, last);
@@ -42,7 +42,7 @@ function entriesOf(source: ProofSource, first: number, last: number, treeSize: n
   for (let index = first; index <= last; index++) {
     const bytes = source.entry(index);
     sizeBytes += bytes.length;
-    if (sizeBytes > LIMITS.bundleBytesMax) throw new TenzroError('ledger.no_entry', `entries ${first} to ${last} do not fit one bundle of ${LIMITS.bundleBytesMax} bytes: ask for fewer`);
+    if (sizeBytes > LIMITS.bundleBytesMax) throw new TenzroError('bundle.too_large', `entries ${first} to ${last} do not fit one bundle of ${LIMITS.bundleBytesMax} bytes`);
     entries.push({ index, bytes, path: source.inclusionPath(index, treeSize) });
   }
   return entries;

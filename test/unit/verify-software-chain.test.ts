@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { TenzroError } from '#runtime/core/errors.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
 import type { Cbor } from '#runtime/core/types.ts';
 import { decodeCbor, encodeCbor } from '#runtime/crypto/cbor.ts';
@@ -209,5 +210,13 @@ describe('verify judges only what it can read', () => {
     swarm.writeUInt32BE(LIMITS.bundleItemsMax + 5, 1);
     assertRefuted(enclose(swarm), 'bundle.format');
     assertRefuted(Buffer.alloc(LIMITS.bundleBytesMax + 1), 'bundle.format');
+    const heavy = Buffer.alloc(LIMITS.entryBytesMax, 0x01);
+    const chain = new MemoryChain();
+    for (let i = 0; i < 3; i++) chain.append(heavy);
+    new SoftSealer(chain).seal();
+    assert.throws(() => buildProof(chain, 0, 2), (error: unknown) => error instanceof TenzroError && error.code === 'bundle.too_large');
+    const bundle = open(buildProof(chain, 0));
+    const leaves = [0, 1, 2].map((index): Cbor => [index, heavy, chain.inclusionPath(index, 3)]);
+    assertRefuted(enclose(encodeCbor(new Map<number, Cbor>([[1, 1], [2, leaves], [3, [bundle.genesis.cose, bundle.genesis.evidence]], [5, []]]))), 'bundle.format');
   });
 });
