@@ -33,7 +33,7 @@ export function renderReport(report: Report, options: { readonly colour: boolean
   return [
     paint(HEADLINE[outcome].text, HEADLINE[outcome].like),
     `trust   ${trust.level}: ${printable(trust.reason)}`,
-    `device  ${printable(subject.device)}, chain ${subject.chainId}${claim}`,
+    ...(subject.chainId === '' ? [] : [`device  ${printable(subject.device)}, chain ${subject.chainId}${claim}`]),
     ...subject.entries.flatMap((entry) => renderEntry(entry)),
     '',
     ...checks.map(({ code, result, detail }) => `${paint(MARK[result], result)} ${code.padEnd(width)}  ${printable(detail)}`),

@@ -91,7 +91,7 @@ function judgeTrust(book: CheckBook, { genesis, head }: OpenedBundle, policy: Po
   const accepted = policy.accept.join(', ') || 'nothing';
   if (policy.device !== undefined && policy.device !== chainId) book.fail('trust.policy', `the policy asks for chain ${policy.device}: this is another one`);
   else if (policy.accept.includes(trust.level)) book.pass('trust.policy', `the policy accepts '${trust.level}'`);
-  else book.fail('trust.policy', `the trust level is '${trust.level}' (${trust.reason}), the policy accepts ${accepted}. To accept it, list '${trust.level}' under accept in a policy file and pass it with --policy; docs/policies/allow-emulated.yaml is an example`);
+  else book.fail('trust.policy', `the trust level is '${trust.level}' (${trust.reason}), the policy accepts ${accepted}. To accept it, list '${trust.level}' under accept in a policy file and pass it with --policy; docs/policies holds examples`);
   return trust;
 }
 
