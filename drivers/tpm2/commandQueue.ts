@@ -38,8 +38,8 @@ export class CommandQueue {
       const response = await this.#transport.transact(command, limit);
       const code = response.readUInt32BE(RESPONSE_CODE_AT);
       if (!isRetryable(code)) return response;
+      if (attempt < LIMITS.tpmRetriesMax) await delay(Math.min(RETRY_DELAY_MS * 2 ** attempt, LIMITS.tpmRetryDelayMaxMs));
       if (attempt === LIMITS.tpmRetriesMax || limit.aborted) throw new TenzroError('tpm.busy', `the TPM answered ${attempt + 1} times that it is busy (code 0x${code.toString(16)})`);
-      await delay(Math.min(RETRY_DELAY_MS * 2 ** attempt, LIMITS.tpmRetryDelayMaxMs));
     }
   }
 }

@@ -29,19 +29,20 @@ export function findSwtpm(searchPath = process.env['PATH'] ?? ''): string | unde
 
 /**
  * Starts swtpm at the first command, and again should it have ended. `stateDir` is made (mode 0700) and holds its keys and NV memory.
+ * `searchPath`: folders to look for it in, instead of PATH.
  * `transact` rejects with `tpm.not_installed` when there is no swtpm.
  */
-export function swtpmTransport(stateDir: string, program: string | undefined = findSwtpm()): Transport { return new SwtpmTransport(stateDir, program); }
+export function swtpmTransport(stateDir: string, { searchPath }: { readonly searchPath?: string } = {}): Transport { return new SwtpmTransport(stateDir, searchPath); }
 
 class SwtpmTransport implements Transport {
   readonly #stateDir: string;
-  readonly #program: string | undefined;
+  readonly #searchPath: string | undefined;
   readonly #stream = new StreamTransport(() => this.#start());
   #child: ChildProcess | undefined;
 
-  constructor(stateDir: string, program: string | undefined) {
+  constructor(stateDir: string, searchPath: string | undefined) {
     this.#stateDir = stateDir;
-    this.#program = program;
+    this.#searchPath = searchPath;
   }
 
   transact(command: Buffer, signal: AbortSignal): Promise<Buffer> { return this.#stream.transact(command, signal); }
@@ -52,7 +53,8 @@ class SwtpmTransport implements Transport {
   }
 
   async #start(): Promise<Duplex> {
-    if (this.#program === undefined) throw new TenzroError('tpm.not_installed', 'swtpm is not installed');
+    const program = findSwtpm(this.#searchPath);
+    if (program === undefined) throw new TenzroError('tpm.not_installed', 'swtpm is not installed');
     await this.#stop();
     await mkdir(this.#stateDir, { recursive: true, mode: 0o700 });
     const pidFile = join(this.#stateDir, 'swtpm.pid');
@@ -60,7 +62,7 @@ class SwtpmTransport implements Transport {
     const args = ['socket', '--tpm2', '--tpmstate', `dir=${this.#stateDir},mode=0600`, '--fd', String(TPM_FD), '--flags', 'not-need-init,startup-clear',
       '--pid', `file=${pidFile}`, '--log', `file=${join(this.#stateDir, 'swtpm.log')},truncate`];
     // A process group of its own: Ctrl-C must not end the TPM before the last block is sealed.
-    const child = spawn(this.#program, args, { stdio: ['ignore', 'ignore', 'ignore', 'pipe'], detached: true });
+    const child = spawn(program, args, { stdio: ['ignore', 'ignore', 'ignore', 'pipe'], detached: true });
     child.unref();
     this.#child = child;
     const stream = child.stdio[TPM_FD];
