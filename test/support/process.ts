@@ -94,6 +94,8 @@ export interface ProcessUse {
   readonly rssBytes: number;
   /** Its share: pages that several processes map count in parts. */
   readonly pssBytes: number;
+  /** Heap and stacks: what no file backs. */
+  readonly anonymousBytes: number;
   /** What it caused to be written to the disk, ever. */
   readonly writtenBytes: number;
   readonly cpuSeconds: number;
@@ -110,7 +112,7 @@ export function useOf(pid: number): ProcessUse {
   // Fields 14 and 15, counted after the name, which may hold spaces.
   const [userTicks, systemTicks] = stat.slice(stat.lastIndexOf(')') + 2).split(' ').slice(11, 13);
   return {
-    rssBytes: kib(memory, 'Rss'), pssBytes: kib(memory, 'Pss'), writtenBytes: written,
+    rssBytes: kib(memory, 'Rss'), pssBytes: kib(memory, 'Pss'), anonymousBytes: kib(memory, 'Anonymous'), writtenBytes: written,
     cpuSeconds: (Number(userTicks) + Number(systemTicks)) / CLOCK_TICKS_PER_S,
   };
 }
