@@ -191,8 +191,13 @@ class Checker {
   }
 
   #grow(leaf: Uint8Array): void {
+    this.#checkDueRoots(); // the genesis is over the empty tree
     this.#tree.append(leaf);
     this.#range.append(leaf);
+    this.#checkDueRoots();
+  }
+
+  #checkDueRoots(): void {
     while (this.#block && this.#block.treeSize <= this.#range.size) this.#checkRoot(this.#block);
   }
 
