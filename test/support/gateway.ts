@@ -16,6 +16,7 @@ export interface GatewayOptions {
   readonly args?: readonly string[];
   readonly configFile?: string;
   readonly env?: NodeJS.ProcessEnv;
+  readonly cwd?: string;
 }
 
 /** A child's environment: nothing of ours leaks in but what the test sets. */
@@ -31,7 +32,7 @@ export class Gateway implements AsyncDisposable {
   /** Starts without waiting: for those who measure the start. */
   constructor(options: GatewayOptions) {
     this.#options = options;
-    this.#program = new Program(process.execPath, [COMMAND, 'run', ...(options.args ?? ['--no-scenario'])], { env: environment(options) });
+    this.#program = new Program(process.execPath, [COMMAND, 'run', ...(options.args ?? ['--no-scenario'])], { env: environment(options), ...(options.cwd === undefined ? {} : { cwd: options.cwd }) });
   }
 
   /** Resolves when it is ready. Throws with its output when it ends instead. */
