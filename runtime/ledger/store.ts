@@ -4,7 +4,7 @@
  * Within one process lmdb shares one environment per file: whoever opens it first decides whether it can write. So the writer opens first, and
  * readers of that process open after it said that it is ready. Other processes may read at any time.
  */
-import { statSync, truncateSync } from 'node:fs';
+import { statfsSync, statSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import { asBuffer } from '#runtime/core/bytes.ts';
 import { TenzroError, messageOf, type ErrorCode } from '#runtime/core/errors.ts';
@@ -29,8 +29,9 @@ export interface StoreOptions {
 
 /** LMDB's codes (lmdb.h, "Return Codes") for a file that contradicts itself: PAGE_NOTFOUND, CORRUPTED, INVALID, INCOMPATIBLE, BAD_VALSIZE, BAD_DBI. */
 const DAMAGE: ReadonlySet<unknown> = new Set([-30_797, -30_796, -30_793, -30_784, -30_781, -30_780]);
+const EIO = 5;
 /** errno(3) EIO and EROFS, and MDB_PANIC: the end of the writer. */
-const BROKEN: ReadonlySet<unknown> = new Set([5, 30, -30_795, 'EIO', 'EROFS']);
+const BROKEN: ReadonlySet<unknown> = new Set([EIO, 30, -30_795, 'EIO', 'EROFS']);
 const FORBIDDEN: ReadonlySet<unknown> = new Set([1, 13, 'EPERM', 'EACCES']);
 const FULL: ReadonlySet<unknown> = new Set([28, 'ENOSPC']);
 const ABSENT: ReadonlySet<unknown> = new Set([2, 'ENOENT']);
@@ -128,8 +129,11 @@ export class Store implements AsyncDisposable {
    * Throws `ledger.disk_full` for what may pass, `ledger.io` and `ledger.corrupt` for what may not.
    */
   write(changes: readonly Change[]): void {
+    let bytes = SLACK_BYTES;
+    for (const { value } of changes) bytes += value?.length ?? 0;
+    if (this.#isOutOfSpace(bytes)) throw new TenzroError('ledger.disk_full', `less than ${bytes} bytes are free`);
     try {
-      this.#keepHeadroom(changes);
+      this.#keepHeadroom(bytes);
       this.#root.transactionSync(() => {
         for (const { db, key, value } of changes) {
           const target = this.#dbs.get(db);
@@ -138,13 +142,20 @@ export class Store implements AsyncDisposable {
         }
       });
     } catch (cause) {
-      throw writeError(cause);
+      throw writeError(cause, this.#isOutOfSpace(bytes));
     }
   }
 
-  #keepHeadroom(changes: readonly Change[]): void {
-    let bytes = SLACK_BYTES;
-    for (const { value } of changes) bytes += value?.length ?? 0;
+  /**
+   * Asked before every write, because lmdb 3.5 does not survive all of its own: a write refused while it saves its free list ends the process (heap corruption
+   * after `mdb_page_spill`), and one that is cut short looks like EIO (`mdb_page_flush`).
+   */
+  #isOutOfSpace(neededBytes: number): boolean {
+    const { bavail, bsize } = statfsSync(this.#dataFile);
+    return bavail * bsize < neededBytes;
+  }
+
+  #keepHeadroom(bytes: number): void {
     this.#roomBytes -= bytes;
     if (this.#roomBytes > 0) return;
     const { lastPageNumber, pageSize } = this.#root.getStats() as { lastPageNumber: number; pageSize: number };
@@ -190,8 +201,8 @@ function readError(cause: unknown): TenzroError {
 }
 
 /** Everything that is neither damage nor a broken disk may pass: no space, no memory, a quota, a limit. */
-function writeError(cause: unknown): TenzroError {
+function writeError(cause: unknown, isOutOfSpace: boolean): TenzroError {
   const code = codeOf(cause);
-  const ours: ErrorCode = DAMAGE.has(code) ? 'ledger.corrupt' : BROKEN.has(code) ? 'ledger.io' : 'ledger.disk_full';
+  const ours: ErrorCode = DAMAGE.has(code) ? 'ledger.corrupt' : BROKEN.has(code) && !(code === EIO && isOutOfSpace) ? 'ledger.io' : 'ledger.disk_full';
   return new TenzroError(ours, `cannot write: ${messageOf(cause)}`, { cause });
 }
