@@ -33,6 +33,7 @@ export interface BlockInfo {
   readonly hash: Uint8Array;
   readonly chainId: Uint8Array;
   readonly treeSize: number;
+  readonly root: Uint8Array;
   readonly wallMicros: number;
   /** Begun before a kill or an error, ended now. */
   readonly resumed: boolean;
@@ -193,7 +194,7 @@ export class Sealer {
 
   async #commit(payload: Uint8Array, attested: Maybe<Attested>, resumed: boolean): Promise<BlockInfo> {
     const { store, signer, device, onBlock } = this.#options;
-    const { sequence, treeSize, wallMicros } = decodeBlock(payload);
+    const { sequence, treeSize, root, wallMicros } = decodeBlock(payload);
     const evidence = encodeEvidence(attested.kind === 'value' ? attested.value.evidence : attested);
     const chainId = this.#chainId ?? chainIdOf(payload);
     const header = encodeBlockHeader({ keyId: keyIdOf(signer.publicKey), device, chainId, evidenceDigest: sha256(evidence) });
@@ -201,7 +202,7 @@ export class Sealer {
     await this.#step('commit', () => store.commitBlock({ sequence, payload, cose: sign1(signer, header, payload), evidence, ...anchored }));
     if (sequence === 0) await this.#openChain();
     const info: BlockInfo = {
-      sequence, hash: blockHash(payload), chainId, treeSize, wallMicros, resumed,
+      sequence, hash: blockHash(payload), chainId, treeSize, root, wallMicros, resumed,
       evidence: attested.kind === 'none' ? attested : { kind: 'value', value: { counter: attested.value.evidence.counter !== undefined } },
     };
     onBlock(info);

@@ -1,0 +1,313 @@
+/**
+ * The composition root of the main thread: the only file there that joins rooms. Data flows one way: front door and own sensors → writer thread →
+ * ledger; after that everything follows the ledger by its own cursor (inference, attestation, console). What is opened last is closed first.
+ */
+import { fork } from 'node:child_process';
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Worker } from 'node:worker_threads';
+import manifest from '../package.json' with { type: 'json' };
+import { openAnchor } from '#drivers/tpm2/anchor.ts';
+import { chooseTpm, type TpmSource } from '#drivers/tpm2/source.ts';
+import { Tpm } from '#drivers/tpm2/tpm.ts';
+import { Attester } from '#runtime/attest/attester.ts';
+import type { OpenAnchor } from '#runtime/attest/anchorLink.ts';
+import { loadIdentitySeed } from '#runtime/attest/identityKey.ts';
+import { Sealer, type BlockInfo } from '#runtime/attest/sealer.ts';
+import { softwareDigest } from '#runtime/attest/softwareDigest.ts';
+import { openBroker, type Broker } from '#runtime/broker/broker.ts';
+import { chainStatusOf } from '#runtime/cli/chainStatus.ts';
+import type { ConsoleEvent } from '#runtime/cli/console.ts';
+import { systemClock as clock } from '#runtime/core/clock.ts';
+import { TenzroError, invariant, messageOf } from '#runtime/core/errors.ts';
+import type { Log } from '#runtime/core/ports.ts';
+import type { Settings } from '#runtime/core/settings.ts';
+import { ERRORS_TOPIC, formatTopic } from '#runtime/core/topic.ts';
+import type { Maybe } from '#runtime/core/types.ts';
+import { signerOfSeed } from '#runtime/crypto/mldsa.ts';
+import { openInference, type Inference } from '#runtime/infer/follower.ts';
+import type { VerdictChange } from '#runtime/infer/verdicts.ts';
+import { decodeEntry } from '#runtime/ledger/entry.ts';
+import { openKeyValueStore } from '#runtime/ledger/kv.ts';
+import { blockStoreOf, openReader, type ChainReader } from '#runtime/ledger/reader.ts';
+import { WriterClient, type WriterEvents } from '#runtime/ledger/writerClient.ts';
+import { openControl } from '#runtime/observe/control.ts';
+import { CounterTable } from '#runtime/observe/counters.ts';
+import { createLog } from '#runtime/observe/log.ts';
+import { ProgressWatch } from '#runtime/observe/progress.ts';
+import type { GatewayStatus } from '#runtime/observe/status.ts';
+import type { WriterData } from './writer.ts';
+
+export interface GatewayOptions {
+  readonly settings: Settings;
+  /** Folder of package.json. */
+  readonly appRoot: string;
+  /** Name of the scenario to play; none without. */
+  readonly scenario?: string;
+  /** What people see. MUST NOT throw. */
+  readonly show?: (event: ConsoleEvent) => void;
+  readonly color: boolean;
+}
+
+/** What is not sealed by then stays for the next start's first block. */
+const SEAL_DEADLINE_MS = 10_000;
+const STALL_MS = 30_000;
+const WATCH_INTERVAL_MS = 1_000;
+/** A console that lags behind shows what is new, not everything. */
+const CONSOLE_LAG_MAX = 512;
+const ERRORS_PER_SECOND_MAX = 10;
+
+/** Runs until `signal` aborts and the shutdown is complete. Throws a TenzroError when it cannot start, or when the ledger fails for good. */
+export async function runGateway(options: GatewayOptions, signal: AbortSignal): Promise<void> {
+  mkdirSync(options.settings.dataDir, { recursive: true, mode: 0o700 });
+  await using resources = new AsyncDisposableStack();
+  const gateway = await Gateway.open(options, resources);
+  await gateway.run(signal);
+}
+
+class Gateway {
+  readonly #options: GatewayOptions;
+  readonly #log: Log;
+  readonly #counters = new CounterTable();
+  readonly #progress = new ProgressWatch(clock, STALL_MS);
+  readonly #failed = Promise.withResolvers<never>();
+  readonly #show: (event: ConsoleEvent) => void;
+  #parts: Parts | undefined;
+  #lastBlock: BlockInfo | undefined;
+  #errorsThisSecond = 0;
+
+  static async open(options: GatewayOptions, resources: AsyncDisposableStack): Promise<Gateway> {
+    const gateway = new Gateway(options);
+    gateway.#parts = await gateway.#openParts(resources);
+    resources.use(await openControl({ dataDir: options.settings.dataDir, status: () => gateway.#status() }));
+    return gateway;
+  }
+
+  private constructor(options: GatewayOptions) {
+    this.#options = options;
+    this.#show = options.show ?? (() => undefined);
+    const people = options.show !== undefined;
+    this.#log = createLog({ level: people && options.settings.log.level === 'info' ? 'warn' : options.settings.log.level, form: people ? 'people' : 'json', color: options.color });
+    this.#failed.promise.catch(() => undefined); // whoever runs has it
+  }
+
+  async #openParts(resources: AsyncDisposableStack): Promise<Parts> {
+    const { settings, appRoot } = this.#options;
+    const { dataDir } = settings;
+    const writer = resources.use(await this.#startWriter());
+    const reader = resources.use(await openReader(dataDir));
+    const store = resources.use(await openKeyValueStore(join(dataDir, 'broker')));
+    const broker = await openBroker({ settings: settings.mqtt, intake: writer, store, log: this.#log.child({ room: 'broker' }), counters: this.#counters, clock });
+    const doors = resources.use(new AsyncDisposableStack());
+    doors.use(broker);
+    const inference = openInference({
+      settings: settings.infer, dataDir, thread: new URL('./inferThread.ts', import.meta.url), ledger: writer, clock, counters: this.#counters,
+      log: this.#log.child({ room: 'infer' }), onVerdict: (change) => this.#onVerdict(change),
+    });
+    const tpm = chooseTpm(settings.attest.tpm, dataDir);
+    if (tpm.kind !== 'none') resources.use(tpm.transport);
+    const signer = signerOfSeed(await loadIdentitySeed(dataDir, { create: reader.blockCount() === 0 }));
+    const sealer = new Sealer({
+      store: blockStoreOf(writer, reader), signer, device: settings.node.name, openAnchor: anchorOf(tpm), softwareDigest: softwareDigest(appRoot), bootEpoch: writer.bootEpoch,
+      modelDigests: () => inference.status().filter(({ state }) => state.kind === 'value').map(({ digest }) => Buffer.from(digest, 'hex')),
+      anchorIntervalMs: settings.attest.anchorIntervalMs, clock, counters: this.#counters, log: this.#log.child({ room: 'attest' }), onBlock: (info) => this.#onBlock(info),
+    });
+    const attester = new Attester({ sealer, store: writer, cadence: settings.attest, clock, counters: this.#counters, log: this.#log.child({ room: 'attest' }) });
+    return { writer, reader, doors, broker, inference, tpm, attester };
+  }
+
+  async #startWriter(): Promise<WriterClient> {
+    const { settings } = this.#options;
+    return WriterClient.start({
+      clock, batchDelayMs: settings.ledger.batchDelayMs, events: this.#writerEvents(),
+      spawn: (started) => {
+        const workerData: WriterData = { dataDir: settings.dataDir, version: manifest.version, started, retention: settings.ledger.retention, ingest: settings.ingest };
+        return new Worker(new URL('./writer.ts', import.meta.url), { name: 'tenzro-writer', workerData, resourceLimits: WRITER_HEAP });
+      },
+    });
+  }
+
+  #writerEvents(): WriterEvents {
+    const log = this.#log.child({ room: 'ledger' });
+    return {
+      onCommitted: ({ size, counts }) => {
+        for (const [name, count] of Object.entries(counts)) if (count > 0) this.#counters.add(`ingest.${name}`, count);
+        this.#parts?.inference.head(size);
+      },
+      onReject: ({ code, detail, topic }) => {
+        this.#counters.add(`ingest.rejected.${code}`);
+        if (++this.#errorsThisSecond <= ERRORS_PER_SECOND_MAX) this.#publish(ERRORS_TOPIC, { code, topic, detail, hint: new TenzroError(code, detail).hint }, { retain: false });
+      },
+      onDrop: (count) => this.#counters.add('ledger.dropped', count),
+      onState: (state, detail) => (state === 'ok' ? log.info({}, 'the ledger writes again') : log.error({ code: state }, detail)),
+      onFatal: (error) => this.#failed.reject(error),
+    };
+  }
+
+  /** Until `signal` aborts or the ledger fails; then the shutdown, in the order of the data path. */
+  async run(signal: AbortSignal): Promise<void> {
+    const parts = this.#parts;
+    invariant(parts, 'run comes after open');
+    this.#showReady(parts);
+    const stop = { sources: new AbortController(), inference: new AbortController(), rest: new AbortController() };
+    const sources = [this.#playScenario(parts, stop.sources.signal)].map((work) => this.#guard(work));
+    const inference = this.#guard(parts.inference.follow(stop.inference.signal));
+    const rest = [parts.attester.follow(stop.rest.signal), this.#watch(parts, stop.rest.signal), this.#followOnConsole(parts, stop.rest.signal)].map((work) => this.#guard(work));
+    try {
+      await Promise.race([aborted(signal), this.#failed.promise]);
+      this.#say('stopping: no new connections, then drain, flush and a last block');
+      stop.sources.abort();
+      await Promise.all([...sources, parts.doors.disposeAsync()]);
+      await parts.writer.drain();
+      stop.inference.abort();
+      await inference;
+      await this.#sealLast(parts);
+    } finally {
+      for (const controller of Object.values(stop)) controller.abort();
+      await Promise.all([...sources, inference, ...rest]);
+    }
+  }
+
+  /** A room's loop that throws is a defect of ours, or the end of the ledger: either ends the gateway with its error. */
+  async #guard(work: Promise<void>): Promise<void> {
+    await work.catch((error: unknown) => this.#failed.reject(error));
+  }
+
+  async #sealLast({ attester, writer }: Parts): Promise<void> {
+    try {
+      const sequence = await Promise.race([attester.sealNow('shutdown'), sleep(SEAL_DEADLINE_MS, undefined, { ref: false })]);
+      this.#say(sequence === undefined ? `no last block within ${SEAL_DEADLINE_MS / 1000} s: the next start's first block covers what is flushed`
+        : `last block ${sequence} sealed over ${this.#lastBlock?.treeSize ?? writer.size} entries`);
+    } catch (error) {
+      this.#say(`no last block (${messageOf(error)}): the next start's first block covers what is flushed`);
+    }
+  }
+
+  /** The simulated microcontrollers are a program of their own, with real MQTT connections. */
+  async #playScenario({ broker }: Parts, signal: AbortSignal): Promise<void> {
+    const { scenario } = this.#options;
+    const port = broker.listeners()[0]?.port;
+    if (scenario === undefined || port === undefined) return;
+    const player = fork(new URL('../drivers/sim/player.ts', import.meta.url), [scenario, '--port', String(port)], { stdio: ['ignore', 'pipe', 'inherit', 'ipc'] });
+    const ended = new Promise<void>((resolve) => { player.once('exit', () => resolve()); });
+    signal.addEventListener('abort', () => player.kill('SIGTERM'), { once: true });
+    if (player.stdout) for await (const line of createInterface({ input: player.stdout })) this.#say(line);
+    await ended;
+    if (!signal.aborted) this.#log.warn({ code: player.exitCode }, 'the simulated microcontrollers have stopped');
+  }
+
+  async #watch({ writer, inference, attester }: Parts, signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      this.#errorsThisSecond = 0;
+      this.#counters.set('ledger.pending_bytes', writer.pendingBytes);
+      this.#progress.note('infer', inference.processed(), inference.status().length === 0 ? 0 : writer.size - inference.processed());
+      this.#progress.note('attest', attester.processed(), writer.size - attester.processed());
+      await sleep(WATCH_INTERVAL_MS, undefined, { signal }).catch(() => undefined); // aborted: the loop ends
+    }
+  }
+
+  async #followOnConsole({ writer, reader }: Parts, signal: AbortSignal): Promise<void> {
+    if (!this.#options.show) return;
+    let next = Math.max(0, writer.size - 1);
+    while (!signal.aborted) {
+      await writer.grown(next, signal);
+      next = Math.max(next, writer.size - CONSOLE_LAG_MAX);
+      for (const { index, bytes } of reader.read(next, CONSOLE_LAG_MAX)) {
+        this.#show({ type: 'entry', index, entry: decodeEntry(bytes) });
+        next = index + 1;
+      }
+    }
+  }
+
+  #onVerdict({ model, source, verdict, score, threshold }: VerdictChange): void {
+    const topic = formatTopic({ kind: 'channel', entity: source, channel: 'a', type: model, suffix: '' });
+    const text = `${model}: score ${score.toFixed(2)} is ${verdict === 'anomaly' ? 'above' : 'below'} ${threshold.toFixed(2)}`;
+    this.#publish(topic, verdict === 'anomaly' ? { text, severity: 'major' } : undefined, { retain: true });
+    if (verdict === 'anomaly') this.#parts?.attester.sealNow('alarm').catch((error: unknown) => this.#log.warn({ error: messageOf(error) }, 'no block for the alarm yet'));
+  }
+
+  /** In the gateway's own name; an empty payload clears what is retained. */
+  #publish(topic: string, message: object | undefined, { retain }: { readonly retain: boolean }): void {
+    this.#parts?.broker.publish(topic, message === undefined ? '' : JSON.stringify(message), { retain, qos: 0 })
+      .catch((error: unknown) => this.#log.debug({ topic, error: messageOf(error) }, 'not published'));
+  }
+
+  #onBlock(info: BlockInfo): void {
+    const before = this.#trust;
+    this.#lastBlock = info;
+    const { level, reason } = this.#trust;
+    if (before.level !== level || before.reason !== reason) this.#show({ type: 'trust', level, reason });
+    this.#log.info({ sequence: info.sequence, treeSize: info.treeSize, trust: level, resumed: info.resumed }, 'block sealed');
+    this.#show({ type: 'block', sequence: info.sequence, treeSize: info.treeSize, root: info.root, level });
+  }
+
+  /** What a verifier may at best find; it computes the level itself and believes none of this. */
+  get #trust(): GatewayStatus['trust'] {
+    const tpm = this.#parts?.tpm;
+    const evidence = this.#lastBlock?.evidence;
+    if (!evidence || !tpm) return { level: 'none', reason: 'no block is sealed yet' };
+    if (evidence.kind === 'none') return { level: 'software', reason: `signatures only: ${evidence.reason}` };
+    if (tpm.kind === 'emulated') return { level: 'emulated', reason: tpm.description };
+    return { level: 'tpm', reason: `${tpm.kind === 'none' ? '' : tpm.description}: dtpm or enrolled, as the verifier finds it` };
+  }
+
+  #showReady({ broker, writer }: Parts): void {
+    const { settings } = this.#options;
+    const listeners = broker.listeners().map(urlOf);
+    this.#log.info({ node: settings.node.name, listeners, dataDir: settings.dataDir, version: manifest.version }, 'ready');
+    this.#show({ type: 'ready', node: settings.node.name, version: manifest.version, dataDir: settings.dataDir, listeners, afterMs: performance.now() });
+    if (writer.quarantine !== undefined) this.#say(`the chain found here was damaged: it was set aside as ${writer.quarantine} and a new one begun (tenzro log shows what was found)`);
+  }
+
+  #say(text: string): void {
+    this.#log.info({}, text);
+    this.#show({ type: 'note', text });
+  }
+
+  #status(): GatewayStatus {
+    const { settings } = this.#options;
+    const parts = this.#parts;
+    invariant(parts, 'status comes after open');
+    const stalled = this.#progress.stalled();
+    return {
+      ready: parts.writer.state === 'ok', node: settings.node.name, version: manifest.version, pid: process.pid, uptimeMs: Math.round(performance.now()), dataDir: settings.dataDir,
+      chain: chainStatusOf(parts.reader),
+      trust: this.#trust,
+      broker: { listeners: parts.broker.listeners().map((facts) => ({ url: urlOf(facts), anonymous: facts.auth === 'anonymous' })), clients: parts.broker.clients().length },
+      models: parts.inference.status(),
+      health: { ok: stalled.length === 0, stalled },
+      counters: this.#counters.snapshot(),
+    };
+  }
+}
+
+interface Parts {
+  readonly writer: WriterClient;
+  readonly reader: ChainReader;
+  /** Everything that lets messages in; closed first. */
+  readonly doors: AsyncDisposableStack;
+  readonly broker: Broker;
+  readonly inference: Inference;
+  readonly tpm: TpmSource;
+  readonly attester: Attester;
+}
+
+/** The writer keeps hardly anything on its heap: batches are off it. */
+const WRITER_HEAP = { maxYoungGenerationSizeMb: 8, maxOldGenerationSizeMb: 128 } as const;
+
+function anchorOf(tpm: TpmSource): Maybe<OpenAnchor> {
+  if (tpm.kind === 'none') return { kind: 'none', reason: tpm.reason };
+  const connection = new Tpm(tpm.transport);
+  return { kind: 'value', value: (signal) => openAnchor(connection, signal) };
+}
+
+const urlOf = ({ host, port, tls }: ReturnType<Broker['listeners']>[number]): string => `${tls ? 'mqtts' : 'mqtt'}://${host.includes(':') ? `[${host}]` : host}:${port}`;
+
+function aborted(signal: AbortSignal): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  if (signal.aborted) resolve();
+  signal.addEventListener('abort', () => resolve(), { once: true });
+  return promise;
+}
