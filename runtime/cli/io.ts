@@ -9,7 +9,7 @@ export const APP_ROOT = fileURLToPath(new URL('../..', import.meta.url)).replace
 export const EXIT = { ok: 0, problem: 1, unable: 2 } as const;
 
 /** Standard output and error; a reader that goes away (`tenzro log | head`) ends the command, quietly. */
-export class Io implements Disposable {
+export class Io {
   /** Colour on stdout. NO_COLOR: no-color.org. */
   readonly color: boolean;
   readonly isTTY: boolean;
@@ -17,22 +17,21 @@ export class Io implements Disposable {
   readonly signal: AbortSignal;
   exitCode: number = EXIT.ok;
   readonly #controller = new AbortController();
-  readonly #stop = (): void => { this.#controller.abort(); };
-  readonly #onPipe = (error: NodeJS.ErrnoException): void => {
-    if (error.code !== 'EPIPE') throw error;
-    this.#controller.abort();
-  };
 
   constructor() {
     this.isTTY = process.stdout.isTTY;
     this.color = allowsColor(process.stdout.isTTY);
     this.signal = this.#controller.signal;
-    process.stdout.on('error', this.#onPipe);
+    process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+      if (error.code !== 'EPIPE') throw error;
+      this.#controller.abort();
+    });
   }
 
   /** From here on SIGINT and SIGTERM abort `signal` instead of killing the process. */
   catchSignals(): void {
-    process.once('SIGINT', this.#stop).once('SIGTERM', this.#stop);
+    const stop = (): void => { this.#controller.abort(); };
+    process.once('SIGINT', stop).once('SIGTERM', stop);
   }
 
   /** Adds the newline. */
@@ -47,11 +46,6 @@ export class Io implements Disposable {
 
   paint(text: string, style: Style): string {
     return this.color ? `\u001b[${STYLE[style]}m${text}\u001b[0m` : text;
-  }
-
-  [Symbol.dispose](): void {
-    process.off('SIGINT', this.#stop).off('SIGTERM', this.#stop);
-    process.stdout.off('error', this.#onPipe);
   }
 }
 

@@ -2,7 +2,7 @@
 import { isoOfMicros } from '#runtime/core/clock.ts';
 import { printable } from '#runtime/core/printable.ts';
 import { GAP_BODY, INFERENCE_BODY, KIND, READING_BODY, READING_FLAG, kindName, type Cbor, type Entry } from '#runtime/core/types.ts';
-import { viewEntry } from '#runtime/verify/entryView.ts';
+import { viewEntry, type Json } from '#runtime/verify/entryView.ts';
 
 const CHANNELS_SHOWN_MAX = 4;
 const SUMMARY_CHARS_MAX = 120;
@@ -28,8 +28,19 @@ function wordsOf(index: number, entry: Entry): string {
     if (entry.kind === KIND.gap) return `${textOf(fields.get(GAP_BODY.count))} lost: ${textOf(fields.get(GAP_BODY.reason))}`;
   }
   const view = viewEntry(index, entry).body;
-  return typeof view === 'string' ? view : JSON.stringify(view);
+  return typeof view === 'object' && view !== null && !Array.isArray(view) ? fieldWords(view as Readonly<Record<string, Json>>) : plainWords(view);
 }
+
+/** Told elsewhere on the line, or of no use to people. */
+const UNSAID: ReadonlySet<string> = new Set(['topic', 'payload', 'packetId', 'sensorMicros', 'root']);
+
+function fieldWords(fields: Readonly<Record<string, Json>>): string {
+  const said = Object.entries(fields).filter(([name, value]) => !UNSAID.has(name) && !(Array.isArray(value) && value.length === 0));
+  if (said.length === 0 && fields['payload'] !== undefined) return plainWords(fields['payload']);
+  return said.map(([name, value]) => `${name} ${plainWords(value)}`).join(', ');
+}
+
+const plainWords = (value: Json): string => (typeof value === 'string' ? value : JSON.stringify(value));
 
 function readingWords(fields: ReadonlyMap<number, Cbor>): string {
   const values = fields.get(READING_BODY.values);

@@ -7,7 +7,7 @@ import { EXIT, Io, type CommonFlags } from './io.ts';
 
 /** Runs one command line, without `node` and script name. Resolves with the exit code; never rejects. */
 export async function main(args: readonly string[]): Promise<number> {
-  using io = new Io();
+  const io = new Io();
   try {
     await program(io).parseAsync(args, { from: 'user' });
     return io.exitCode;
@@ -62,7 +62,7 @@ function declareRun(root: Command, io: Io): void {
     .option('--mqtt-port <port>', 'port of the loopback MQTT listener (TENZRO_MQTT_PORT)')
     .option('--scenario <name>', 'also play simulated microcontrollers: workshop')
     .option('--no-scenario', 'without simulated microcontrollers, whatever came before')
-    .action(async (flags: CommonFlags & { mqttPort?: string; scenario?: string | boolean }) => { await (await import('./run.ts')).run(io, flags); });
+    .action(async (flags: import('./run.ts').RunFlags) => { await (await import('./run.ts')).run(io, flags); });
 }
 
 function declareReaders(root: Command, io: Io): void {

@@ -1,7 +1,10 @@
 /** An entry as people and JSON read it: names for keys, text for printable bytes, hexadecimal for the rest. */
 import { isoOfMicros } from '#runtime/core/clock.ts';
 import { toHex } from '#runtime/core/bytes.ts';
-import { GAP_BODY, INFERENCE_BODY, KIND, kindName, READING_BODY, READING_FLAG, type Cbor, type Entry } from '#runtime/core/types.ts';
+import {
+  ALARM_BODY, BOOT_BODY, CLOCK_STEP_BODY, EPOCH_BODY, EVENT_BODY, GAP_BODY, INFERENCE_BODY, KIND, kindName, READING_BODY, READING_FLAG, REGISTRATION_BODY, SUMMARY_BODY,
+  type Cbor, type Entry,
+} from '#runtime/core/types.ts';
 
 export type Json = string | number | boolean | null | readonly Json[] | { readonly [key: string]: Json };
 
@@ -21,10 +24,10 @@ export function viewEntry(index: number, entry: Entry): EntryView {
 }
 
 const namesOf = (keys: Readonly<Record<string, number>>): ReadonlyMap<number, string> => new Map(Object.entries(keys).map(([name, key]) => [key, name]));
-const READING_NAMES = namesOf(READING_BODY);
 const BODY_NAMES: ReadonlyMap<number, ReadonlyMap<number, string>> = new Map([
-  [KIND.reading, READING_NAMES], [KIND.event, READING_NAMES], [KIND.alarm, READING_NAMES],
-  [KIND.inference, namesOf(INFERENCE_BODY)], [KIND.gap, namesOf(GAP_BODY)],
+  [KIND.reading, namesOf(READING_BODY)], [KIND.event, namesOf(EVENT_BODY)], [KIND.alarm, namesOf(ALARM_BODY)], [KIND.registration, namesOf(REGISTRATION_BODY)],
+  [KIND.summary, namesOf(SUMMARY_BODY)], [KIND.inference, namesOf(INFERENCE_BODY)], [KIND.gap, namesOf(GAP_BODY)], [KIND.boot, namesOf(BOOT_BODY)],
+  [KIND.clockStep, namesOf(CLOCK_STEP_BODY)], [KIND.epoch, namesOf(EPOCH_BODY)],
 ]);
 
 function viewBody(kind: number, body: Cbor): Json {
@@ -32,14 +35,14 @@ function viewBody(kind: number, body: Cbor): Json {
   if (!(body instanceof Map) || !names) return viewValue(body);
   const named = [...(body as ReadonlyMap<number, Cbor>)].map(([key, value]): [string, Json] => {
     const name = names.get(key) ?? String(key);
-    return [name, names === READING_NAMES ? viewReadingField(key, value) : viewValue(value)];
+    return [name, viewField(name, value)];
   });
   return Object.fromEntries(named);
 }
 
-function viewReadingField(key: number, value: Cbor): Json {
-  if (key === READING_BODY.flags && typeof value === 'number') return Object.entries(READING_FLAG).filter(([, bit]) => (value & bit) !== 0).map(([name]) => name);
-  if (key === READING_BODY.values && Array.isArray(value)) return (value as readonly Cbor[]).map(viewChannel);
+function viewField(name: string, value: Cbor): Json {
+  if (name === 'flags' && typeof value === 'number') return Object.entries(READING_FLAG).filter(([, bit]) => (value & bit) !== 0).map(([flag]) => flag);
+  if (name === 'values' && Array.isArray(value)) return (value as readonly Cbor[]).map(viewChannel);
   return viewValue(value);
 }
 
