@@ -53,7 +53,7 @@ export function decodeEntry(bytes: Uint8Array): Entry {
     if (typeof value !== 'number' || !Number.isSafeInteger(value)) throw malformed(`${name} is not an integer`);
     return value;
   };
-  if (fields.get(KEY.version) !== ENTRY_VERSION) throw malformed(`version ${String(fields.get(KEY.version))} is not ${ENTRY_VERSION}`);
+  if (fields.get(KEY.version) !== ENTRY_VERSION) throw malformed(`its version is not ${ENTRY_VERSION}`);
   const [kind, source, body] = [count(KEY.kind, 'kind'), fields.get(KEY.source), fields.get(KEY.body)];
   if (kindName(kind) === undefined) throw malformed(`unknown kind ${kind}`);
   if (typeof source !== 'string') throw malformed('the source is not text');

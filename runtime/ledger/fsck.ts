@@ -50,7 +50,8 @@ const SEGMENTS_PER_TURN = 32;
 export async function fsck(dataDir: string, options: FsckOptions = {}): Promise<FsckResult> {
   const paths = ledgerPaths(dataDir);
   if (!existsSync(join(paths.chain, CHAIN_FILE.data))) throw new TenzroError('ledger.no_chain', `there is no chain in ${dataDir}`);
-  using _lock = acquireLock(paths.lock);
+  using held = new DisposableStack();
+  held.use(acquireLock(paths.lock));
   return await fsckChain(paths.chain, options);
 }
 

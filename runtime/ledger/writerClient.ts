@@ -311,7 +311,8 @@ export class WriterClient implements Intake, LedgerWriter, AsyncDisposable {
 
   #sendClose(): void {
     this.#isCloseSent = true;
-    this.#worker.postMessage({ type: 'close' } satisfies ToWriter);
+    const message: ToWriter = { type: 'close' };
+    this.#worker.postMessage(message, []);
   }
 
   #receive(message: FromWriter): void {

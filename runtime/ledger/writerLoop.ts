@@ -95,7 +95,7 @@ class WriterLoop {
   readonly #tell: Tell;
   readonly #ended = Promise.withResolvers<void>();
   /** The commit that waits for space, and what to do when it is written. */
-  #waiting: { readonly commit: Commit; readonly then: () => void; readonly retryMs: number; readonly timer: NodeJS.Timeout } | undefined;
+  #waiting: { readonly commit: Commit; readonly after: () => void; readonly retryMs: number; readonly timer: NodeJS.Timeout } | undefined;
   /** Batches that came meanwhile: at most one, by the main thread's promise. */
   #held: ToWriter[] = [];
   #isClosing = false;
@@ -149,12 +149,12 @@ class WriterLoop {
   }
 
   /** Writes now, or as soon as there is space. */
-  #commit(commit: Commit, then: () => void): void {
+  #commit(commit: Commit, after: () => void): void {
     try {
       if (commit.changes.length > 0) this.#chain.store.write(commit.changes);
     } catch (error) {
       if (!isFull(error)) throw error;
-      this.#waitForSpace(commit, then, error);
+      this.#waitForSpace(commit, after, error);
       return;
     }
     this.#appender.written();
@@ -162,18 +162,18 @@ class WriterLoop {
       this.#waiting = undefined;
       this.#tell({ type: 'state', state: 'ok', detail: '' });
     }
-    then();
+    after();
     for (const message of this.#held.splice(0)) this.#receive(message);
     if (this.#isClosing) this.#close();
   }
 
-  #waitForSpace(commit: Commit, then: () => void, error: TenzroError): void {
+  #waitForSpace(commit: Commit, after: () => void, error: TenzroError): void {
     if (this.#isClosing) { this.#abandon(error); return; }
     const before = this.#waiting;
     if (!before) this.#tell({ type: 'state', state: error.code, detail: error.message });
     const retryMs = before ? Math.min(before.retryMs * 2, LIMITS.writeRetryMaxMs) : LIMITS.writeRetryMs;
-    const timer = setTimeout(() => this.#guard(() => this.#commit(commit, then)), retryMs * (0.75 + Math.random() / 2));
-    this.#waiting = { commit, then, retryMs, timer };
+    const timer = setTimeout(() => this.#guard(() => this.#commit(commit, after)), retryMs * (0.75 + Math.random() / 2));
+    this.#waiting = { commit, after, retryMs, timer };
   }
 
   #abandon(error: TenzroError): void {
@@ -187,7 +187,7 @@ class WriterLoop {
     const waiting = this.#waiting;
     if (waiting) {
       clearTimeout(waiting.timer);
-      this.#commit(waiting.commit, waiting.then); // comes back here when it succeeds
+      this.#commit(waiting.commit, waiting.after); // comes back here when it succeeds
       return;
     }
     try {

@@ -83,7 +83,7 @@ describe('crypto: CBOR writer', () => {
       return scalar();
     };
     for (let i = 0; i < 300; i++) roundTrips(value(3));
-    for (const value of [1n << 60n, 5n, -1n - (1n << 63n)]) roundTrips(value);
+    for (const big of [1n << 60n, 5n, -1n - (1n << 63n)]) roundTrips(big);
   });
 
   it('moves the text when its bytes need a longer head than its letters', () => {
