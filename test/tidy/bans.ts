@@ -18,7 +18,7 @@ export const BANS: readonly Ban[] = [
   { pattern: /\bprocess\.exit\(/, why: 'only an entry point ends the process; a room throws', files: SHIPPED, except: /^(?:runtime\/(?:main\.ts|cli\/)|drivers\/sim\/player\.ts|models\/training\/train\.ts)/ },
   { pattern: /\bglobalThis\.\w+\s*=[^=]/, why: 'no global settings', files: SOURCE },
   { pattern: /\bthrow new Error\(/, why: 'errors that cross rooms are TenzroError with a stable code', files: SHIPPED, except: /^(?:models\/training\/|drivers\/sim\/)/ },
-  { pattern: /await (?:sleep|delay|setTimeout)\((?!random)/, why: 'a sleep is no synchronisation: wait for the event, or test/support/until.ts; a random moment to strike at is fine\', files: /\.test\.ts$/ },
+  { pattern: /await (?:sleep|delay|setTimeout)\((?!random)/, why: 'a sleep is no synchronisation: wait for the event, or test/support/until.ts; a random moment to strike at is fine', files: /\.test\.ts$/ },
   { pattern: /\.only\(/, why: 'it would hide the other tests', files: /\.test\.ts$/ },
   { pattern: /\blisten\(\s*[1-9]/, why: 'a fixed port collides: listen on 0', files: /^test\/.*\.ts$/ },
   { pattern: /(?:^|[\s'"`(=:])\/(?:work|root|home\/[a-z]\w*|Users\/\w+)\/\w/, why: 'a path of one machine', files: /./, except: /^(?:package-lock\.json|test\/tidy\/)/, inComments: true },
