@@ -195,10 +195,12 @@ export class WriterClient implements Intake, LedgerWriter, AsyncDisposable {
   async grown(size: number, signal: AbortSignal): Promise<void> {
     if (this.#size > size || signal.aborted || this.#ended) return;
     const { promise, resolve } = Promise.withResolvers<void>();
-    this.#growth.add(resolve);
-    signal.addEventListener('abort', () => resolve(), { once: true });
+    const wake = (): void => resolve();
+    this.#growth.add(wake);
+    signal.addEventListener('abort', wake, { once: true });
     await promise;
-    this.#growth.delete(resolve);
+    this.#growth.delete(wake);
+    signal.removeEventListener('abort', wake);
   }
 
   /** Takes nothing more, flushes what was taken, marks the stop as orderly, and waits for the thread to end. */
