@@ -1,7 +1,7 @@
 /** What `tenzro run` shows people: calm, a few lines a second at most. What it prints depends on its events alone, never on a clock of its own. */
 import { toHex } from '#runtime/core/bytes.ts';
 import { printable } from '#runtime/core/printable.ts';
-import { INFERENCE_BODY, KIND, kindName, type Cbor, type Entry } from '#runtime/core/types.ts';
+import { INFERENCE_BODY, KIND, REGISTRATION_BODY, kindName, type Cbor, type Entry } from '#runtime/core/types.ts';
 import { summaryOf, textOf } from './render.ts';
 
 export type ConsoleEvent =
@@ -23,8 +23,9 @@ export interface ConsoleOptions {
   readonly policies: string;
 }
 
-/** Readings are a sample; what is rare is shown at once, unless it comes in floods. */
+/** Readings are a sample, in which every source has its turn; what is rare is shown at once, unless it comes in floods. */
 const READING_INTERVAL_MICROS = 500_000;
+const SOURCE_INTERVAL_MICROS = 5_000_000;
 const RARE_PER_SECOND_MAX = 5;
 /** Sources and models that are remembered as seen. */
 const SEEN_MAX = 1_000;
@@ -32,7 +33,8 @@ const NAME_WIDTH = 22;
 
 export class LiveConsole {
   readonly #options: ConsoleOptions;
-  readonly #sources = new Set<string>();
+  /** Monotonic µs of the last reading shown of each source. */
+  readonly #sources = new Map<string, number>();
   readonly #verdicts = new Map<string, string>();
   #lastReadingMicros = Number.NEGATIVE_INFINITY;
   #secondStart = Number.NEGATIVE_INFINITY;
@@ -59,21 +61,30 @@ export class LiveConsole {
   }
 
   #entry(index: number, entry: Entry): void {
-    const isNew = !this.#sources.has(entry.source) && this.#sources.size < SEEN_MAX;
-    if (isNew) this.#sources.add(entry.source);
     switch (entry.kind) {
-      case KIND.reading: this.#reading(index, entry, isNew); return;
+      case KIND.reading: this.#reading(index, entry); return;
       case KIND.inference: this.#inference(index, entry); return;
-      default: this.#rare(entry, entry.kind === KIND.alarm || entry.kind === KIND.gap ? 'yellow' : 'dim', `${kindName(entry.kind) ?? entry.kind} ${entry.source}`, summaryOf(index, entry));
+      case KIND.registration: this.#registration(entry); return;
+      default: this.#rare(entry, entry.kind === KIND.alarm || entry.kind === KIND.gap ? 'yellow' : 'dim', entry.source, `${kindName(entry.kind) ?? entry.kind}: ${summaryOf(index, entry)}`);
     }
   }
 
-  #reading(index: number, entry: Entry, isNew: boolean): void {
-    if (isNew) { this.#rare(entry, 'cyan', entry.source, `new device: ${summaryOf(index, entry)}`); return; }
-    const sinceMicros = entry.monoMicros - this.#lastReadingMicros;
-    if (sinceMicros >= 0 && sinceMicros < READING_INTERVAL_MICROS) return;
+  #reading(index: number, entry: Entry): void {
+    const last = this.#sources.get(entry.source);
+    if (last === undefined && this.#sources.size >= SEEN_MAX) return;
+    const isDue = isOlder(this.#lastReadingMicros, entry.monoMicros, READING_INTERVAL_MICROS) && isOlder(last ?? Number.NEGATIVE_INFINITY, entry.monoMicros, SOURCE_INTERVAL_MICROS);
+    if (!isDue) return;
+    this.#sources.set(entry.source, entry.monoMicros);
     this.#lastReadingMicros = entry.monoMicros;
     this.#line('plain', entry.source, summaryOf(index, entry));
+  }
+
+  #registration(entry: Entry): void {
+    const fields = entry.body instanceof Map ? (entry.body as ReadonlyMap<number, Cbor>) : new Map<number, Cbor>();
+    const how = fields.get(REGISTRATION_BODY.how);
+    if (how === 'metadata') return;
+    const name = fields.get(REGISTRATION_BODY.name) ?? fields.get(REGISTRATION_BODY.type);
+    this.#rare(entry, 'cyan', entry.source, `${how === 'removed' ? 'removed' : 'new device'}${name === undefined ? '' : `: ${textOf(name)}`}`);
   }
 
   /** The first verdict of a model on a source, and every change of it. */
@@ -101,8 +112,7 @@ export class LiveConsole {
   }
 
   #rare(entry: Entry, style: StyleName, name: string, text: string): void {
-    const sinceMicros = entry.monoMicros - this.#secondStart;
-    if (sinceMicros < 0 || sinceMicros >= 1_000_000) {
+    if (isOlder(this.#secondStart, entry.monoMicros, 1_000_000)) {
       this.#secondStart = entry.monoMicros;
       this.#rareInSecond = 0;
     }
@@ -116,6 +126,9 @@ export class LiveConsole {
     this.#options.write(name === '' ? printable(text) : `${head} ${printable(text)}`);
   }
 }
+
+/** Also true after a restart, when monotonic time begins anew. */
+const isOlder = (thenMicros: number, nowMicros: number, ageMicros: number): boolean => nowMicros < thenMicros || nowMicros - thenMicros >= ageMicros;
 
 /** Without a policy the verifier accepts certified and enrolled TPMs only. */
 function policyFlag(level: string, policies: string): string {

@@ -6,6 +6,8 @@ import { viewEntry, type Json } from '#runtime/verify/entryView.ts';
 
 const CHANNELS_SHOWN_MAX = 4;
 const SUMMARY_CHARS_MAX = 120;
+/** UCUM's unity. */
+const DIMENSIONLESS = '1';
 
 /** `    42  2026-11-23T14:02:11.123Z  reading    device/motor//  rms 1.21 mm/s, kurtosis 3.02`. */
 export function renderEntryLine(index: number, entry: Entry): string {
@@ -54,7 +56,7 @@ function readingWords(fields: ReadonlyMap<number, Cbor>): string {
 
 function channelWords(value: Cbor): string {
   const [channel, number, unit] = Array.isArray(value) ? (value as readonly Cbor[]) : [];
-  return `${textOf(channel)} ${numberWords(number)}${typeof unit === 'string' && unit !== '' ? ` ${unit}` : ''}`;
+  return `${textOf(channel)} ${numberWords(number)}${typeof unit === 'string' && unit !== '' && unit !== DIMENSIONLESS ? ` ${unit}` : ''}`;
 }
 
 function inferenceWords(fields: ReadonlyMap<number, Cbor>): string {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { LiveConsole } from '#runtime/cli/console.ts';
 import { parseSince } from '#runtime/cli/log.ts';
 import { renderEntryLine } from '#runtime/cli/render.ts';
-import { GAP_BODY, INFERENCE_BODY, KIND, READING_BODY, READING_FLAG, type Cbor, type Entry, type KindNumber } from '#runtime/core/types.ts';
+import { GAP_BODY, INFERENCE_BODY, KIND, READING_BODY, READING_FLAG, REGISTRATION_BODY, type Cbor, type Entry, type KindNumber } from '#runtime/core/types.ts';
 
 const WALL = 1_795_392_000_000_000; // 2026-11-23T00:00:00Z
 const entry = (kind: KindNumber, source: string, body: Cbor, atMs = 0): Entry => ({ kind, source, wallMicros: WALL + atMs * 1000, bootEpoch: 1, monoMicros: atMs * 1000, body });
@@ -39,10 +39,17 @@ describe('cli: console', () => {
     live = new LiveConsole({ write: (line) => { lines.push(line); }, color: false, command: 'TENZRO_DATA=/d npx tenzro', policies: 'docs/policies' });
   });
 
-  it('shows a new device at once and then a sample of readings', () => {
-    for (let atMs = 0; atMs < 10_000; atMs += 5) live.show({ type: 'entry', index: atMs, entry: reading('device/motor//', 1, atMs) });
-    assert.match(lines[0] ?? '', /^device\/motor\/\/\s+new device: rms 1 mm\/s/);
-    assert.ok(lines.length > 10 && lines.length <= 21, `${lines.length} lines in 10 s`);
+  it('shows a sample of readings in which every source has its turn', () => {
+    for (let atMs = 0; atMs < 10_000; atMs += 5) for (const source of ['a', 'b', 'c']) live.show({ type: 'entry', index: atMs, entry: reading(`device/${source}//`, 1, atMs) });
+    assert.deepEqual(lines.map((line) => line.slice(7, 8)), ['a', 'b', 'c', 'a', 'b', 'c']);
+    for (let i = 0; i < 50_000; i++) live.show({ type: 'entry', index: i, entry: reading(`device/${i}//`, 1, 20_000 + i / 10) });
+    assert.ok(lines.length <= 6 + 11, `${lines.length} lines`);
+  });
+
+  it('greets a new device by its name', () => {
+    live.show({ type: 'entry', index: 0, entry: entry(KIND.registration, 'device/pump//', new Map<number, Cbor>([[REGISTRATION_BODY.how, 'message'], [REGISTRATION_BODY.name, 'Pump 7']])) });
+    live.show({ type: 'entry', index: 1, entry: entry(KIND.registration, 'device/pump//', new Map<number, Cbor>([[REGISTRATION_BODY.how, 'metadata']])) });
+    assert.deepEqual(lines.map((line) => line.replace(/ +/, ' ')), ['device/pump// new device: Pump 7']);
   });
 
   it('shows a verdict when it changes', () => {
