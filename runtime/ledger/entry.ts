@@ -8,7 +8,7 @@ import { kindName, type Cbor, type Draft, type Entry, type KindNumber } from '#r
 import { decodeCbor } from '#runtime/crypto/cbor.ts';
 import { CborWriter } from '#runtime/crypto/cborWriter.ts';
 
-export const ENTRY_VERSION = 1;
+const ENTRY_VERSION = 1;
 const KEY = { version: 1, kind: 2, source: 3, wall: 4, bootEpoch: 5, mono: 6, body: 7 } as const;
 const FIELDS = 7;
 /** What every entry of this version begins with: map of seven, version, and the key of the kind. The kind is one byte: below 24. */

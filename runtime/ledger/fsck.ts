@@ -20,7 +20,7 @@ import { Segment, SegmentError } from './segment.ts';
 import { Store, type Pair } from './store.ts';
 import { TileTree, tileRoot, type Tile } from './tiles.ts';
 
-export interface FsckProblem {
+interface FsckProblem {
   readonly code: ErrorCode;
   readonly database: DbName | 'data.mdb';
   /** As people write it: an index, `level/index` of a tile, a name. */

@@ -6,7 +6,7 @@ import { EPOCH_BODY, type Cbor } from '#runtime/core/types.ts';
 import { decodeCbor, encodeCbor } from '#runtime/crypto/cbor.ts';
 
 /** Version of everything in this file. A store with a higher one is left untouched. */
-export const FORMAT_VERSION = 1;
+const FORMAT_VERSION = 1;
 
 export const DATABASES = ['segments', 'tiles', 'blocks', 'meta', 'cursors', 'pending'] as const;
 export type DbName = (typeof DATABASES)[number];

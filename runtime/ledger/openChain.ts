@@ -23,7 +23,7 @@ import { Store } from './store.ts';
 import { TileTree, type TileSource } from './tiles.ts';
 
 /** What the tail of a chain says. */
-export interface Tail {
+interface Tail {
   readonly state: ChainState;
   readonly tree: TileTree;
   /** Wall time of the last entry in µs. */
@@ -90,7 +90,7 @@ const DAMAGE: ReadonlySet<string> = new Set(['ledger.corrupt', 'entry.malformed'
 export const isDamage = (error: unknown): error is TenzroError => error instanceof TenzroError && DAMAGE.has(error.code);
 
 /** Undefined for a chain without any entry. Throws where the tail contradicts itself. */
-export function readTail(store: Store): Tail | undefined {
+function readTail(store: Store): Tail | undefined {
   const stateBytes = store.get('meta', STATE_KEY);
   const lastSegment = store.last('segments');
   if (!stateBytes) {
@@ -125,7 +125,7 @@ function checkLastBlock(store: Store, state: ChainState, tree: TileTree): void {
 const readSequence = (pair: { key: Uint8Array } | undefined): number | undefined => (pair ? readU64(pair.key) : undefined);
 
 /** The tree at the store's size: hashes right of the last full tile are made from the entries. */
-export function restoreTree(store: Store): TileTree {
+function restoreTree(store: Store): TileTree {
   const load: TileSource = (level, index) => {
     const hashes = store.get('tiles', tileKey(level, index));
     if (!hashes) throw new TenzroError('ledger.corrupt', `tile ${level}/${index} is missing`);

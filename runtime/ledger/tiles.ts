@@ -53,7 +53,7 @@ export function nodesFrom(tiles: TileSource): NodeSource {
 }
 
 /** How many hashes the tiles of `level` hold together in a tree of `size`. */
-export const hashesAt = (level: number, size: number): number => Math.floor(size / WIDTH ** level);
+const hashesAt = (level: number, size: number): number => Math.floor(size / WIDTH ** level);
 
 interface Edge {
   hashes: Buffer;
