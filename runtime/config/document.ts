@@ -2,7 +2,7 @@
 import { LineCounter, isMap, isScalar, isSeq, parseDocument, type Node } from 'yaml';
 
 /** A step into the document: a key of a map or an index of a list. */
-export type Step = string | number;
+type Step = string | number;
 export type Path = readonly Step[];
 
 /** Both count from 1, as editors do. */

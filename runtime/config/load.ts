@@ -100,7 +100,7 @@ function override(options: LoadOptions, flag: keyof LoadOptions['flags'], flagNa
   return value === undefined || value === '' ? undefined : { value, origin: { from: 'environment', name: variable } };
 }
 
-export function machineDefaults({ appRoot }: Pick<LoadOptions, 'appRoot'>): MachineDefaults {
+function machineDefaults({ appRoot }: Pick<LoadOptions, 'appRoot'>): MachineDefaults {
   const installed = statSync(SYSTEM_DATA_DIR, { throwIfNoEntry: false })?.isDirectory() ?? false;
   return {
     nodeName: hostname().replace(/[^A-Za-z0-9_-]+/g, '-').replace(/^-+|-+$/g, '').slice(0, 64) || 'gateway',

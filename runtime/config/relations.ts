@@ -12,7 +12,7 @@ export function checkRelations(settings: Settings, given: (path: Path) => boolea
 }
 
 /** Exactly the addresses that never leave the machine. */
-export const isLoopback = (host: string): boolean => host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host);
+const isLoopback = (host: string): boolean => host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host);
 const isWildcard = (host: string): boolean => host === '0.0.0.0' || host === '::';
 
 function* listeners({ mqtt }: Settings): Generator<SchemaIssue> {

@@ -29,7 +29,7 @@ export interface ChainStatus {
   readonly lastBlockAt: string | null;
 }
 
-export interface ModelStatus {
+interface ModelStatus {
   readonly name: string;
   /** SHA-256 of the ONNX file, hex. */
   readonly digest: string;

@@ -4,10 +4,12 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { requirePeer } from '#test/support/peers.ts';
-import { makeChain } from '#test/support/ledger.ts';
-import { run, type Ran } from '#test/support/process.ts';
+import { draft, makeChain, seal, startLedger } from '#test/support/ledger.ts';
+import { Program, run, type Ran } from '#test/support/process.ts';
 import { skipBecause } from '#test/support/skips.ts';
 import { tempDir, type TempDir } from '#test/support/temp.ts';
+import { until } from '#test/support/until.ts';
+import { blockStoreOf, openReader } from '#runtime/ledger/reader.ts';
 
 const ROOT = join(import.meta.dirname, '..', '..');
 const COMMAND = join(ROOT, 'runtime', 'cli', 'tenzro.js');
@@ -167,6 +169,24 @@ describe('cli: commands', () => {
     const hashed = spawnSync(process.execPath, [COMMAND, 'config', 'hash-password'], { input: 'a secret\n', encoding: 'utf8' });
     assert.match(hashed.stdout, /^scrypt\$16384\$8\$\d+\$[^$]+\$[^$]+\n$/);
     assert.equal(spawnSync(process.execPath, [COMMAND, 'config', 'hash-password'], { input: '', encoding: 'utf8' }).status, 2);
+  });
+
+  it('follows a living chain, and waits for the block that a proof needs', async () => {
+    const live = join(dir.path, 'live');
+    await using ledger = await startLedger(live);
+    await using reader = await openReader(live);
+    const last = await ledger.append(draft('the first'));
+    const env = { ...process.env, TENZRO_DATA: live };
+    await using follow = new Program(process.execPath, [COMMAND, 'log', '--follow', '--json'], { env });
+    await until('what is there', () => follow.stdout.includes('the first'));
+    await ledger.append(draft('the second'));
+    await until('what came later', () => follow.stdout.includes('the second'));
+    assert.equal(await follow.end('SIGINT'), 0);
+    const file = join(live, 'waited.tzp');
+    await using wait = new Program(process.execPath, [COMMAND, 'proof', String(last), '-o', file, '--wait'], { env });
+    await seal(blockStoreOf(ledger, reader));
+    assert.equal(await wait.exited(), 0, wait.output);
+    assert.equal(existsSync(file), true);
   });
 
   it('ends quietly when nobody reads any more', () => {
