@@ -1,9 +1,10 @@
 /**
  * The follower that closes blocks. One block is sealed at a time, whoever asks; requests that come while one is being sealed share the next,
- * which covers everything flushed by then.
+ * which covers everything flushed by then. A storm of alarms gets a block per LIMITS.alarmBlockIntervalMs.
  */
 import type { Clock } from '#runtime/core/clock.ts';
 import { TenzroError } from '#runtime/core/errors.ts';
+import { LIMITS } from '#runtime/core/limits.ts';
 import type { BlockStore, Counters, Follower, Log } from '#runtime/core/ports.ts';
 import { isDue, nextLookMicros, type Cadence } from './schedule.ts';
 import type { BlockInfo, Sealer } from './sealer.ts';
@@ -19,13 +20,21 @@ export interface AttesterOptions {
   readonly log: Log;
 }
 
+/** A block that is asked for and not begun. */
+interface Turn {
+  readonly reasons: Set<SealReason>;
+  /** Aborts when somebody other than an alarm joins. */
+  readonly urgent: AbortController;
+  readonly sealed: Promise<BlockInfo>;
+}
+
 export class Attester implements Follower {
   readonly name = 'attest';
   readonly #options: AttesterOptions;
   /** Aborts when `follow` does: a block under way then no longer waits for the TPM. */
   readonly #hurry = new AbortController();
   #busy: Promise<unknown> = Promise.resolve();
-  #next: { readonly reasons: Set<SealReason>; readonly sealed: Promise<BlockInfo> } | undefined;
+  #next: Turn | undefined;
   #sealedSize = 0;
   #sealedMicros: number;
 
@@ -59,16 +68,22 @@ export class Attester implements Follower {
   }
 
   #request(reason: SealReason): Promise<BlockInfo> {
-    if (this.#next) {
-      this.#next.reasons.add(reason);
-      return this.#next.sealed;
+    const waiting = this.#next;
+    if (waiting) {
+      waiting.reasons.add(reason);
+      if (reason !== 'alarm') waiting.urgent.abort();
+      return waiting.sealed;
     }
     const reasons = new Set([reason]);
-    const sealed = this.#busy.then(() => {
+    const urgent = new AbortController();
+    if (reason !== 'alarm') urgent.abort();
+    const sealed = this.#busy.then(async () => {
+      const restMicros = this.#sealedMicros + LIMITS.alarmBlockIntervalMs * 1_000 - this.#options.clock.monoMicros();
+      await sleep(restMicros / 1_000, AbortSignal.any([urgent.signal, this.#hurry.signal]));
       this.#next = undefined;
       return this.#seal(reasons);
     });
-    this.#next = { reasons, sealed };
+    this.#next = { reasons, urgent, sealed };
     this.#busy = sealed.catch(() => undefined); // who asked has the error
     return sealed;
   }
@@ -94,7 +109,9 @@ export class Attester implements Follower {
   }
 }
 
+/** Until `ms` have passed or `signal` aborts; at once for 0 and less. */
 function sleep(ms: number, signal: AbortSignal): Promise<void> {
+  if (ms <= 0 || signal.aborted) return Promise.resolve();
   return new Promise((resolve) => {
     const done = (): void => {
       clearTimeout(timer);
@@ -103,6 +120,5 @@ function sleep(ms: number, signal: AbortSignal): Promise<void> {
     };
     const timer = setTimeout(done, ms);
     signal.addEventListener('abort', done, { once: true });
-    if (signal.aborted) done();
   });
 }

@@ -54,17 +54,13 @@ async function readSeed(path: string): Promise<Buffer | undefined> {
 
 /** Whole or not at all, also over a power cut; never over an existing key. */
 async function writeSeed(path: string, seed: Uint8Array): Promise<void> {
-  const draft = `${path}.${process.pid}.new`;
+  const draft = `${path}.new`;
   await rm(draft, { force: true });
   await inFile(await open(draft, 'wx', OWNER_ONLY), async (file) => {
     await file.writeFile(seed);
     await file.sync();
   });
-  try {
-    await link(draft, path);
-  } catch (cause) {
-    if (!isErrno(cause, 'EEXIST')) throw cause; // another process was first: its key it is
-  }
+  await link(draft, path);
   await rm(draft);
   await inFile(await open(dirname(path), 'r'), (folder) => folder.sync());
 }

@@ -79,6 +79,8 @@ export const LIMITS = {
   blockIntervalMs: 10_000,
   idleBlockIntervalMs: 600_000,
   anchorIntervalMs: 600_000,
+  /** Alarms that come faster share a block. */
+  alarmBlockIntervalMs: 1_000,
   proofLinksMax: 4_096,
   bundleBytesMax: 64 * 1024 * 1024,
   /** CBOR items in a bundle's body, and again in all its entries: a hostile file of tiny items must not cost gigabytes to decode. */

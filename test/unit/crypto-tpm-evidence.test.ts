@@ -1,6 +1,6 @@
 /** Vectors: made by tpm2-tools 5.4 (tpm2_createak, tpm2_createek, tpm2_quote, tpm2_nvcertify) on swtpm 0.7.1. */
 import assert from 'node:assert/strict';
-import { generateKeyPairSync, sign } from 'node:crypto';
+import { generateKeyPairSync, sign as signWith } from 'node:crypto';
 import { TenzroError } from '#runtime/core/errors.ts';
 import { toHex } from '#runtime/core/bytes.ts';
 import { randomOf } from '#test/support/random.ts';
@@ -29,7 +29,7 @@ const CERTIFY_SIGNATURE = Buffer.from(
   '0018000b0020701526321478f1f82e7e1c0ad175667b884eaa2be4b52a7c49d1617a895c414300202e113882598ff47a480c66128480558113e1961586bf06514b87c96b0e9f'
   + '5d69', 'hex');
 /** TPMS_NV_PUBLIC of a written counter, as tpm2_nvreadpublic shows it. */
-const NV = Buffer.from('01800001' + '000b' + '20060016' + '0000' + '0008', 'hex');
+const NV = Buffer.from('01800001000b2006001600000008', 'hex');
 const NV_NAME = '000bc90689b9241d790ac6f6490463250ff39946c7717aafb9c3987262dea0022401';
 
 const isStructureError = (error: unknown): boolean => error instanceof TenzroError && error.code === 'tpm.structure';
@@ -93,7 +93,7 @@ describe('crypto: TPM structures', () => {
   it('accepts r without its leading zero, as some TPMs send it, and refuses it longer than a P-256 number', () => {
     const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
     let pair: Buffer;
-    do pair = sign('sha256', QUOTE, { key: privateKey, dsaEncoding: 'ieee-p1363' }); while (pair[0] !== 0);
+    do pair = signWith('sha256', QUOTE, { key: privateKey, dsaEncoding: 'ieee-p1363' }); while (pair[0] !== 0);
     const signature = (r: Buffer): Buffer => Buffer.concat([QUOTE_SIGNATURE.subarray(0, 4), Buffer.from([0, r.length]), r, Buffer.from([0, 32]), pair.subarray(32)]);
     assert.ok(verifyAttestSignature(publicKey, QUOTE, signature(pair.subarray(1, 32))));
     assert.ok(verifyAttestSignature(publicKey, QUOTE, signature(pair.subarray(0, 32))));
