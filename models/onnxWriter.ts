@@ -5,7 +5,7 @@
 import { invariant } from '#runtime/core/errors.ts';
 
 /** `TensorProto.DataType`. */
-export const ONNX_TYPE = { float32: 1, uint8: 2, int8: 3, int32: 6, int64: 7 } as const;
+const ONNX_TYPE = { float32: 1, uint8: 2, int8: 3, int32: 6, int64: 7 } as const;
 export type OnnxType = keyof typeof ONNX_TYPE;
 
 /** `AttributeProto.AttributeType`. */

@@ -9,7 +9,7 @@ import { RECIPE, WINDOWS_PER_DAY, floatOutputs, record, scoresOf, type Progress,
 /** Scores the raw windows (`[count, WIDTH]`, features as sent) with the real graph. */
 export type RealScores = (windows: Float64Array) => Promise<Float64Array>;
 
-export interface DetectorFigures {
+interface DetectorFigures {
   readonly detector: string;
   /** By severity, in the order of `SEVERITIES`. */
   readonly auc: readonly number[];

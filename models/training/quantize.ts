@@ -11,7 +11,7 @@ import { forward, type Layer } from './mlp.ts';
 
 const WEIGHT_MAX = 63;
 
-export interface Quantisation {
+interface Quantisation {
   readonly scale: number;
   /** uint8 that stands for 0. */
   readonly zero: number;

@@ -14,7 +14,7 @@ import type { Batch, FromThread, ModelStatus, ThreadData, ToThread } from './mes
 import { Verdicts, type VerdictChange } from './verdicts.ts';
 
 /** What inference needs of the ledger's writer. */
-export interface InferenceSink {
+interface InferenceSink {
   /** Appends all drafts and moves the cursor in one transaction; resolves when flushed. Rejects with a TenzroError, and then nothing was stored. */
   appendWithCursor(drafts: readonly Draft[], position: { readonly cursor: string; readonly index: number }): Promise<unknown>;
 }
@@ -38,7 +38,7 @@ export interface Inference extends Follower {
   status(): readonly InferenceStatus[];
 }
 
-export interface InferenceStatus extends ModelStatus {
+interface InferenceStatus extends ModelStatus {
   /** Entries between the end of the log and what the follower has read. */
   readonly lag: number;
   /** Since this process started. */

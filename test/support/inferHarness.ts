@@ -16,7 +16,7 @@ export const MODELS_DIR = join(import.meta.dirname, '..', '..', 'models');
 
 export const INFER_THREAD = new URL('../../runtime/inferThread.ts', import.meta.url);
 
-export class CountersInMemory implements Counters {
+class CountersInMemory implements Counters {
   readonly values: Record<string, number> = {};
   add(name: string, by = 1): void { this.values[name] = (this.values[name] ?? 0) + by; }
   set(name: string, value: number): void { this.values[name] = value; }
@@ -24,7 +24,7 @@ export class CountersInMemory implements Counters {
 }
 
 /** Keeps the messages, for a test to look at. */
-export function logTo(lines: string[]): Log {
+function logTo(lines: string[]): Log {
   const write = (fields: object, message: string): void => void lines.push(`${message} ${JSON.stringify(fields)}`);
   const log: Log = { debug: write, info: write, warn: write, error: write, child: () => log };
   return log;
