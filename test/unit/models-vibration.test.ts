@@ -9,6 +9,7 @@ import { seededRandom } from '#drivers/sim/random.ts';
 import { loadPackage } from '#models/package.ts';
 import { openSession, type ModelSession } from '#models/session.ts';
 import { floatsOf, int32sOf, int8sOf, readOnnx, type OnnxContents } from '#test/support/onnxReader.ts';
+import { skipBecause } from '#test/support/skips.ts';
 
 const ROOT = join(import.meta.dirname, '..', '..');
 const MODELS = join(ROOT, 'models');
@@ -91,8 +92,8 @@ describe('models: motor-vibration as committed', () => {
     assert.ok((await session.run(wild, 8)).every(Number.isFinite));
   });
 
-  it('is what the training command makes (TENZRO_TEST_TRAIN=1; half a minute)', async function () {
-    if (process.env['TENZRO_TEST_TRAIN'] !== '1') this.skip();
+  it('is what the training command makes', async function () {
+    if (process.env['TENZRO_TEST_TRAIN'] !== '1') skipBecause(this, 'takes half a minute: set TENZRO_TEST_TRAIN=1');
     this.timeout(180_000);
     const out = await mkdtemp(join(tmpdir(), 'tenzro-train-'));
     try {
