@@ -15,7 +15,6 @@ const USAGE = `usage: node drivers/sim/player.ts workshop [options]
   --seed N            another seed plays another, repeatable story (default ${WORKSHOP_DEFAULTS.seed})
   --fault-after S     seconds until the motor's bearing begins to fail, or never (default ${WORKSHOP_DEFAULTS.faultAfterS})
   --give-up-after S   end when no broker was there for so long (default 60)
-  --with-parent       end when standard input closes: a parent that dies takes its devices along
   --verbose           one line per message and connection
 `;
 
@@ -79,20 +78,20 @@ async function tick(intervalMs: number, signal: AbortSignal, work: () => boolean
 }
 
 /** Throws RangeError or TypeError with a sentence for the terminal. */
-export function parsePlayerArguments(args: readonly string[]): Omit<PlayerOptions, 'print'> & { readonly withParent: boolean } {
+export function parsePlayerArguments(args: readonly string[]): Omit<PlayerOptions, 'print'> {
   const { values, positionals } = parseArgs({
     args: [...args], allowPositionals: true,
     options: {
       host: { type: 'string', default: '127.0.0.1' }, port: { type: 'string', default: '1883' }, speed: { type: 'string', default: '1' }, seed: { type: 'string', default: String(WORKSHOP_DEFAULTS.seed) },
       'fault-after': { type: 'string', default: String(WORKSHOP_DEFAULTS.faultAfterS) }, 'give-up-after': { type: 'string', default: '60' },
-      'with-parent': { type: 'boolean', default: false }, verbose: { type: 'boolean', default: false },
+      verbose: { type: 'boolean', default: false },
     },
   });
   if (positionals.length !== 1 || positionals[0] !== 'workshop') throw new RangeError('the scenario is missing or unknown: there is one, workshop');
   return {
     host: values.host, port: numberIn(values.port, '--port', 1, 65_535), speed: numberIn(values.speed, '--speed', 0.01, 1_000), seed: numberIn(values.seed, '--seed', 0, 2 ** 31),
     faultAfterS: values['fault-after'] === 'never' ? Infinity : numberIn(values['fault-after'], '--fault-after', 0, 1e9), faultGrowthS: WORKSHOP_DEFAULTS.faultGrowthS,
-    giveUpAfterMs: numberIn(values['give-up-after'], '--give-up-after', 0.1, 1e9) * 1000, withParent: values['with-parent'], verbose: values.verbose,
+    giveUpAfterMs: numberIn(values['give-up-after'], '--give-up-after', 0.1, 1e9) * 1000, verbose: values.verbose,
   };
 }
 
@@ -112,10 +111,10 @@ async function main(): Promise<number> {
   }
   const stop = new AbortController();
   for (const name of ['SIGTERM', 'SIGINT'] as const) process.on(name, () => stop.abort()); // goodbye is bounded: a second signal changes nothing
-  if (options.withParent) process.stdin.on('end', () => stop.abort()).on('error', () => stop.abort()).resume();
+  process.once('disconnect', () => stop.abort()); // forked: a parent that dies takes its devices along
   const asked = await play({ ...options, print: (line) => { process.stdout.write(`${line}\n`); } }, stop.signal);
   if (!asked) process.stderr.write('no broker: the simulated devices give up\n');
-  process.stdin.destroy();
+  if (process.connected) process.disconnect();
   return asked ? 0 : 1;
 }
 

@@ -38,7 +38,7 @@ describe('sim: the player over MQTT', () => {
 
   function start(...args: string[]): ChildProcess {
     const { port } = server.address() as AddressInfo;
-    const child = spawn(process.execPath, [PLAYER, 'workshop', '--port', String(port), ...args], { stdio: ['pipe', 'pipe', 'pipe'] });
+    const child = spawn(process.execPath, [PLAYER, 'workshop', '--port', String(port), ...args], { stdio: ['ignore', 'pipe', 'pipe', 'ipc'] });
     children.push(child);
     return child;
   }
@@ -94,9 +94,9 @@ describe('sim: the player over MQTT', () => {
   });
 
   it('ends with its parent, and when the broker is gone for good', async () => {
-    const withParent = start('--with-parent', '--speed', '20');
+    const withParent = start('--speed', '20');
     await until('measurements', enough(1));
-    withParent.stdin?.end();
+    withParent.disconnect();
     assert.equal(await exitOf(withParent), 0);
     seen = [];
     const alone = start('--give-up-after', '0.3', '--speed', '100');
