@@ -61,7 +61,7 @@ export class Session {
     return {
       protect: (parameters) => (encryptCommand ? this.#cipherFirst(parameters, nonceCaller, this.#nonceTpm, createCipheriv) : parameters),
       authorize: (code, names, parameters) => {
-        const cpHash = sha256(u32(code), ...names, parameters); // Part 1 §18.7
+        const cpHash = sha256(u32(code), ...names, parameters); // cpHash, Part 1 §18
         const hmac = hmacSha256(this.#key, cpHash, nonceCaller, this.#nonceTpm, Uint8Array.of(attributes));
         return new TpmWriter().u32(this.handle).sized(nonceCaller).u8(attributes).sized(hmac).done();
       },
@@ -69,7 +69,7 @@ export class Session {
         const nonceTpm = reader.sized();
         const answered = reader.u8();
         const hmac = reader.sized();
-        const rpHash = sha256(u32(0), u32(code), parameters); // Part 1 §18.8
+        const rpHash = sha256(u32(0), u32(code), parameters); // rpHash, Part 1 §18
         const expected = hmacSha256(this.#key, rpHash, nonceTpm, nonceCaller, Uint8Array.of(answered));
         if (hmac.length !== expected.length || !timingSafeEqual(hmac, expected)) throw new TenzroError('tpm.hmac', 'the HMAC of a TPM response is wrong: it was altered on its way');
         this.#nonceTpm = nonceTpm;
@@ -78,7 +78,7 @@ export class Session {
     };
   }
 
-  /** Part 1 §21.3: CFB over the bytes of the first parameter, a TPM2B, whose size stays in clear. */
+  /** Part 1 §21: CFB over the bytes of the first parameter, a TPM2B, whose size stays in clear. */
   #cipherFirst(parameters: Buffer, nonceNewer: Uint8Array, nonceOlder: Uint8Array, cipher: typeof createCipheriv | typeof createDecipheriv): Buffer {
     const size = parameters.length < 2 ? 0 : parameters.readUInt16BE(0);
     const secret = kdfa(this.#key, 'CFB', nonceNewer, nonceOlder, 2 * AES_128_BITS);
@@ -89,10 +89,10 @@ export class Session {
 
 export const newNonce = (): Buffer => randomBytes(NONCE_BYTES);
 
-/** Part 1 §19.6.8: the key of an unbound session. */
+/** Part 1 §19.6: the key of an unbound session. */
 export const sessionKeyOf = (salt: Uint8Array, nonceTpm: Uint8Array, nonceCaller: Uint8Array): Buffer => kdfa(salt, 'ATH', nonceTpm, nonceCaller, 256);
 
-/** A fresh salt, and its form that only the holder of `key` can read (TPM2B_ENCRYPTED_SECRET contents): Part 1 annexes B.10.2 (RSA) and C.6.1 (ECC). */
+/** A fresh salt, and its form that only the holder of `key` can read (TPM2B_ENCRYPTED_SECRET contents): Part 1 annexes B (RSA) and C (ECC). */
 export function saltFor({ key, area }: TpmPublic): { readonly salt: Buffer; readonly encrypted: Buffer } {
   if (key.kind === 'rsa') {
     const salt = randomBytes(32);

@@ -5,7 +5,7 @@ import { EMPTY, TpmWriter } from './codec.ts';
 
 const { fixedTpm, fixedParent, sensitiveDataOrigin, userWithAuth, adminWithPolicy, noDa, restricted, decrypt, sign } = OBJECT_ATTRIBUTE;
 
-/** PolicySecret(TPM_RH_ENDORSEMENT): TCG EK Credential Profile for TPM 2.0, annex B.3.2 (PolicyA with SHA-256). */
+/** PolicySecret(TPM_RH_ENDORSEMENT): PolicyA with SHA-256 of the TCG EK Credential Profile for TPM 2.0. */
 const EK_POLICY = Buffer.from('837197674484b3f81a90cc8d46a5d724fd52d76e06520b64f2a1da1b331469aa', 'hex');
 const EK_ATTRIBUTES = fixedTpm | fixedParent | sensitiveDataOrigin | adminWithPolicy | restricted | decrypt;
 const RSA_2048_BYTES = 256;
