@@ -17,7 +17,7 @@ export const WORKSHOP_DEFAULTS: WorkshopOptions = { seed: 1, faultAfterS: 45, fa
 export const workshop = (options: WorkshopOptions): readonly SimulatedDevice[] => [motor(options), coldStore(options.seed + 1), powerMeter(options.seed + 2)];
 
 /** One block of acceleration each second, as 16 features. */
-export function motor({ seed, faultAfterS, faultGrowthS }: WorkshopOptions): SimulatedDevice {
+function motor({ seed, faultAfterS, faultGrowthS }: WorkshopOptions): SimulatedDevice {
   const source = createMotor(seed);
   const intervalS = 1;
   let elapsedS = 0;
@@ -43,7 +43,7 @@ const COLD = {
 } as const;
 
 /** A freezer room: first-order heat balance, two-point control, a door that is opened now and then and sometimes forgotten. */
-export function coldStore(seed: number): SimulatedDevice {
+function coldStore(seed: number): SimulatedDevice {
   const random = seededRandom(seed);
   const intervalS = 5;
   let [temperatureC, compressorOn, doorOpenS, tooWarm] = [-18.5, true, 0, false];
@@ -70,7 +70,7 @@ export function coldStore(seed: number): SimulatedDevice {
 }
 
 /** Three phases with their own loads on one grid. */
-export function powerMeter(seed: number): SimulatedDevice {
+function powerMeter(seed: number): SimulatedDevice {
   const random = seededRandom(seed);
   const intervalS = 2;
   const frequency = wandering(random, 50, 0.015, 30);

@@ -8,7 +8,7 @@ import { cpuTimes, load, memory, type CpuTimes } from './load.ts';
 import { temperatures } from './thermal.ts';
 
 export const SYSTEM_GROUPS = ['temperature', 'load', 'memory', 'disk', 'network', 'power'] as const;
-export type SystemGroup = (typeof SYSTEM_GROUPS)[number];
+type SystemGroup = (typeof SYSTEM_GROUPS)[number];
 
 export interface SystemSample {
   readonly wallMicros: number;
