@@ -73,4 +73,4 @@ export class TpmRefusal extends TenzroError {
   }
 }
 
-export const commandName = (code: CommandCode): string => COMMAND_NAMES.get(code) ?? `0x${(code as number).toString(16)}`;
+const commandName = (code: CommandCode): string => COMMAND_NAMES.get(code) ?? `0x${(code as number).toString(16)}`;

@@ -14,7 +14,7 @@ import { emptyPassword, newNonce, saltFor, Session, sessionKeyOf, type Authoriza
 import type { Transport } from './transport.ts';
 
 /** Anything with a handle; its name enters the HMAC of sessions (Part 1 §16). */
-export interface Entity {
+interface Entity {
   readonly handle: number;
   readonly name: Uint8Array;
 }

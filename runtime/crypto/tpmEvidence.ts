@@ -29,7 +29,7 @@ export const NV_ATTRIBUTE = {
   ownerWrite: 1 << 1, authWrite: 1 << 2, typeCounter: 1 << 4, typeMask: 0xf << 4, ownerRead: 1 << 17, authRead: 1 << 18, noDa: 1 << 25, orderly: 1 << 26, written: 1 << 29,
 } as const;
 
-export type TpmPublicKey =
+type TpmPublicKey =
   /** Coordinates left-padded to 32 bytes. */
   | { readonly kind: 'ecc'; readonly x: Uint8Array; readonly y: Uint8Array }
   /** Big-endian modulus. */
