@@ -3,6 +3,7 @@
  *
  * A PUBACK (QoS 1) or PUBREC (QoS 2) means that the intake called back: the message is flushed, or policy does not record it.
  */
+import type { Socket } from 'node:net';
 import { Aedes } from 'aedes';
 import type { Clock } from '#runtime/core/clock.ts';
 import { TenzroError, type ErrorCode } from '#runtime/core/errors.ts';
@@ -13,7 +14,7 @@ import { Authenticator } from './auth.ts';
 import { Door } from './door.ts';
 import { Emitter } from './emitter.ts';
 import { Faults } from './faults.ts';
-import { ConnectionCount, openListener, planListeners, type ListenerFacts, type Reception } from './listeners.ts';
+import { openListener, planListeners, type ListenerFacts, type OpenListener, type Reception } from './listeners.ts';
 import { Persistence, type PersistenceLoss } from './persistence.ts';
 
 const BACKLOG_CHECK_MS = 1_000;
@@ -51,22 +52,19 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
   const persistence = new Persistence(options.store, (loss, name) => faults.report(new TenzroError(LOSSES[loss].code, LOSSES[loss].message), { about: name }));
   const door = new Door({ ...options, users: settings.users, authenticator, persistence, faults });
   const engine = await openEngine(door, persistence, faults, options.connectTimeoutMs ?? LIMITS.connectTimeoutMs);
-  opened.defer(() => new Promise((resolve) => { engine.close(() => { persistence.destroy().then(resolve, resolve); }); }));
+  opened.defer(() => persistence.destroy());
+  const sockets = new Set<Socket>();
+  const listeners: OpenListener[] = [];
+  opened.defer(() => closeAll(engine, listeners, sockets));
 
   const reception: Reception = {
     onSocket: (socket, listener) => door.entered(engine.handle(socket), socket, listener),
     onFault: (error, address) => faults.report(error, { address }),
   };
-  const count = new ConnectionCount();
-  const listeners: ListenerFacts[] = [];
-  for (const plan of plans) {
-    const listener = await openListener(plan, reception, count);
-    listeners.push(listener.facts);
-    opened.use(listener);
-  }
+  for (const plan of plans) listeners.push(await openListener(plan, reception, sockets));
   const watch = setInterval(() => {
     relieve(door);
-    counters.set('broker.connections', count.current);
+    counters.set('broker.connections', sockets.size);
   }, BACKLOG_CHECK_MS);
   opened.defer(() => clearInterval(watch));
 
@@ -76,13 +74,21 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
       const packet = { cmd: 'publish' as const, topic, payload: Buffer.from(payload), retain, qos, dup: false };
       engine.publish(packet, (error) => (error ? reject(error) : resolve()));
     }),
-    listeners: () => listeners,
+    listeners: () => listeners.map(({ facts }) => facts),
     clients: () => [...door.present.values()].map((client) => {
       const connection = door.connectionOf(client);
       return { id: client.id, user: connection?.user, address: connection?.address ?? '' };
     }),
     [Symbol.asyncDispose]: () => resources.disposeAsync(),
   };
+}
+
+/** No new ones, then the engine says goodbye to its clients (their wills fire), then whoever has not even said CONNECT goes. */
+async function closeAll(engine: Aedes, listeners: readonly OpenListener[], sockets: ReadonlySet<Socket>): Promise<void> {
+  const closing = listeners.map((listener) => listener.close());
+  await new Promise<void>((resolve) => { engine.close(resolve); });
+  for (const socket of sockets) socket.destroy();
+  await Promise.all(closing);
 }
 
 async function openEngine(door: Door, persistence: Persistence, faults: Faults, connectTimeoutMs: number): Promise<Aedes> {

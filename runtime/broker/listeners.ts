@@ -22,7 +22,11 @@ export interface ListenerFacts {
   readonly auth: 'anonymous' | 'password' | 'certificate+password';
 }
 
-export interface OpenListener extends AsyncDisposable { readonly facts: ListenerFacts }
+export interface OpenListener {
+  readonly facts: ListenerFacts;
+  /** Stops listening; resolves when every connection of this listener has ended. */
+  close(): Promise<void>;
+}
 
 export interface Reception {
   /** A socket that may speak MQTT now; its reads are guarded. */
@@ -42,12 +46,9 @@ export function planListeners(settings: MqttSettings): ListenerSettings[] {
 
 export const isLoopback = (host: string): boolean => host === 'localhost' || host === '::1' || (isIP(host) === 4 && host.startsWith('127.'));
 
-/** Counts the connections of all listeners together. */
-export class ConnectionCount { current = 0; }
-
-/** Throws `broker.port_in_use` or `broker.listener`. */
-export async function openListener(plan: ListenerSettings, reception: Reception, count: ConnectionCount): Promise<OpenListener> {
-  const server = await createListener(plan, reception, count);
+/** `open` holds the sockets of all listeners together. Throws `broker.port_in_use` or `broker.listener`. */
+export async function openListener(plan: ListenerSettings, reception: Reception, open: Set<Socket>): Promise<OpenListener> {
+  const server = await createListener(plan, reception, open);
   try {
     await new Promise<void>((resolve, reject) => {
       server.once('error', reject);
@@ -62,17 +63,17 @@ export async function openListener(plan: ListenerSettings, reception: Reception,
   const auth = plan.anonymous ? 'anonymous' : plan.tls?.clientCaFile === undefined ? 'password' : 'certificate+password';
   return {
     facts: { host: plan.host, port, tls: plan.tls !== undefined, auth },
-    [Symbol.asyncDispose]: () => new Promise((resolve) => { server.close(() => resolve()); }),
+    close: () => new Promise((resolve) => { server.close(() => resolve()); }),
   };
 }
 
-async function createListener(plan: ListenerSettings, reception: Reception, count: ConnectionCount): Promise<Server> {
+async function createListener(plan: ListenerSettings, reception: Reception, open: Set<Socket>): Promise<Server> {
   const serve = (socket: Socket): void => {
     guardReads(socket);
     gatherWrites(socket);
     reception.onSocket(socket, plan);
   };
-  if (plan.tls === undefined) return createServer(SOCKET_OPTIONS, (socket) => { if (admit(socket, count, reception)) serve(socket); });
+  if (plan.tls === undefined) return createServer(SOCKET_OPTIONS, (socket) => { if (admit(socket, open, reception)) serve(socket); });
   const { certFile, keyFile, clientCaFile } = plan.tls;
   let files: { cert: Buffer; key: Buffer; ca?: Buffer };
   try {
@@ -81,7 +82,7 @@ async function createListener(plan: ListenerSettings, reception: Reception, coun
       ...SOCKET_OPTIONS, ...files, minVersion: 'TLSv1.2', handshakeTimeout: LIMITS.connectTimeoutMs,
       requestCert: clientCaFile !== undefined, rejectUnauthorized: clientCaFile !== undefined,
     }, serve);
-    server.prependListener('connection', (socket: Socket) => { admit(socket, count, reception); });
+    server.prependListener('connection', (socket: Socket) => { admit(socket, open, reception); });
     server.on('tlsClientError', (cause, socket) => {
       reception.onFault(new TenzroError('broker.malformed', `TLS handshake: ${messageOf(cause)}`, { cause }), socket.remoteAddress ?? '');
       socket.destroy();
@@ -93,16 +94,16 @@ async function createListener(plan: ListenerSettings, reception: Reception, coun
 }
 
 /** Takes the socket in, or turns it away when the house is full. */
-function admit(socket: Socket, count: ConnectionCount, reception: Reception): boolean {
-  if (count.current >= LIMITS.connectionsMax) {
+function admit(socket: Socket, open: Set<Socket>, reception: Reception): boolean {
+  if (open.size >= LIMITS.connectionsMax) {
     reception.onFault(new TenzroError('broker.too_many_connections', `${LIMITS.connectionsMax} clients are connected`), socket.remoteAddress ?? '');
     socket.on('error', () => socket.destroy());
     socket.end(UNAVAILABLE);
     socket.destroySoon();
     return false;
   }
-  count.current++;
-  socket.once('close', () => { count.current--; });
+  open.add(socket);
+  socket.once('close', () => open.delete(socket));
   return true;
 }
 

@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { TenzroError } from '#runtime/core/errors.ts';
 import { openTestBroker, type TestBroker } from '#test/support/brokerHarness.ts';
 import { closed, connectClient } from '#test/support/mqttClient.ts';
 import { PINGREQ, RawClient, TYPE, publishPacket, pubrelPacket } from '#test/support/rawMqtt.ts';
 
-/** A round trip: whatever the broker would have answered before is here by then. */
-async function settledBy(client: RawClient): Promise<void> {
+/** A round trip of another client: whatever the broker would have answered before is here by then. */
+async function settledBy(port: number): Promise<void> {
+  using client = await RawClient.open(port, 'bystander');
   client.send(PINGREQ);
   await client.next(TYPE.pingresp);
 }
@@ -20,7 +22,7 @@ describe('broker: acknowledge after flush', () => {
     door.intake.held = true;
     client.send(publishPacket('te/device/a///m/t', '1', { qos: 1, id: 7 }));
     await door.intake.offered(1);
-    await settledBy(client);
+    await settledBy(door.port);
     assert.deepEqual(client.packets, []);
     door.intake.release();
     assert.equal((await client.next(TYPE.puback)).body.readUInt16BE(), 7);
@@ -33,7 +35,7 @@ describe('broker: acknowledge after flush', () => {
     door.intake.held = true;
     client.send(publishPacket('a', 'x', { qos: 2, id: 9 }), publishPacket('a', 'x', { qos: 2, id: 9, dup: true }));
     await door.intake.offered(1);
-    await settledBy(client);
+    await settledBy(door.port);
     assert.deepEqual(client.packets, []);
     door.intake.release();
     await client.next(TYPE.pubrec);
@@ -76,7 +78,8 @@ describe('broker: acknowledge after flush', () => {
     using client = await RawClient.open(door.port, 'sensor');
     door.intake.refusal = new TenzroError('queue.full', 'busy', { retryAfterMs: 10 });
     client.send(publishPacket('a', 'x'));
-    await settledBy(client);
+    client.send(PINGREQ);
+    await client.next(TYPE.pingresp);
     assert.equal(door.counters.of('queue.full'), 1);
   });
 
@@ -109,6 +112,16 @@ describe('broker: acknowledge after flush', () => {
     assert.equal(listener.received.some(({ payload, topic }) => topic === '$SYS/fake' || (payload === 'x' && topic !== 'plain')), false);
     assert.deepEqual(door.intake.topics(), ['plain']);
     assert.equal(door.counters.of('broker.topic_reserved'), 1);
+  });
+
+  it('closes while clients are connected, and while others have not said CONNECT yet', async () => {
+    const other = await openTestBroker();
+    using client = await RawClient.open(other.port, 'sensor', { will: { topic: 'wills/sensor', payload: 'x', qos: 1 } });
+    using mute = new RawClient(other.port);
+    await once(mute.socket, 'connect');
+    await other[Symbol.asyncDispose]();
+    await Promise.all([client.closed(), mute.closed()]);
+    assert.deepEqual(other.intake.topics(), ['wills/sensor']);
   });
 
   it('does not offer topics that policy leaves unrecorded', async () => {
