@@ -9,6 +9,7 @@ import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import manifest from '../package.json' with { type: 'json' };
+import { openSystemDriver, toMessages, type SystemSample } from '#drivers/system/driver.ts';
 import { openAnchor } from '#drivers/tpm2/anchor.ts';
 import { chooseTpm, type TpmSource } from '#drivers/tpm2/source.ts';
 import { Tpm } from '#drivers/tpm2/tpm.ts';
@@ -53,11 +54,13 @@ export interface GatewayOptions {
 
 /** What is not sealed by then stays for the next start's first block. */
 const SEAL_DEADLINE_MS = 10_000;
+const TPM_SHUTDOWN_MS = 2_000;
 const STALL_MS = 30_000;
 const WATCH_INTERVAL_MS = 1_000;
 /** A console that lags behind shows what is new, not everything. */
 const CONSOLE_LAG_MAX = 512;
 const ERRORS_PER_SECOND_MAX = 10;
+const SYSTEM_CLIENT = 'system';
 
 /** Runs until `signal` aborts and the shutdown is complete. Throws a TenzroError when it cannot start, or when the ledger fails for good. */
 export async function runGateway(options: GatewayOptions, signal: AbortSignal): Promise<void> {
@@ -107,10 +110,10 @@ class Gateway {
       log: this.#log.child({ room: 'infer' }), onVerdict: (change) => this.#onVerdict(change),
     });
     const tpm = chooseTpm(settings.attest.tpm, dataDir);
-    if (tpm.kind !== 'none') resources.use(tpm.transport);
+    const openTpm = resources.use(connect(tpm));
     const signer = signerOfSeed(await loadIdentitySeed(dataDir, { create: reader.blockCount() === 0 }));
     const sealer = new Sealer({
-      store: blockStoreOf(writer, reader), signer, device: settings.node.name, openAnchor: anchorOf(tpm), softwareDigest: softwareDigest(appRoot), bootEpoch: writer.bootEpoch,
+      store: blockStoreOf(writer, reader), signer, device: settings.node.name, openAnchor: openTpm.anchor, softwareDigest: softwareDigest(appRoot), bootEpoch: writer.bootEpoch,
       modelDigests: () => inference.status().filter(({ state }) => state.kind === 'value').map(({ digest }) => Buffer.from(digest, 'hex')),
       anchorIntervalMs: settings.attest.anchorIntervalMs, clock, counters: this.#counters, log: this.#log.child({ room: 'attest' }), onBlock: (info) => this.#onBlock(info),
     });
@@ -152,7 +155,7 @@ class Gateway {
     invariant(parts, 'run comes after open');
     this.#showReady(parts);
     const stop = { sources: new AbortController(), inference: new AbortController(), rest: new AbortController() };
-    const sources = [this.#playScenario(parts, stop.sources.signal)].map((work) => this.#guard(work));
+    const sources = [this.#feedSystem(parts, stop.sources.signal), this.#playScenario(parts, stop.sources.signal)].map((work) => this.#guard(work));
     const inference = this.#guard(parts.inference.follow(stop.inference.signal));
     const rest = [parts.attester.follow(stop.rest.signal), this.#watch(parts, stop.rest.signal), this.#followOnConsole(parts, stop.rest.signal)].map((work) => this.#guard(work));
     try {
@@ -182,6 +185,21 @@ class Gateway {
         : `last block ${sequence} sealed over ${this.#lastBlock?.treeSize ?? writer.size} entries`);
     } catch (error) {
       this.#say(`no last block (${messageOf(error)}): the next start's first block covers what is flushed`);
+    }
+  }
+
+  /** The machine's own sensors come in through the same door as everything else, and go out to local subscribers like everything else. */
+  async #feedSystem({ writer, broker }: Parts, signal: AbortSignal): Promise<void> {
+    const { settings: { system, dataDir } } = this.#options;
+    if (!system.enabled) return;
+    let before: SystemSample | undefined;
+    for await (const sample of openSystemDriver({ intervalMs: system.intervalMs, dataDir, clock, signal })) {
+      for (const { topic, payload, retain } of toMessages(sample, before)) {
+        const message = { clientId: SYSTEM_CLIENT, topic, payload: Buffer.from(payload), qos: 0, retain, duplicate: false, packetId: 0 } as const;
+        writer.accept(message, (error) => { if (error) this.#counters.add('system.dropped'); });
+        await broker.publish(topic, payload, { retain, qos: 0 });
+      }
+      before = sample;
     }
   }
 
@@ -297,10 +315,18 @@ interface Parts {
 /** The writer keeps hardly anything on its heap: batches are off it. */
 const WRITER_HEAP = { maxYoungGenerationSizeMb: 8, maxOldGenerationSizeMb: 128 } as const;
 
-function anchorOf(tpm: TpmSource): Maybe<OpenAnchor> {
-  if (tpm.kind === 'none') return { kind: 'none', reason: tpm.reason };
-  const connection = new Tpm(tpm.transport);
-  return { kind: 'value', value: (signal) => openAnchor(connection, signal) };
+/** An own emulator is shut down in order, so that its clock is safe at the next start; a real TPM outlives us. */
+function connect(source: TpmSource): { readonly anchor: Maybe<OpenAnchor> } & AsyncDisposable {
+  if (source.kind === 'none') return { anchor: { kind: 'none', reason: source.reason }, [Symbol.asyncDispose]: async () => undefined };
+  const tpm = new Tpm(source.transport);
+  let isUsed = false;
+  return {
+    anchor: { kind: 'value', value: (signal) => { isUsed = true; return openAnchor(tpm, signal); } },
+    async [Symbol.asyncDispose]() {
+      if (isUsed && source.kind === 'emulated') await tpm.shutdown(AbortSignal.timeout(TPM_SHUTDOWN_MS)).catch(() => undefined); // it ends all the same
+      await tpm[Symbol.asyncDispose]();
+    },
+  };
 }
 
 const urlOf = ({ host, port, tls }: ReturnType<Broker['listeners']>[number]): string => `${tls ? 'mqtts' : 'mqtt'}://${host.includes(':') ? `[${host}]` : host}:${port}`;

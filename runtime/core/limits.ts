@@ -55,6 +55,8 @@ export const LIMITS = {
   batchEntriesMax: 1_024,
   batchBytesMax: 1024 * 1024,
   batchDelayMs: 10,
+  /** An idle writer gets a batch of this size at once: it fills enough pages to be worth a flush, and under load waiting would only cost throughput. */
+  batchEagerEntries: 128,
   /** A batch that nobody waits for may wait longer: it saves the card. */
   batchIdleDelayMs: 250,
   pendingBytesMax: 16 * 1024 * 1024,

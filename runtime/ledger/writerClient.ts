@@ -1,7 +1,7 @@
 /**
  * The main thread's side of the writer: packs what comes into batches and calls back when they are flushed. Per message it costs a copy and a push: no promise,
- * no object. A batch goes as soon as it is full; when the writer is idle it goes `batchDelayMs` after its first record that somebody waits for, or
- * `batchIdleDelayMs` after its first record; while a batch is under way the next one gathers.
+ * no object. While a batch is under way the next one gathers; an idle writer gets it at `batchEagerEntries`, or `batchDelayMs` after its first record
+ * that somebody waits for, or `batchIdleDelayMs` after its first record.
  */
 import type { Worker } from 'node:worker_threads';
 import type { Clock } from '#runtime/core/clock.ts';
@@ -142,7 +142,7 @@ export class WriterClient implements Intake, LedgerWriter, AsyncDisposable {
     batch.dones.push(done);
     batch.count++;
     if (message.qos > 0) this.#await(batch);
-    if (batch.count === LIMITS.batchEntriesMax) this.#pump();
+    if (batch.count === LIMITS.batchEagerEntries || batch.count === LIMITS.batchEntriesMax) this.#pump();
   }
 
   #refusalOf({ clientId, topic, payload, qos }: InboundMessage): TenzroError | undefined {
@@ -293,7 +293,7 @@ export class WriterClient implements Intake, LedgerWriter, AsyncDisposable {
     const open = this.#open;
     let next = this.#full.shift();
     if (!next && open) {
-      if (!this.#isClosing && open.count < LIMITS.batchEntriesMax && this.#dueIn(open) > 500) { this.#arm(open); return; }
+      if (!this.#isClosing && open.count < LIMITS.batchEagerEntries && this.#dueIn(open) > 500) { this.#arm(open); return; }
       next = open;
       this.#open = undefined;
     }
