@@ -33,7 +33,7 @@ export interface BrokerOptions {
   readonly connectTimeoutMs?: number;
 }
 
-export interface ClientFacts { readonly id: string; readonly user: string | undefined; readonly address: string }
+interface ClientFacts { readonly id: string; readonly user: string | undefined; readonly address: string }
 
 export interface Broker extends AsyncDisposable {
   /** Publishes in the gateway's own name: delivered and retained like any message, never recorded. Resolves when it was handed on. */

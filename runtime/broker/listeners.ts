@@ -44,7 +44,7 @@ export function planListeners(settings: MqttSettings): ListenerSettings[] {
   return [{ host: '127.0.0.1', port: settings.port, anonymous: true }, ...settings.listeners];
 }
 
-export const isLoopback = (host: string): boolean => host === 'localhost' || host === '::1' || (isIP(host) === 4 && host.startsWith('127.'));
+const isLoopback = (host: string): boolean => host === 'localhost' || host === '::1' || (isIP(host) === 4 && host.startsWith('127.'));
 
 /** `open` holds the sockets of all listeners together. Throws `broker.port_in_use` or `broker.listener`. */
 export async function openListener(plan: ListenerSettings, reception: Reception, open: Set<Socket>): Promise<OpenListener> {

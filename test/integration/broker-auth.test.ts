@@ -11,6 +11,7 @@ import { LIMITS } from '#runtime/core/limits.ts';
 import type { ListenerSettings, UserSettings } from '#runtime/core/settings.ts';
 import { openTestBroker, temporaryDirectory, type TestBroker } from '#test/support/brokerHarness.ts';
 import { closed, connectClient } from '#test/support/mqttClient.ts';
+import { requirePeer } from '#test/support/peers.ts';
 import { until } from '#test/support/until.ts';
 
 const PASSWORD_LISTENER: ListenerSettings = { host: '127.0.0.1', port: 0, anonymous: false };
@@ -102,18 +103,19 @@ describe('broker: authentication and permissions', () => {
   });
 
   describe('over TLS', () => {
-    let dir: string;
-    const file = (name: string): string => path.join(dir, name);
-    before(async () => {
+    let dir: string | undefined;
+    const file = (name: string): string => path.join(dir ?? '', name);
+    before(async function () {
+      const program = requirePeer(this, 'openssl');
       dir = await temporaryDirectory();
-      const openssl = (...args: string[]): Buffer => execFileSync('openssl', args, { cwd: dir, stdio: 'pipe' });
+      const openssl = (...args: string[]): Buffer => execFileSync(program, args, { cwd: dir, stdio: 'pipe' });
       openssl('req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-keyout', 'ca.key', '-out', 'ca.pem', '-subj', '/CN=test ca', '-days', '1');
       for (const name of ['server', 'client']) {
         openssl('req', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-keyout', `${name}.key`, '-out', `${name}.csr`, '-subj', '/CN=localhost', '-addext', 'subjectAltName=IP:127.0.0.1');
         openssl('x509', '-req', '-in', `${name}.csr`, '-CA', 'ca.pem', '-CAkey', 'ca.key', '-CAcreateserial', '-out', `${name}.pem`, '-days', '1', '-copy_extensions', 'copy');
       }
     });
-    after(() => rm(dir, { recursive: true, force: true }));
+    after(() => (dir === undefined ? undefined : rm(dir, { recursive: true, force: true })));
 
     it('serves TLS 1.3, and a client certificate where it asks for one', async () => {
       const tls = { certFile: file('server.pem'), keyFile: file('server.key') };

@@ -8,7 +8,7 @@ import type { Counters, InboundMessage, Intake, KeyValueStore, Log } from '#runt
 import type { MqttSettings } from '#runtime/core/settings.ts';
 import { openKeyValueStore } from '#runtime/ledger/kv.ts';
 
-export class CountingCounters implements Counters {
+class CountingCounters implements Counters {
   readonly values: Record<string, number> = {};
   add(name: string, by = 1): void { this.values[name] = (this.values[name] ?? 0) + by; }
   set(name: string, value: number): void { this.values[name] = value; }
@@ -16,10 +16,10 @@ export class CountingCounters implements Counters {
   of(name: string): number { return this.values[name] ?? 0; }
 }
 
-export const silentLog: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {}, child: () => silentLog };
+const silentLog: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {}, child: () => silentLog };
 
 /** Accepts at once, or, while held, when told to. */
-export class HeldIntake implements Intake {
+class HeldIntake implements Intake {
   readonly accepted: InboundMessage[] = [];
   held = false;
   refusal: Error | undefined;

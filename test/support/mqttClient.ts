@@ -1,7 +1,7 @@
 /** A real MQTT client for tests: mqtt.js, imported here only. */
 import { connect, type IClientOptions, type IPublishPacket, type MqttClient } from 'mqtt';
 
-export interface Received { readonly topic: string; readonly payload: string; readonly qos: number; readonly retain: boolean; readonly dup: boolean }
+interface Received { readonly topic: string; readonly payload: string; readonly qos: number; readonly retain: boolean; readonly dup: boolean }
 
 export interface TestClient extends AsyncDisposable {
   readonly mqtt: MqttClient;

@@ -10,6 +10,7 @@ const PACKAGE_OF = {
   mosquitto: 'mosquitto',
   mosquitto_pub: 'mosquitto-clients',
   mosquitto_sub: 'mosquitto-clients',
+  openssl: 'openssl',
   swtpm: 'swtpm',
   swtpm_setup: 'swtpm-tools',
   tpm2_checkquote: 'tpm2-tools',
