@@ -1,6 +1,7 @@
 /** What the front door knows of a connection beyond the engine: who it is, what it may, and what it was granted. */
 import type { Duplex } from 'node:stream';
 import { TenzroError, type ErrorCode } from '#runtime/core/errors.ts';
+import { LIMITS } from '#runtime/core/limits.ts';
 import type { ListenerSettings } from '#runtime/core/settings.ts';
 import { matchesFilter } from '#runtime/core/topic.ts';
 import type { Qos } from './packets.ts';
@@ -26,7 +27,31 @@ export class Refusal extends TenzroError {
   }
 }
 
+/**
+ * QoS 0 does not wait for the disk, so that delivery is prompt; but only so many messages of one client may be on their way there, or a
+ * flood would be dropped where reading slower keeps it. One callback serves all messages.
+ */
+export class UnflushedWindow {
+  #open = 0;
+  readonly #waiting: (() => void)[] = [];
+  /** What the intake calls for each message. */
+  readonly flushed: (error?: Error) => void;
+
+  constructor(onRefused: (error: Error) => void) {
+    this.flushed = (error) => {
+      this.#open--;
+      if (error !== undefined) onRefused(error);
+      this.#waiting.shift()?.();
+    };
+  }
+
+  /** Counts one in; false when its sender has to `wait`. */
+  enter(): boolean { return ++this.#open <= LIMITS.unflushedPerClientMax; }
+  wait(proceed: () => void): void { this.#waiting.push(proceed); }
+}
+
 export class Connection {
+  readonly unflushed: UnflushedWindow;
   readonly listener: ListenerSettings;
   readonly address: string;
   user: string | undefined;
@@ -38,7 +63,8 @@ export class Connection {
   readonly #granted = new Map<string, number>();
   #lowestGranted = 2;
 
-  constructor(listener: ListenerSettings, address: string) {
+  constructor(listener: ListenerSettings, address: string, onRefused: (error: Error) => void) {
+    this.unflushed = new UnflushedWindow(onRefused);
     this.listener = listener;
     this.address = address;
   }

@@ -10,7 +10,7 @@ import { LIMITS } from '#runtime/core/limits.ts';
 import type { Counters, InboundMessage, Intake } from '#runtime/core/ports.ts';
 import type { ListenerSettings, UserSettings } from '#runtime/core/settings.ts';
 import { ANONYMOUS, type Authenticator } from './auth.ts';
-import { CONNACK, Connection, Refusal, type EngineClient } from './clients.ts';
+import { CONNACK, Connection, Refusal, type EngineClient, type UnflushedWindow } from './clients.ts';
 import type { Faults } from './faults.ts';
 import type { Packet, Qos, Subscription } from './packets.ts';
 import { ANONYMOUS_PERMISSIONS, Permissions } from './permissions.ts';
@@ -55,7 +55,7 @@ export class Door {
   connectionOf(client: EngineClient): Connection | undefined { return this.#connections.get(client); }
 
   entered(client: EngineClient, socket: Socket, listener: ListenerSettings): void {
-    this.#connections.set(client, new Connection(listener, socket.remoteAddress ?? ''));
+    this.#connections.set(client, new Connection(listener, socket.remoteAddress ?? '', (error) => this.#unacknowledged(error, client.id)));
   }
 
   registered(client: EngineClient): void {
@@ -101,7 +101,7 @@ export class Door {
 
   authorizePublish(client: EngineClient | null, packet: Packet, done: Callback): void {
     // the engine has no client for the will of one that an earlier run lost
-    if (client === null) return this.#accept(packet.clientId ?? '', packet, done);
+    if (client === null) return this.#accept(packet.clientId ?? '', undefined, packet, done);
     const connection = this.#connections.get(client);
     const fault = publishTopicFault(packet.topic)
       ?? (connection?.permissions.mayPublish(packet.topic) === true ? undefined : forbidden('publish', packet.topic, connection));
@@ -118,7 +118,7 @@ export class Door {
       return done(fault);
     }
     if (packet.qos === 2 && packet.messageId !== undefined && connection !== undefined) return this.#acceptOnce(client.id, connection, packet.messageId, packet, done);
-    this.#accept(client.id, packet, done);
+    this.#accept(client.id, connection, packet, done);
   }
 
   /** Grants, or marks as refused: the engine then answers 0x80 for this filter (§3.9.3). An error ends the connection. */
@@ -167,7 +167,7 @@ export class Door {
     }
   }
 
-  #accept(clientId: string, packet: Packet, done: Callback): void {
+  #accept(clientId: string, connection: Connection | undefined, packet: Packet, done: Callback): void {
     const { intake, persistence, recorded } = this.#options;
     const message = this.#message;
     message.clientId = clientId;
@@ -178,7 +178,7 @@ export class Door {
     message.duplicate = packet.dup === true;
     message.packetId = packet.messageId ?? 0;
     if (recorded !== undefined && !recorded(packet.topic)) this.#settle(packet, done);
-    else if (packet.qos === 0) intake.accept(message, (error) => this.#settleUnacknowledged(error, clientId, done));
+    else if (packet.qos === 0 && connection !== undefined) this.#acceptUnacknowledged(connection.unflushed, message, done);
     else if (persistence.mustSecure(packet)) intake.accept(message, (error) => (error === undefined ? this.#settle(packet, done) : done(error)));
     else intake.accept(message, done);
   }
@@ -188,11 +188,17 @@ export class Door {
     if (packet.qos === 0 || !this.#options.persistence.secure(packet, done)) done();
   }
 
+  #acceptUnacknowledged(window: UnflushedWindow, message: InboundMessage, done: Callback): void {
+    const prompt = window.enter();
+    this.#options.intake.accept(message, window.flushed);
+    if (prompt) done();
+    else window.wait(done);
+  }
+
   /** QoS 0 promises nothing: the message still reaches who listens, and the connection stays. */
-  #settleUnacknowledged(error: Error | undefined, clientId: string, done: Callback): void {
+  #unacknowledged(error: Error, clientId: string): void {
     if (error instanceof TenzroError) this.#options.faults.report(error, { client: clientId });
-    else if (error !== undefined) this.#options.faults.ended(error, { client: clientId });
-    done();
+    else this.#options.faults.ended(error, { client: clientId });
   }
 
   /** §4.3.3: a publish repeated before its PUBREL is acknowledged again, and neither recorded nor delivered again. */
@@ -205,7 +211,7 @@ export class Door {
     }
     const callbacks: Callback[] = [done];
     connection.exactlyOnce.set(messageId, callbacks);
-    this.#accept(clientId, packet, (error) => {
+    this.#accept(clientId, connection, packet, (error) => {
       connection.exactlyOnce.delete(messageId);
       for (const callback of callbacks) callback(error);
     });

@@ -12,6 +12,8 @@ export const LIMITS = {
   subscriberQueueMax: 1_000,
   connectTimeoutMs: 10_000,
   clientIdBytesMax: 256,
+  /** QoS 0 messages of one client that are not flushed yet; beyond, its socket is not read. */
+  unflushedPerClientMax: 1_000,
   /** Bytes that may wait in the socket of one subscriber before it is held to be stalled. */
   subscriberBacklogBytesMax: 1024 * 1024,
   /** The same over all subscribers together: the worst are cut first. */

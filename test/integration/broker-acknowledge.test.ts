@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { TenzroError } from '#runtime/core/errors.ts';
+import { LIMITS } from '#runtime/core/limits.ts';
 import { openTestBroker, type TestBroker } from '#test/support/brokerHarness.ts';
 import { closed, connectClient } from '#test/support/mqttClient.ts';
 import { PINGREQ, RawClient, TYPE, publishPacket, pubrelPacket } from '#test/support/rawMqtt.ts';
@@ -81,6 +82,25 @@ describe('broker: acknowledge after flush', () => {
     client.send(PINGREQ);
     await client.next(TYPE.pingresp);
     assert.equal(door.counters.of('queue.full'), 1);
+  });
+
+  it('delivers QoS 0 without waiting for the disk, and stops reading a client that floods it', async () => {
+    await using listener = await connectClient(door.port);
+    await listener.mqtt.subscribeAsync('flood');
+    using client = await RawClient.open(door.port, 'sensor');
+    door.intake.held = true;
+    client.send(publishPacket('flood', 'first'));
+    await listener.arrived(1);
+    const flood = LIMITS.unflushedPerClientMax * 20;
+    const message = publishPacket('flood', Buffer.alloc(200, 'x'));
+    client.send(Buffer.concat(Array.from({ length: flood }, () => message)));
+    await door.intake.offered(LIMITS.unflushedPerClientMax);
+    await settledBy(door.port);
+    await settledBy(door.port);
+    // what one read brought in is offered whole: 64 KiB
+    assert.ok(door.intake.accepted.length <= LIMITS.unflushedPerClientMax + Math.ceil(65_536 / message.length) + 1, String(door.intake.accepted.length));
+    door.intake.release();
+    await door.intake.offered(flood + 1);
   });
 
   it('records a will when it fires, and not when the client says goodbye', async () => {
