@@ -28,7 +28,8 @@ export function refusal(code: number): Fault {
   return { kind: 'answer', response };
 }
 
-export async function tpmProxy(tpmAddress: string): Promise<TpmProxy> {
+/** `holdMs`: for how long the answer to a command is held back. */
+export async function tpmProxy(tpmAddress: string, holdMs: (command: Buffer) => number = () => 0): Promise<TpmProxy> {
   const dir = tempDir('tpm-proxy');
   const address = join(dir.path, 'proxy.sock');
   const faults: Fault[] = [];
@@ -42,11 +43,13 @@ export async function tpmProxy(tpmAddress: string): Promise<TpmProxy> {
     tpm.on('error', () => client.destroy());
     tpm.on('close', () => client.destroy());
     let fault: Fault | undefined;
+    let heldMs = 0;
     client.on('data', (command: Buffer) => {
       fault = faults.shift();
       if (fault?.kind === 'silence') return;
       if (fault?.kind === 'answer') return void client.write(fault.response);
       passed += 1;
+      heldMs = holdMs(command);
       tpm.write(command);
     });
     let response: Buffer = Buffer.alloc(0);
@@ -56,7 +59,9 @@ export async function tpmProxy(tpmAddress: string): Promise<TpmProxy> {
       const whole = response;
       response = Buffer.alloc(0);
       if (fault?.kind === 'disconnect') return void client.destroy();
-      client.write(fault?.kind === 'alter' ? fault.alter(whole) : whole);
+      const answer = fault?.kind === 'alter' ? fault.alter(whole) : whole;
+      if (heldMs === 0) client.write(answer);
+      else setTimeout(() => client.write(answer), heldMs);
     });
   });
   server.listen(address);
