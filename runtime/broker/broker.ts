@@ -13,6 +13,7 @@ import type { MqttSettings } from '#runtime/core/settings.ts';
 import { Authenticator } from './auth.ts';
 import { Door } from './door.ts';
 import { Emitter } from './emitter.ts';
+import { FastLane, type LaneClient } from './fastLane.ts';
 import { Faults } from './faults.ts';
 import { openListener, planListeners, type ListenerFacts, type OpenListener, type Reception } from './listeners.ts';
 import { Persistence, type PersistenceLoss } from './persistence.ts';
@@ -49,16 +50,21 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
   const faults = new Faults(options.log, counters, clock);
   const authenticator = new Authenticator(settings.users, clock);
   await using opened = new AsyncDisposableStack();
+  const emitter = new Emitter();
   const persistence = new Persistence(options.store, (loss, name) => faults.report(new TenzroError(LOSSES[loss].code, LOSSES[loss].message), { about: name }));
-  const door = new Door({ ...options, users: settings.users, authenticator, persistence, faults });
-  const engine = await openEngine(door, persistence, faults, options.connectTimeoutMs ?? LIMITS.connectTimeoutMs);
+  const door = new Door({ ...options, users: settings.users, authenticator, persistence, emitter, faults });
+  const engine = await openEngine(door, emitter, persistence, faults, options.connectTimeoutMs ?? LIMITS.connectTimeoutMs);
   opened.defer(() => persistence.destroy());
   const sockets = new Set<Socket>();
   const listeners: OpenListener[] = [];
   opened.defer(() => closeAll(engine, listeners, sockets));
 
   const reception: Reception = {
-    onSocket: (socket, listener) => door.entered(engine.handle(socket), socket, listener),
+    onSocket: (socket, listener, inbound, outbound) => {
+      const client = engine.handle(socket);
+      door.entered(client, socket, listener);
+      inbound.open(new FastLane(socket, client as typeof client & Pick<LaneClient, '_keepaliveTimer'>, door.laneDoor(client), (packetId) => outbound.acknowledge(packetId)));
+    },
     onFault: (error, address) => faults.report(error, { address }),
   };
   for (const plan of plans) listeners.push(await openListener(plan, reception, sockets));
@@ -91,9 +97,9 @@ async function closeAll(engine: Aedes, listeners: readonly OpenListener[], socke
   await Promise.all(closing);
 }
 
-async function openEngine(door: Door, persistence: Persistence, faults: Faults, connectTimeoutMs: number): Promise<Aedes> {
+async function openEngine(door: Door, emitter: Emitter, persistence: Persistence, faults: Faults, connectTimeoutMs: number): Promise<Aedes> {
   const engine = await Aedes.createBroker({
-    mq: new Emitter(),
+    mq: emitter,
     persistence,
     connectTimeout: connectTimeoutMs,
     drainTimeout: LIMITS.subscriberDrainTimeoutMs,

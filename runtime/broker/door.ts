@@ -11,6 +11,8 @@ import type { Counters, InboundMessage, Intake } from '#runtime/core/ports.ts';
 import type { ListenerSettings, UserSettings } from '#runtime/core/settings.ts';
 import { ANONYMOUS, type Authenticator } from './auth.ts';
 import { CONNACK, Connection, Refusal, type EngineClient, type UnflushedWindow } from './clients.ts';
+import type { Emitter } from './emitter.ts';
+import type { LaneDoor } from './fastLane.ts';
 import type { Faults } from './faults.ts';
 import type { Packet, Qos, Subscription } from './packets.ts';
 import { ANONYMOUS_PERMISSIONS, Permissions } from './permissions.ts';
@@ -24,6 +26,7 @@ export interface DoorOptions {
   readonly authenticator: Authenticator;
   readonly intake: Intake;
   readonly persistence: Persistence;
+  readonly emitter: Emitter;
   readonly faults: Faults;
   readonly counters: Counters;
   /** False for topics that policy does not record: they are acknowledged at once. */
@@ -56,6 +59,18 @@ export class Door {
 
   entered(client: EngineClient, socket: Socket, listener: ListenerSettings): void {
     this.#connections.set(client, new Connection(listener, socket.remoteAddress ?? '', (error) => this.#unacknowledged(error, client.id)));
+  }
+
+  /** The door, as the fast lane of this connection sees it. */
+  laneDoor(client: EngineClient): LaneDoor {
+    const { intake, persistence, emitter, recorded } = this.#options;
+    return {
+      intake,
+      plainVersion: () => (persistence.anyAway ? -1 - emitter.version : emitter.version),
+      isPlain: (topic) => !persistence.anyAway && publishTopicFault(topic) === undefined && this.#connections.get(client)?.permissions.mayPublish(topic) === true
+        && recorded?.(topic) !== false && !emitter.hasListener(topic),
+      lost: (error) => this.#unacknowledged(error, client.id),
+    };
   }
 
   registered(client: EngineClient): void {

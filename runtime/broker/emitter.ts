@@ -13,14 +13,25 @@ export class Emitter {
   #matching: Listener[] = [];
   #closed = false;
 
+  /** Counts every change of who listens where. */
+  version = 0;
+
+  hasListener(topic: string): boolean {
+    const matching: Listener[] = [];
+    this.#listeners.collect(topic, matching);
+    return matching.length > 0;
+  }
+
   on(filter: string, listener: Listener, done?: () => void): this {
     this.#listeners.add(filter, listener);
+    this.version++;
     if (done !== undefined) setImmediate(done);
     return this;
   }
 
   removeListener(filter: string, listener: Listener, done?: () => void): this {
     this.#listeners.remove(filter, (other) => other === listener);
+    this.version++;
     if (done !== undefined) setImmediate(done);
     return this;
   }

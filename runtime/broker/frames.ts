@@ -16,6 +16,8 @@ export class FrameGuard {
 
   constructor(packetBytesMax: number) { this.#packetBytesMax = packetBytesMax; }
 
+  get isBetweenPackets(): boolean { return this.#bodyLeft === 0; }
+
   /** Takes the next piece of the stream; an error says that the connection must go. */
   check(chunk: Uint8Array): TenzroError | undefined {
     let at = 0;

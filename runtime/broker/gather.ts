@@ -8,8 +8,15 @@ import type { Socket } from 'node:net';
 const PIECE_BYTES_MAX = 1_024;
 const BATCH_BYTES = 8 * 1_024;
 
+export interface Outbound {
+  /** PUBACK, MQTT 3.1.1 §3.4. */
+  acknowledge(packetId: number): void;
+}
+
+const PUBACK = 0x40;
+
 /** Takes over `write`, `cork` and `uncork` of a socket that is written without callbacks and never `end`ed with data. */
-export function gatherWrites(socket: Socket): void {
+export function gatherWrites(socket: Socket): Outbound {
   const write = socket.write.bind(socket);
   let batch: Buffer | undefined;
   let filled = 0;
@@ -20,24 +27,36 @@ export function gatherWrites(socket: Socket): void {
     filled = 0;
     if (!socket.destroyed) write(ready);
   };
+  const room = (bytes: number): Buffer => {
+    if (batch === undefined || filled + bytes > batch.length) {
+      flush();
+      batch = Buffer.allocUnsafeSlow(BATCH_BYTES);
+    }
+    if (filled === 0) process.nextTick(flush);
+    return batch;
+  };
   const gathered = (piece: Uint8Array | string): boolean => {
     const bytes = typeof piece === 'string' ? Buffer.from(piece) : piece;
     if (bytes.length > PIECE_BYTES_MAX) {
       flush();
       return write(bytes);
     }
-    if (batch === undefined || filled + bytes.length > batch.length) {
-      flush();
-      batch = Buffer.allocUnsafeSlow(BATCH_BYTES);
-    }
-    if (filled === 0) process.nextTick(flush);
-    batch.set(bytes, filled);
+    room(bytes.length).set(bytes, filled);
     filled += bytes.length;
     return !socket.writableNeedDrain;
   };
   socket.write = gathered;
   socket.cork = nothing;
   socket.uncork = nothing;
+  return {
+    acknowledge: (packetId) => {
+      const into = room(4);
+      into[filled++] = PUBACK;
+      into[filled++] = 2;
+      into[filled++] = packetId >> 8;
+      into[filled++] = packetId & 0xff;
+    },
+  };
 }
 
 const nothing = (): void => {};

@@ -6,8 +6,8 @@ import { TenzroError, messageOf } from '#runtime/core/errors.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
 import type { ListenerSettings, MqttSettings } from '#runtime/core/settings.ts';
 import { ANONYMOUS } from './auth.ts';
-import { FrameGuard } from './frames.ts';
-import { gatherWrites } from './gather.ts';
+import { gatherWrites, type Outbound } from './gather.ts';
+import { Inbound } from './inbound.ts';
 
 const KEEP_ALIVE_MS = 60_000;
 /** CONNACK with return code 3, server unavailable (MQTT 3.1.1 §3.2.2.3). */
@@ -30,7 +30,7 @@ export interface OpenListener {
 
 export interface Reception {
   /** A socket that may speak MQTT now; its reads are guarded. */
-  onSocket(socket: Socket, listener: ListenerSettings): void;
+  onSocket(socket: Socket, listener: ListenerSettings, inbound: Inbound, outbound: Outbound): void;
   onFault(error: TenzroError, address: string): void;
 }
 
@@ -69,9 +69,7 @@ export async function openListener(plan: ListenerSettings, reception: Reception,
 
 async function createListener(plan: ListenerSettings, reception: Reception, open: Set<Socket>): Promise<Server> {
   const serve = (socket: Socket): void => {
-    guardReads(socket);
-    gatherWrites(socket);
-    reception.onSocket(socket, plan);
+    reception.onSocket(socket, plan, new Inbound(socket), gatherWrites(socket));
   };
   if (plan.tls === undefined) return createServer(SOCKET_OPTIONS, (socket) => { if (admit(socket, open, reception)) serve(socket); });
   const { certFile, keyFile, clientCaFile } = plan.tls;
@@ -105,20 +103,6 @@ function admit(socket: Socket, open: Set<Socket>, reception: Reception): boolean
   open.add(socket);
   socket.once('close', () => open.delete(socket));
   return true;
-}
-
-/** The engine reads with `read()`: what it gets has passed the guard, and nothing beyond the limit is ever buffered for it. */
-function guardReads(socket: Socket): void {
-  const guard = new FrameGuard(LIMITS.packetBytesMax);
-  const read = socket.read.bind(socket);
-  socket.read = (sizeBytes?: number): Buffer | null => {
-    const chunk: unknown = read(sizeBytes);
-    if (!Buffer.isBuffer(chunk)) return null;
-    const fault = guard.check(chunk);
-    if (fault === undefined) return chunk;
-    socket.destroy(fault);
-    return null;
-  };
 }
 
 function listenFault(plan: ListenerSettings, cause: unknown): TenzroError {

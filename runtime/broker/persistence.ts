@@ -72,8 +72,10 @@ export class Persistence {
     this.#outbox.setOnline(clientId, online);
   }
 
+  /** True while a durable client is away: what it subscribed to is kept for it. */
+  get anyAway(): boolean { return this.#sessions.anyAway; }
   /** True when `secure` may have something to do for this publish. */
-  mustSecure(packet: Packet): boolean { return packet.retain || this.#sessions.anyAway; }
+  mustSecure(packet: Packet): boolean { return packet.retain || this.anyAway; }
 
   /**
    * Stores what this publish must leave behind: its retained form, and copies for durable clients that are away. Calls `finish` when that is

@@ -7,7 +7,7 @@ export const LIMITS = {
   topicBytesMax: 512,
   topicLevelsMax: 16,
   connectionsMax: 1000,
-  inFlightPerClientMax: 40,
+  inFlightPerClientMax: 100,
   subscriberDrainTimeoutMs: 4_000,
   subscriberQueueMax: 1_000,
   connectTimeoutMs: 10_000,
@@ -48,7 +48,7 @@ export const LIMITS = {
   /** Open summary windows; the oldest is closed early. */
   summaryWindowsMax: 1_024,
   /** Accepted messages kept per client to recognise its redeliveries. */
-  redeliveryWindowMax: 64,
+  redeliveryWindowMax: 128,
   redeliveryClientsMax: 2_000,
   /** The same for messages read back from the log at start, over all clients. */
   redeliveryRestoredMax: 8_192,

@@ -1,0 +1,28 @@
+/** What the engine reads from a socket: bytes that have passed the guard, less what the fast lane took. The engine pulls with `read()`. */
+import type { Socket } from 'node:net';
+import { LIMITS } from '#runtime/core/limits.ts';
+import type { FastLane } from './fastLane.ts';
+import { FrameGuard } from './frames.ts';
+
+export class Inbound {
+  readonly #guard = new FrameGuard(LIMITS.packetBytesMax);
+  #lane: FastLane | undefined;
+
+  /** Takes over `read`; nothing beyond the limit is ever buffered for the engine. */
+  constructor(socket: Socket) {
+    const read = socket.read.bind(socket);
+    socket.read = (sizeBytes?: number): Buffer | null => {
+      if (this.#lane?.isFull === true) return null;
+      const chunk: unknown = read(sizeBytes);
+      if (!Buffer.isBuffer(chunk)) return null;
+      const rest = this.#lane !== undefined && this.#guard.isBetweenPackets ? this.#lane.take(chunk) : chunk;
+      if (rest.length === 0) return null;
+      const fault = this.#guard.check(rest);
+      if (fault === undefined) return rest;
+      socket.destroy(fault);
+      return null;
+    };
+  }
+
+  open(lane: FastLane): void { this.#lane = lane; }
+}
