@@ -71,6 +71,11 @@ export interface LedgerReader {
   oldest(): number;
   /** Entries from `from` on, in order, at most `max`. */
   read(from: number, max: number): Iterable<StoredEntry>;
+  /**
+   * Index of the first entry from `from` on whose batch contains one of the byte strings; `size()` when none does. Passes over whole batches,
+   * at memory speed: for followers that care for few entries. What it stops at need not match by itself.
+   */
+  seek(from: number, needles: readonly Uint8Array[]): number;
   cursor(name: string): number;
 }
 

@@ -59,6 +59,7 @@ export class Engine {
   async advance(signal: AbortSignal): Promise<void> {
     for (let size = this.#options.reader.size(); this.#position < size && !signal.aborted; size = this.#options.reader.size()) {
       const drafts = this.#skipped(size);
+      this.#position = this.#options.reader.seek(this.#position, this.#queues.map(({ needle }) => needle));
       for (const entry of this.#options.reader.read(this.#position, this.#roundEntries)) {
         this.#position = entry.index + 1;
         if (this.#take(entry)) await this.#runFull(drafts);

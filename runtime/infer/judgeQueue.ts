@@ -27,6 +27,12 @@ export class JudgeQueue {
     this.#rows = new Float32Array(LIMITS.inferBatchMax * this.#width);
   }
 
+  /** Bytes that every entry for this model contains; empty: nothing is known of them. */
+  get needle(): Uint8Array {
+    const { type } = this.judge.plan.source;
+    return Buffer.from(type.kind === 'value' ? `/m/${type.value}` : '');
+  }
+
   get waiting(): readonly ReadyWindow[] { return this.#waiting; }
   get full(): boolean { return this.#waiting.length >= LIMITS.inferBatchMax; }
 

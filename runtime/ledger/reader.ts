@@ -71,6 +71,17 @@ export class ChainReader implements LedgerReader, ProofSource, AsyncDisposable {
     for (let index = Math.max(from, this.oldest()); index < end; index++) yield { index, bytes: this.#segmentOf(index).entry(index) };
   }
 
+  seek(from: number, needles: readonly Uint8Array[]): number {
+    const size = this.size();
+    let index = Math.max(from, this.oldest());
+    while (index < size) {
+      const segment = this.#segmentOf(index);
+      if (needles.some((needle) => segment.mayHold(needle))) return index;
+      index = segment.end;
+    }
+    return size;
+  }
+
   /** Exact leaf bytes. Throws `ledger.no_entry` or `ledger.pruned`. */
   entry(index: number): Buffer {
     if (!Number.isSafeInteger(index) || index < 0 || index >= this.size()) throw new TenzroError('ledger.no_entry', `there is no entry ${index}: the log has ${this.size()}`);

@@ -110,6 +110,9 @@ export class Segment {
   }
 
   entry(index: number): Buffer { return this.leaf(index).subarray(1); }
+
+  /** Whether some entry may contain the bytes. */
+  mayHold(needle: Uint8Array): boolean { return this.#bytes.includes(asBuffer(needle)); }
 }
 
 /** `offset` in bytes from the start of the value. */

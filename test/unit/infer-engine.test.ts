@@ -1,3 +1,4 @@
+import { asBuffer } from '#runtime/core/bytes.ts';
 import assert from 'node:assert/strict';
 import { LIMITS } from '#runtime/core/limits.ts';
 import { TenzroError } from '#runtime/core/errors.ts';
@@ -21,6 +22,10 @@ class Log implements LedgerReader {
   *read(from: number, max: number) {
     const end = Math.min(this.entries.length, from + max);
     for (let index = Math.max(from, this.pruned); index < end; index++) yield { index, bytes: this.entries[index] ?? Buffer.alloc(0) };
+  }
+  seek(from: number, needles: readonly Uint8Array[]): number {
+    const found = this.entries.findIndex((bytes, index) => index >= Math.max(from, this.pruned) && needles.some((needle) => bytes.includes(asBuffer(needle))));
+    return found < 0 ? this.entries.length : found;
   }
   append(kind: Draft['kind'], source: string, body: Cbor): number {
     const micros = ++this.#seconds * 100_000;
