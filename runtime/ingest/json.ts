@@ -37,8 +37,20 @@ export function parseObject(payload: Uint8Array): JsonObject | Rejection {
 
 export const isObject = (value: unknown): value is JsonObject => typeof value === 'object' && value !== null && !Array.isArray(value);
 
-/** Brackets outside strings; what is no JSON at all is left to the parser. */
+/** Brackets outside strings; what is no JSON at all is left to the parser. Most texts have too few of them anywhere to be deep. */
 function nestsDeeper(text: string, max: number): boolean {
+  return hasMore(text, max) && scansDeeper(text, max);
+}
+
+function hasMore(text: string, max: number): boolean {
+  let left = max;
+  for (const open of ['{', '['] as const) {
+    for (let at = text.indexOf(open); at >= 0; at = text.indexOf(open, at + 1)) if (--left < 0) return true;
+  }
+  return false;
+}
+
+function scansDeeper(text: string, max: number): boolean {
   let depth = 0;
   let inString = false;
   for (let i = 0; i < text.length; i++) {
