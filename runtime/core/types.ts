@@ -144,6 +144,15 @@ export const GAP_BODY = { reason: 1, count: 2, fromMicros: 3, toMicros: 4, detai
 /** Keys of the body of a `boot` entry. `lastStop` is 'first', 'clean' or 'unclean'; `previousSize` the number of entries found. */
 export const BOOT_BODY = { version: 1, lastStop: 2, previousSize: 3 } as const;
 
+/** Keys of the body of a `shutdown` entry: the last of an orderly run. */
+export const SHUTDOWN_BODY = { reason: 1 } as const;
+
+/** Keys of the body of a `config` entry: SHA-256 of the settings in force, written at each start. */
+export const CONFIG_BODY = { digest: 1 } as const;
+
+/** Keys of the body of a `model` entry: what judges from here on. `state` is 'running', or why the model does not run. */
+export const MODEL_BODY = { name: 1, digest: 2, provider: 3, state: 4 } as const;
+
 /** Keys of the body of a `clockStep` entry: the wall time in µs that was expected and the one that was found, and 'running' or 'start'. */
 export const CLOCK_STEP_BODY = { expectedMicros: 1, foundMicros: 2, when: 3 } as const;
 

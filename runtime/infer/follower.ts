@@ -30,6 +30,8 @@ export interface InferenceOptions {
   readonly counters: Counters;
   /** A source's verdict has changed, and the inference that says so is flushed. MUST NOT throw. */
   readonly onVerdict: (change: VerdictChange) => void;
+  /** A model runs, or does not any more. MUST NOT throw. */
+  readonly onModel: (model: ModelStatus) => void;
 }
 
 export interface Inference extends Follower {
@@ -136,10 +138,12 @@ class InferenceFollower implements Inference {
           if (state.kind === 'value') log.info({ model: name, provider }, 'model loaded');
           else log.warn({ model: name, reason: state.reason }, 'going on without a model');
         }
+        message.models.forEach(this.#options.onModel);
         return;
       case 'modelFailed':
         log.error({ model: message.name, code: message.code, reason: message.reason }, 'going on without a model');
         this.#models = this.#models.map((model) => (model.name === message.name ? { ...model, provider: '', state: { kind: 'none', reason: message.reason } } : model));
+        this.#models.filter(({ name }) => name === message.name).forEach(this.#options.onModel);
         return;
       case 'note':
         log.warn({ code: message.code }, message.message);

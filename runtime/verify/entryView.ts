@@ -2,7 +2,8 @@
 import { isoOfMicros } from '#runtime/core/clock.ts';
 import { toHex } from '#runtime/core/bytes.ts';
 import {
-  ALARM_BODY, BOOT_BODY, CLOCK_STEP_BODY, EPOCH_BODY, EVENT_BODY, GAP_BODY, INFERENCE_BODY, KIND, kindName, READING_BODY, READING_FLAG, REGISTRATION_BODY, SUMMARY_BODY,
+  ALARM_BODY, BOOT_BODY, CLOCK_STEP_BODY, CONFIG_BODY, EPOCH_BODY, EVENT_BODY, GAP_BODY, INFERENCE_BODY, KIND, kindName, MODEL_BODY, READING_BODY, READING_FLAG,
+  REGISTRATION_BODY, SHUTDOWN_BODY, SUMMARY_BODY,
   type Cbor, type Entry,
 } from '#runtime/core/types.ts';
 
@@ -27,7 +28,7 @@ const namesOf = (keys: Readonly<Record<string, number>>): ReadonlyMap<number, st
 const BODY_NAMES: ReadonlyMap<number, ReadonlyMap<number, string>> = new Map([
   [KIND.reading, namesOf(READING_BODY)], [KIND.event, namesOf(EVENT_BODY)], [KIND.alarm, namesOf(ALARM_BODY)], [KIND.registration, namesOf(REGISTRATION_BODY)],
   [KIND.summary, namesOf(SUMMARY_BODY)], [KIND.inference, namesOf(INFERENCE_BODY)], [KIND.gap, namesOf(GAP_BODY)], [KIND.boot, namesOf(BOOT_BODY)],
-  [KIND.clockStep, namesOf(CLOCK_STEP_BODY)], [KIND.epoch, namesOf(EPOCH_BODY)],
+  [KIND.clockStep, namesOf(CLOCK_STEP_BODY)], [KIND.epoch, namesOf(EPOCH_BODY)], [KIND.shutdown, namesOf(SHUTDOWN_BODY)], [KIND.config, namesOf(CONFIG_BODY)], [KIND.model, namesOf(MODEL_BODY)],
 ]);
 
 function viewBody(kind: number, body: Cbor): Json {

@@ -45,7 +45,7 @@ export async function startGateway(dataDir: string, { modelsDir = MODELS_DIR, mo
   const ledger = await startLedger(dataDir, { events: { onCommitted: ({ size }) => heads.forEach((tell) => tell(size)) } });
   const inference = openInference({
     settings: { enabled: true, modelsDir, models }, dataDir, thread,
-    ledger, clock: systemClock, log: logTo(lines), counters, onVerdict: (change) => void changes.push(change),
+    ledger, clock: systemClock, log: logTo(lines), counters, onModel: () => undefined, onVerdict: (change) => void changes.push(change),
   });
   heads.push((size) => inference.head(size));
   inference.head(ledger.size);
