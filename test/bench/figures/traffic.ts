@@ -9,17 +9,27 @@ const SATURATED = { publishers: 50, bytes: 200, window: 20 } as const;
 const STEADY = { publishers: 50, bytes: 200, rate: 2_000 } as const;
 const SAMPLE_INTERVAL_MS = 200;
 
-interface Round { readonly load: LoadResult; readonly cpuMicrosPerMessage: number; readonly rssBytes: number }
+interface Round {
+  readonly load: LoadResult;
+  readonly cpuMicrosPerMessage: number;
+  /** Highest samples. */
+  readonly rssBytes: number;
+  readonly anonymousBytes: number;
+}
 
 async function measure({ port, pid }: Contender, options: Omit<LoadOptions, 'port'>): Promise<Round> {
   const before = useOf(pid);
-  let rssBytes = before.rssBytes;
-  const sampler = setInterval(() => { rssBytes = Math.max(rssBytes, useOf(pid).rssBytes); }, SAMPLE_INTERVAL_MS);
+  let { rssBytes, anonymousBytes } = before;
+  const sampler = setInterval(() => {
+    const now = useOf(pid);
+    rssBytes = Math.max(rssBytes, now.rssBytes);
+    anonymousBytes = Math.max(anonymousBytes, now.anonymousBytes);
+  }, SAMPLE_INTERVAL_MS);
   try {
     const load = await runLoad({ port, ...options });
     if (load.brokerGone) throw new Error('the broker closed a connection under load');
     const cpuMicrosPerMessage = ((useOf(pid).cpuSeconds - before.cpuSeconds) * 1e6) / load.acked;
-    return { load, cpuMicrosPerMessage, rssBytes };
+    return { load, cpuMicrosPerMessage, rssBytes, anonymousBytes };
   } finally {
     clearInterval(sampler);
   }
@@ -36,7 +46,7 @@ async function inTurn(contenders: readonly Contender[], rounds: number, options:
 
 const rates = (rounds: readonly Round[]): number[] => rounds.map(({ load }) => load.ackedPerSecond);
 const cpu = (rounds: readonly Round[]): string => median(rounds.map(({ cpuMicrosPerMessage }) => cpuMicrosPerMessage)).toFixed(1);
-const peakMiB = (rounds: readonly Round[]): number => Math.max(...rounds.map(({ rssBytes }) => rssBytes)) / MEBIBYTE;
+const peakMiB = (rounds: readonly Round[], what: 'rssBytes' | 'anonymousBytes'): number => Math.max(...rounds.map((round) => round[what])) / MEBIBYTE;
 
 /** Entries in the log and bytes that the gateway has written, once everything it took is flushed. */
 async function written({ gateway, pid }: GatewayUnderTest): Promise<{ entries: number; bytes: number }> {
@@ -79,7 +89,8 @@ export const traffic: Bench = {
       paired('ack_p50_ms', 'ms', latency(steadyMine, 'p50Ms'), 'bare aedes', latency(steadyBare, 'p50Ms'), 'at 2,000 messages/s, from the scheduled send; a batch waits up to 10 ms for company'),
       paired('ack_p99_ms', 'ms', latency(steadyMine, 'p99Ms'), 'bare aedes', latency(steadyBare, 'p99Ms'), 'the same'),
       paired('rss_idle_mib', 'MiB', [idle.ours.rssBytes / MEBIBYTE], 'bare aedes', [idle.aedes.rssBytes / MEBIBYTE], `whole process, model loaded, before any load; proportional share ${(idle.ours.pssBytes / MEBIBYTE).toFixed(0)} MiB`),
-      paired('rss_load_mib', 'MiB', [peakMiB([...mine, ...steadyMine])], 'bare aedes', [peakMiB([...bare, ...steadyBare])], 'highest sample under load; mapped pages of the chain file count'),
+      paired('rss_load_mib', 'MiB', [peakMiB([...mine, ...steadyMine], 'rssBytes')], 'bare aedes', [peakMiB([...bare, ...steadyBare], 'rssBytes')], 'highest sample under load; counts the pages of the chain file that happen to be in the cache, which the kernel takes back at will'),
+      paired('anonymous_load_mib', 'MiB', [peakMiB([...mine, ...steadyMine], 'anonymousBytes')], 'bare aedes', [peakMiB([...bare, ...steadyBare], 'anonymousBytes')], 'the same without pages of files: heaps and stacks, what the process really holds'),
       alone('disk_bytes_per_entry', 'bytes', bytesSaturated, 'saturated, write_bytes of the process; an entry of 200 B payload has about 330 bytes'),
       alone('disk_bytes_per_entry_steady', 'bytes', bytesSteady, 'at 2,000 messages/s: smaller batches, more page headers'),
     ];
