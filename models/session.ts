@@ -35,6 +35,7 @@ export async function openSession({ manifest, onnx }: ModelPackage): Promise<Mod
 }
 
 async function loadRuntime(): Promise<typeof Ort> {
+  process.env['ORT_DISABLE_TELEMETRY'] = '1'; // 1.30 reports to its maker otherwise; in the gateway tenzro.js has set it, as native code sees no thread's environment
   try {
     const ort = await import('onnxruntime-node');
     ort.env.logLevel = 'fatal'; // everything above debug also comes as an exception
