@@ -14,7 +14,10 @@ if (Number(process.versions.node.split('.')[0]) < NODE_MAJOR_MIN) {
   console.error(`tenzro: this is Node ${process.version}, Tenzro Edge needs Node ${NODE_MAJOR_MIN} or newer: ${advice}. (core.node_version)`);
   process.exitCode = 2;
 } else {
-  module.enableCompileCache();
+  // Beside the code and not in /tmp, where others could plant code. Through the environment, because threads look for it only there.
+  process.env.NODE_COMPILE_CACHE = process.env.NODE_COMPILE_CACHE || fileURLToPath(new URL('../../node_modules/.cache/tenzro', import.meta.url));
+  module.enableCompileCache(process.env.NODE_COMPILE_CACHE);
+  process.env.ORT_DISABLE_TELEMETRY = '1'; // read by ONNX Runtime when it is loaded; a thread could not set it for native code
   const { main } = await import('./tenzro.ts');
   process.exitCode = await main(process.argv.slice(2));
 }
