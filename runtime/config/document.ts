@@ -1,5 +1,6 @@
 /** One YAML 1.2 document with the place of every key; the only file that imports `yaml`. */
-import { LineCounter, isMap, isScalar, isSeq, parseDocument, type Node } from 'yaml';
+import { createRequire } from 'node:module';
+import type { Node } from 'yaml';
 
 /** A step into the document: a key of a map or an index of a list. */
 type Step = string | number;
@@ -21,7 +22,15 @@ export interface ConfigDocument {
   placeOfKey(path: Path): Place;
 }
 
+const require = createRequire(import.meta.url);
+/** 72 modules, 8 MB: loaded only where there is something to parse. */
+const loadYaml = (): typeof import('yaml') => require('yaml') as typeof import('yaml');
+
+const EMPTY: ConfigDocument = { value: undefined, faults: [], has: () => false, placeOfKey: () => ({ line: 1, column: 1 }) };
+
 export function parseDocumentText(text: string): ConfigDocument {
+  if (text === '') return EMPTY;
+  const { LineCounter, parseDocument } = loadYaml();
   const lines = new LineCounter();
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, stringKeys: true, logLevel: 'error' });
   const placeOf = (offset: number): Place => {
@@ -49,6 +58,7 @@ export function parseDocumentText(text: string): ConfigDocument {
 }
 
 function childOf(node: unknown, step: Step): { readonly start: number; readonly value: unknown } | undefined {
+  const { isMap, isScalar, isSeq } = loadYaml();
   if (isMap(node)) {
     const pair = node.items.find((item) => isScalar(item.key) && item.key.value === step);
     if (pair !== undefined) return { start: startOf(pair.key as Node), value: pair.value };
@@ -61,7 +71,10 @@ function childOf(node: unknown, step: Step): { readonly start: number; readonly 
 }
 
 const startOf = (node: Node): number => node.range?.[0] ?? 0;
-const isEmpty = (node: unknown): boolean => node == null || (isScalar(node) && node.value === null);
+const isEmpty = (node: unknown): boolean => {
+  const { isScalar } = loadYaml();
+  return node == null || (isScalar(node) && node.value === null);
+};
 
 function withoutEmpty(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(withoutEmpty);

@@ -3,7 +3,7 @@
  * Reads only: nothing that it answers changes the gateway.
  */
 import { chmod, mkdtemp, readFile, rm, rmdir, writeFile } from 'node:fs/promises';
-import { createServer, request, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -11,6 +11,9 @@ import { TenzroError, messageOf } from '#runtime/core/errors.ts';
 import type { Maybe } from '#runtime/core/types.ts';
 import { METRICS_CONTENT_TYPE, formatMetrics } from './metrics.ts';
 import type { GatewayStatus } from './status.ts';
+
+/** Not by `import`, which would read every export, and so load the HTTP client that fetch() is made of: 13 MB. */
+const { createServer, request } = process.getBuiltinModule('node:http');
 
 const SOCKET_NAME = 'control.sock';
 /** Holds the socket's path where the data directory's own is too long. */
