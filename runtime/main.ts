@@ -26,10 +26,12 @@ import { TenzroError, invariant, messageOf } from '#runtime/core/errors.ts';
 import { settleAfterStart } from '#runtime/core/footprint.ts';
 import type { Log } from '#runtime/core/ports.ts';
 import type { Settings } from '#runtime/core/settings.ts';
-import { ERRORS_TOPIC, formatTopic } from '#runtime/core/topic.ts';
-import type { Maybe } from '#runtime/core/types.ts';
+import { ERRORS_TOPIC, MAIN_ENTITY, formatTopic } from '#runtime/core/topic.ts';
+import { CONFIG_BODY, KIND, MODEL_BODY, SHUTDOWN_BODY, type Cbor, type KindNumber, type Maybe } from '#runtime/core/types.ts';
+import { sha256 } from '#runtime/crypto/hash.ts';
 import { signerOfSeed } from '#runtime/crypto/mldsa.ts';
 import { openInference, type Inference } from '#runtime/infer/follower.ts';
+import type { ModelStatus } from '#runtime/infer/messages.ts';
 import type { VerdictChange } from '#runtime/infer/verdicts.ts';
 import { decodeEntry } from '#runtime/ledger/entry.ts';
 import { openKeyValueStore } from '#runtime/ledger/kv.ts';
@@ -108,7 +110,7 @@ class Gateway {
     doors.use(broker);
     const inference = openInference({
       settings: settings.infer, dataDir, thread: new URL('./inferThread.ts', import.meta.url), ledger: writer, clock, counters: this.#counters,
-      log: this.#log.child({ room: 'infer' }), onVerdict: (change) => this.#onVerdict(change),
+      log: this.#log.child({ room: 'infer' }), onVerdict: (change) => this.#onVerdict(change), onModel: (model) => this.#onModel(model),
     });
     const tpm = chooseTpm(settings.attest.tpm, dataDir);
     const openTpm = resources.use(connect(tpm));
@@ -139,6 +141,7 @@ class Gateway {
       onCommitted: ({ size, counts }) => {
         for (const [name, count] of Object.entries(counts)) if (count > 0) this.#counters.add(`ingest.${name}`, count);
         this.#parts?.inference.head(size);
+        if (counts.alarms > 0) this.#sealForAlarm();
       },
       onReject: ({ code, detail, topic }) => {
         this.#counters.add(`ingest.rejected.${code}`);
@@ -156,6 +159,7 @@ class Gateway {
     invariant(parts, 'run comes after open');
     this.#showReady(parts);
     settleAfterStart();
+    this.#record(KIND.config, [[CONFIG_BODY.digest, sha256(Buffer.from(JSON.stringify(this.#options.settings)))]]);
     const stop = { sources: new AbortController(), inference: new AbortController(), rest: new AbortController() };
     const sources = [this.#feedSystem(parts, stop.sources.signal), this.#playScenario(parts, stop.sources.signal)].map((work) => this.#guard(work));
     const inference = this.#guard(parts.inference.follow(stop.inference.signal));
@@ -168,6 +172,7 @@ class Gateway {
       await parts.writer.drain();
       stop.inference.abort();
       await inference;
+      this.#record(KIND.shutdown, [[SHUTDOWN_BODY.reason, 'signal']]);
       await this.#sealLast(parts);
     } finally {
       for (const controller of Object.values(stop)) controller.abort();
@@ -245,7 +250,24 @@ class Gateway {
     const topic = formatTopic({ kind: 'channel', entity: source, channel: 'a', type: model, suffix: '' });
     const text = `${model}: score ${score.toFixed(2)} is ${verdict === 'anomaly' ? 'above' : 'below'} ${threshold.toFixed(2)}`;
     this.#publish(topic, verdict === 'anomaly' ? { text, severity: 'major' } : undefined, { retain: true });
-    if (verdict === 'anomaly') this.#parts?.attester.sealNow('alarm').catch((error: unknown) => this.#log.warn({ error: messageOf(error) }, 'no block for the alarm yet'));
+    if (verdict === 'anomaly') this.#sealForAlarm();
+  }
+
+  #sealForAlarm(): void {
+    this.#parts?.attester.sealNow('alarm').catch((error: unknown) => this.#log.warn({ error: messageOf(error) }, 'no block for the alarm yet'));
+  }
+
+  #onModel({ name, digest, provider, state }: ModelStatus): void {
+    const what = state.kind === 'value' ? state.value : state.reason;
+    this.#record(KIND.model, [[MODEL_BODY.name, name], [MODEL_BODY.digest, Buffer.from(digest, 'hex')], [MODEL_BODY.provider, provider], [MODEL_BODY.state, what]]);
+    if (state.kind === 'value') this.#show({ type: 'model', name, digest, provider });
+    else this.#say(`going on without model ${name}: ${what}`);
+  }
+
+  /** An entry of the gateway about itself. */
+  #record(kind: KindNumber, body: readonly (readonly [number, Cbor])[]): void {
+    this.#parts?.writer.append({ kind, source: MAIN_ENTITY, wallMicros: clock.wallMicros(), monoMicros: clock.monoMicros(), body: new Map(body) })
+      .catch((error: unknown) => this.#log.warn({ kind, error: messageOf(error) }, 'not recorded'));
   }
 
   /** In the gateway's own name; an empty payload clears what is retained. */
