@@ -1,5 +1,4 @@
 /** The ledger alone, without a broker, beside LMDB with the same bytes and nothing around it. */
-import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { open } from 'lmdb';
@@ -7,6 +6,7 @@ import { systemClock } from '#runtime/core/clock.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
 import { WriterClient } from '#runtime/ledger/writerClient.ts';
 import { u64be } from '#runtime/core/bytes.ts';
+import { useOf } from '#test/support/process.ts';
 import { tempDir } from '#test/support/temp.ts';
 import { paired, ratePerSecond, type Bench, type Figure } from '../figure.ts';
 
@@ -15,7 +15,7 @@ const TOPIC = 'te/device/bench///m/environment';
 /** What the entry of such a message has in bytes, so that both stores hold the same. */
 const ENTRY_BYTES = 265;
 
-const writtenBytes = (): number => Number(/^write_bytes: (\d+)/m.exec(readFileSync('/proc/self/io', 'utf8'))?.[1]);
+const writtenBytes = (): number => useOf(process.pid).writtenBytes;
 
 interface Taken { readonly perSecond: number; readonly bytesPerEntry: number }
 
