@@ -93,7 +93,7 @@ export const traffic: Bench = {
       paired('rss_idle_mib', 'MiB', [idle.ours.rssBytes / MEBIBYTE], 'bare aedes', [idle.aedes.rssBytes / MEBIBYTE], `whole process, model loaded, before any load; proportional share ${(idle.ours.pssBytes / MEBIBYTE).toFixed(0)} MiB`),
       paired('rss_load_mib', 'MiB', [peakMiB([...mine, ...steadyMine], 'rssBytes')], 'bare aedes', [peakMiB([...bare, ...steadyBare], 'rssBytes')], 'highest sample under load; counts the pages of the chain file that happen to be in the cache, which the kernel takes back at will'),
       paired('anonymous_load_mib', 'MiB', [peakMiB([...mine, ...steadyMine], 'anonymousBytes')], 'bare aedes', [peakMiB([...bare, ...steadyBare], 'anonymousBytes')], 'the same without pages of files: heaps and stacks, what the process really holds'),
-      alone('disk_bytes_per_entry', 'bytes', bytesSaturated, 'saturated, what was handed to write calls, without acknowledgements; the entry itself has about 330 bytes'),
+      alone('disk_bytes_per_entry', 'bytes', bytesSaturated, 'saturated, what was handed to write calls, without acknowledgements; the entry itself has 450 bytes: payload, and what was made of it'),
       alone('disk_bytes_per_entry_steady', 'bytes', bytesSteady, 'at 2,000 messages/s: a batch of about 20 entries still rewrites whole pages of 4,096 bytes'),
     ];
   },
