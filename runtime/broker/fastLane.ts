@@ -14,6 +14,8 @@ const PLAIN = { qos0: 0x30, qos1: 0x32, qos1Repeated: 0x3a } as const;
 /** §2.2.3: four bytes of seven bits each. */
 const LENGTH_SHIFT_MAX = 21;
 const TOPICS_CACHED_MAX = 64;
+/** Messages of a connection on their way to the disk before its socket is read later, by QoS. A chunk's worth may come on top. */
+const OPEN_MAX = [LIMITS.unflushedPerClientMax, LIMITS.inFlightPerClientMax] as const;
 
 /** The part of the engine's client that the lane touches. */
 export interface LaneClient {
@@ -53,7 +55,8 @@ export class FastLane {
   /** Plain topics by their bytes, as of `#version`. */
   readonly #topics = new Map<string, string>();
   #version = Number.NaN;
-  #inFlight = 0;
+  /** Messages on their way to the disk, by QoS. */
+  readonly #open: [number, number] = [0, 0];
   #isFull = false;
 
   constructor(socket: Socket, client: LaneClient, door: LaneDoor, acknowledge: (packetId: number) => void) {
@@ -74,7 +77,7 @@ export class FastLane {
     for (let end = this.#packet(chunk, at); end > at; end = this.#packet(chunk, at)) at = end;
     if (at === 0) return chunk;
     this.#client._keepaliveTimer?.refresh(); // §3.1.2.10: any packet will do
-    this.#isFull = this.#inFlight > LIMITS.inFlightPerClientMax;
+    this.#isFull = this.#open[0] > OPEN_MAX[0] || this.#open[1] > OPEN_MAX[1];
     return chunk.subarray(at);
   }
 
@@ -125,21 +128,30 @@ export class FastLane {
     message.clientId = this.#client.id;
     message.topic = topic;
     message.payload = payload;
-    message.qos = packetId === 0 ? 0 : 1;
     message.duplicate = duplicate;
     message.packetId = packetId;
-    this.#inFlight++;
-    this.#door.intake.accept(message, (error) => this.#settled(packetId, error));
+    message.qos = packetId === 0 ? 0 : 1;
+    this.#open[message.qos]++;
+    this.#door.intake.accept(message, packetId === 0 ? this.#flushed : (error) => this.#settled(packetId, error));
   }
 
+  /** One callback for all of QoS 0. */
+  readonly #flushed = (error?: Error): void => {
+    this.#open[0]--;
+    if (error !== undefined) this.#door.lost(error);
+    this.#readOn();
+  };
+
   #settled(packetId: number, error: Error | undefined): void {
-    this.#inFlight--;
-    if (error === undefined) { if (packetId !== 0) this.#acknowledge(packetId); }
-    else if (packetId === 0) this.#door.lost(error);
+    this.#open[1]--;
+    if (error === undefined) this.#acknowledge(packetId);
     else this.#socket.destroy(error);
-    if (this.#isFull && this.#inFlight <= LIMITS.inFlightPerClientMax / 2) {
-      this.#isFull = false;
-      this.#socket.emit('readable');
-    }
+    this.#readOn();
+  }
+
+  #readOn(): void {
+    if (!this.#isFull || this.#open[0] > OPEN_MAX[0] / 2 || this.#open[1] > OPEN_MAX[1] / 2) return;
+    this.#isFull = false;
+    process.nextTick(() => this.#socket.emit('readable')); // the acknowledgements under way come first
   }
 }

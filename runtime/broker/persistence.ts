@@ -209,11 +209,10 @@ export class Persistence {
     return Readable.from(this.#wills.values().filter((will) => brokers[will.brokerId ?? ''] === undefined));
   }
 
-  /** Ends writing behind and waits for the disk; the map stays the caller's. */
+  /** Ends writing behind; the map stays the caller's, who closes and thereby flushes it. */
   async destroy(): Promise<void> {
     clearInterval(this.#writeBehind);
     this.#outbox.writeBehind(Number.MAX_SAFE_INTEGER);
-    await this.#kv.flushed();
   }
 
   #subscribers(topic: string): DurableSubscription[] {

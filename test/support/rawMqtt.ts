@@ -70,7 +70,8 @@ export class RawClient implements Disposable {
       const at = this.packets.findIndex((candidate) => candidate.type === type);
       if (at >= 0) return this.packets.splice(at, 1)[0] ?? await this.next(type);
       if (this.ended) throw new Error(`the connection ended before packet type ${type}`);
-      await Promise.race([once(this.socket, 'data'), once(this.socket, 'close')]);
+      const heard = new AbortController();
+      await Promise.race([once(this.socket, 'data', heard), once(this.socket, 'close', heard)]).finally(() => heard.abort());
     }
   }
 
