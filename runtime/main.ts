@@ -22,7 +22,7 @@ import { openBroker, type Broker } from '#runtime/broker/broker.ts';
 import { chainStatusOf } from '#runtime/cli/chainStatus.ts';
 import type { ConsoleEvent } from '#runtime/cli/console.ts';
 import { systemClock as clock } from '#runtime/core/clock.ts';
-import { TenzroError, invariant, messageOf } from '#runtime/core/errors.ts';
+import { TenzroError, invariant, messageOf, type ErrorCode } from '#runtime/core/errors.ts';
 import { settleAfterStart } from '#runtime/core/footprint.ts';
 import type { Log } from '#runtime/core/ports.ts';
 import type { Settings } from '#runtime/core/settings.ts';
@@ -104,7 +104,7 @@ class Gateway {
     const { dataDir } = settings;
     const writer = resources.use(await this.#startWriter());
     const reader = resources.use(await openReader(dataDir));
-    const store = resources.use(await openKeyValueStore(join(dataDir, 'broker')));
+    const store = resources.use(await openKeyValueStore(join(dataDir, 'broker'), (state, detail) => this.#onStoreState('broker', state, detail)));
     const broker = await openBroker({ settings: settings.mqtt, intake: writer, store, log: this.#log.child({ room: 'broker' }), counters: this.#counters, clock });
     const doors = resources.use(new AsyncDisposableStack());
     doors.use(broker);
@@ -136,7 +136,6 @@ class Gateway {
   }
 
   #writerEvents(): WriterEvents {
-    const log = this.#log.child({ room: 'ledger' });
     return {
       onCommitted: ({ size, counts }) => {
         for (const [name, count] of Object.entries(counts)) if (count > 0) this.#counters.add(`ingest.${name}`, count);
@@ -148,9 +147,15 @@ class Gateway {
         if (++this.#errorsThisSecond <= ERRORS_PER_SECOND_MAX) this.#publish(ERRORS_TOPIC, { code, topic, detail, hint: new TenzroError(code, detail).hint }, { retain: false });
       },
       onDrop: (count) => this.#counters.add('ledger.dropped', count),
-      onState: (state, detail) => (state === 'ok' ? log.info({}, 'the ledger writes again') : log.error({ code: state }, detail)),
+      onState: (state, detail) => this.#onStoreState('ledger', state, detail),
       onFatal: (error) => this.#failed.reject(error),
     };
+  }
+
+  #onStoreState(room: string, state: 'ok' | ErrorCode, detail: string): void {
+    if (state === 'ok') return this.#log.info({ room }, 'the disk takes writes again');
+    this.#counters.add(state);
+    this.#log.error({ room, code: state, hint: new TenzroError(state, detail).hint }, detail);
   }
 
   /** Until `signal` aborts or the ledger fails; then the shutdown, in the order of the data path. */

@@ -133,12 +133,11 @@ export interface EntryFilter {
 
 /** A small durable map with string keys, in key order. Writes are grouped; only `flushed` says that they survive a power cut. */
 export interface KeyValueStore extends AsyncDisposable {
-  get(key: string): Uint8Array | undefined;
   put(key: string, value: Uint8Array): void;
   remove(key: string): void;
-  /** All pairs whose key starts with `prefix`. */
+  /** All pairs on disk whose key starts with `prefix`. */
   range(prefix: string): Iterable<{ readonly key: string; readonly value: Uint8Array }>;
-  /** Resolves when every earlier write is on disk; rejects with `ledger.io` when one of them failed. */
+  /** Resolves when every earlier write is on disk, however long that has to wait for space; rejects with `ledger.io` when one of them failed. */
   flushed(): Promise<void>;
 }
 

@@ -4,13 +4,13 @@
  * Within one process lmdb shares one environment per file: whoever opens it first decides whether it can write. So the writer opens first, and
  * readers of that process open after it said that it is ready. Other processes may read at any time.
  */
-import { statfsSync, statSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import { asBuffer } from '#runtime/core/bytes.ts';
 import { TenzroError, messageOf, type ErrorCode } from '#runtime/core/errors.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
 import { CHAIN_FILE, DATABASES, type Change, type DbName } from './layout.ts';
 import { loadLmdb } from './lmdb.ts';
+import { Space } from './space.ts';
 
 type Lmdb = typeof import('lmdb');
 type Root = import('lmdb').RootDatabase<Uint8Array, Uint8Array>;
@@ -36,22 +36,15 @@ const FORBIDDEN: ReadonlySet<unknown> = new Set([1, 13, 'EPERM', 'EACCES']);
 const FULL: ReadonlySet<unknown> = new Set([28, 'ENOSPC']);
 const ABSENT: ReadonlySet<unknown> = new Set([2, 'ENOENT']);
 
-/** The file is kept longer than its last page, so that a file shorter than its last page is always a damaged one. */
-const HEADROOM_BYTES = 32 * 1024 * 1024;
-/** What a transaction may use beyond its values: tree pages and the free list. */
-const SLACK_BYTES = 2 * 1024 * 1024;
-
 export class Store implements AsyncDisposable {
   readonly #root: Root;
   readonly #dbs: ReadonlyMap<DbName, Db>;
-  readonly #dataFile: string;
-  /** Bytes that can be written before the file's headroom must be looked at again. */
-  #roomBytes = 0;
+  readonly #space: Space;
 
   private constructor(root: Root, dbs: ReadonlyMap<DbName, Db>, dataFile: string) {
     this.#root = root;
     this.#dbs = dbs;
-    this.#dataFile = dataFile;
+    this.#space = new Space(dataFile);
   }
 
   /** Opens the environment in directory `path`. Throws `ledger.permission`, `ledger.io`, `ledger.disk_full` or `ledger.corrupt`. */
@@ -129,11 +122,11 @@ export class Store implements AsyncDisposable {
    * Throws `ledger.disk_full` for what may pass, `ledger.io` and `ledger.corrupt` for what may not.
    */
   write(changes: readonly Change[]): void {
-    let bytes = SLACK_BYTES;
+    let bytes = 0;
     for (const { value } of changes) bytes += value?.length ?? 0;
-    if (this.#isOutOfSpace(bytes)) throw new TenzroError('ledger.disk_full', `less than ${bytes} bytes are free`);
+    if (this.#space.isShortOf(bytes)) throw new TenzroError('ledger.disk_full', `no space for a transaction of ${bytes} bytes`);
     try {
-      this.#keepHeadroom(bytes);
+      this.#space.keepHeadroom(() => this.#root.getStats(), bytes);
       this.#root.transactionSync(() => {
         for (const { db, key, value } of changes) {
           const target = this.#dbs.get(db);
@@ -142,26 +135,8 @@ export class Store implements AsyncDisposable {
         }
       });
     } catch (cause) {
-      throw writeError(cause, this.#isOutOfSpace(bytes));
+      throw writeError(cause, this.#space.isShortOf(bytes));
     }
-  }
-
-  /**
-   * Asked before every write, because lmdb 3.5 does not survive all of its own: a write refused while it saves its free list ends the process (heap corruption
-   * after `mdb_page_spill`), and one that is cut short looks like EIO (`mdb_page_flush`).
-   */
-  #isOutOfSpace(neededBytes: number): boolean {
-    const { bavail, bsize } = statfsSync(this.#dataFile);
-    return bavail * bsize < neededBytes;
-  }
-
-  #keepHeadroom(bytes: number): void {
-    this.#roomBytes -= bytes;
-    if (this.#roomBytes > 0) return;
-    const { lastPageNumber, pageSize } = this.#root.getStats() as { lastPageNumber: number; pageSize: number };
-    const usedBytes = (lastPageNumber + 1) * pageSize;
-    if (statSync(this.#dataFile).size < usedBytes + bytes + HEADROOM_BYTES) truncateSync(this.#dataFile, usedBytes + bytes + HEADROOM_BYTES);
-    this.#roomBytes = HEADROOM_BYTES;
   }
 
   /** Bytes in pages that hold something; free pages, which LMDB uses again, are not counted. */

@@ -85,7 +85,6 @@ export const temporaryDirectory = (): Promise<string> => mkdtemp(path.join(tmpdi
 
 function watched(store: KeyValueStore, written: string[]): KeyValueStore {
   return {
-    get: (key) => store.get(key),
     put: (key, value) => { written.push(key); store.put(key, value); },
     remove: (key) => store.remove(key),
     range: (prefix) => store.range(prefix),
