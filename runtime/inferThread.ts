@@ -8,7 +8,7 @@ import { openSession } from '#models/session.ts';
 import { toHex } from '#runtime/core/bytes.ts';
 import { systemClock } from '#runtime/core/clock.ts';
 import { TenzroError, invariant, messageOf } from '#runtime/core/errors.ts';
-import { settleAfterStart } from '#runtime/core/footprint.ts';
+import { settleWhenIdle } from '#runtime/core/footprint.ts';
 import { Engine } from '#runtime/infer/engine.ts';
 import type { Batch, FromThread, ModelStatus, ThreadData, ToThread } from '#runtime/infer/messages.ts';
 import type { Judge } from '#runtime/infer/plan.ts';
@@ -35,7 +35,7 @@ port.on('message', (message: ToThread) => {
 await using stack = new AsyncDisposableStack();
 stack.defer(() => port.close());
 const judges = await loadJudges();
-settleAfterStart();
+settleWhenIdle();
 if (judges.length > 0) await follow();
 
 async function loadJudges(): Promise<Judge[]> {

@@ -23,7 +23,7 @@ import { chainStatusOf } from '#runtime/cli/chainStatus.ts';
 import type { ConsoleEvent } from '#runtime/cli/console.ts';
 import { systemClock as clock } from '#runtime/core/clock.ts';
 import { TenzroError, invariant, messageOf, type ErrorCode } from '#runtime/core/errors.ts';
-import { settleAfterStart } from '#runtime/core/footprint.ts';
+import { settleWhenIdle } from '#runtime/core/footprint.ts';
 import type { Log } from '#runtime/core/ports.ts';
 import type { Settings } from '#runtime/core/settings.ts';
 import { ERRORS_TOPIC, MAIN_ENTITY, formatTopic } from '#runtime/core/topic.ts';
@@ -163,7 +163,7 @@ class Gateway {
     const parts = this.#parts;
     invariant(parts, 'run comes after open');
     this.#showReady(parts);
-    settleAfterStart();
+    settleWhenIdle();
     this.#record(KIND.config, [[CONFIG_BODY.digest, sha256(Buffer.from(JSON.stringify(this.#options.settings)))]]);
     const stop = { sources: new AbortController(), inference: new AbortController(), rest: new AbortController() };
     const sources = [this.#feedSystem(parts, stop.sources.signal), this.#playScenario(parts, stop.sources.signal)].map((work) => this.#guard(work));

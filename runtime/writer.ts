@@ -1,7 +1,7 @@
 /** Composition root of the writer thread: the decoder of ingest in front of the ledger's writer. */
 import { parentPort, workerData } from 'node:worker_threads';
 import { invariant } from '#runtime/core/errors.ts';
-import { settleAfterStart } from '#runtime/core/footprint.ts';
+import { settleWhenIdle } from '#runtime/core/footprint.ts';
 import type { IngestSettings } from '#runtime/core/settings.ts';
 import { createDecoder } from '#runtime/ingest/decoder.ts';
 import { runWriter, type WriterOptions } from '#runtime/ledger/writerLoop.ts';
@@ -13,5 +13,5 @@ export interface WriterData extends WriterOptions {
 
 invariant(parentPort, 'the writer runs as a worker thread');
 const data = workerData as WriterData;
-settleAfterStart();
+settleWhenIdle();
 await runWriter(parentPort, data, () => createDecoder(data.ingest));
