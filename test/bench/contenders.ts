@@ -24,6 +24,7 @@ export async function startGateway(settings: { readonly env?: NodeJS.ProcessEnv;
   await using stack = new AsyncDisposableStack();
   const dir = stack.use(tempDir('bench'));
   const gateway = stack.use(await Gateway.start({ dataDir: dir.path, ...settings }));
+  stack.defer(async () => { await gateway.stop(); }); // orderly: it then writes its compile cache
   await gateway.until('a model to run', ({ models }) => models.some(({ provider }) => provider !== ''));
   const port = await gateway.port();
   const owned = stack.move();

@@ -23,7 +23,7 @@ export const degraded: Bench = {
     await using comfort = await startGateway();
     await using trouble = await hardship({ swtpm, flushMs: FLUSH_MS, signMs: SIGN_MS });
     await using suffering = await startGateway(trouble.options);
-    const [warm, seconds] = isQuick ? [0.5, 2] : [1, 5];
+    const [warm, seconds] = isQuick ? [0.3, 1.2] : [1, 5];
     const rate = async (port: number, stalled: number, how: { readonly rate: number } | { readonly window: number }): Promise<number> =>
       (await runLoad({ port, ...LOAD, warm, seconds, stalled, ...how })).ackedPerSecond;
     const [offered, saturated] = [{ ours: [] as number[], theirs: [] as number[] }, { ours: [] as number[], theirs: [] as number[] }];

@@ -33,14 +33,14 @@ export const inference: Bench = {
     const loaded = await loadPackage(MODELS_DIR, NAME);
     await using session = await openSession(loaded);
     const rows = new Float32Array(LIMITS.inferBatchMax * loaded.manifest.input.shape[1]).fill(0.5);
-    const bare = (count: number): Promise<number> => ratePerSecond(isQuick ? 300 : 1_000, async () => {
+    const bare = (count: number): Promise<number> => ratePerSecond(isQuick ? 200 : 1_000, async () => {
       await session.run(rows, count);
       return count;
     });
     await bare(1);
     const [ours, theirs, batched]: [number[], number[], number[]] = [[], [], []];
     for (let round = 0; round < (isQuick ? 3 : 7); round++) {
-      ours.push(await followerRate(isQuick ? 4_096 : 16_384));
+      ours.push(await followerRate(isQuick ? 2_048 : 16_384));
       theirs.push(await bare(1));
       batched.push(await bare(LIMITS.inferBatchMax));
     }

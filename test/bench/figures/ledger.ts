@@ -74,7 +74,7 @@ export const ledger: Bench = {
       raw.transactionSync(() => { for (let i = 0; i < LIMITS.batchEntriesMax; i++) raw.putSync(u64be(next++), entry); });
       return LIMITS.batchEntriesMax;
     };
-    const minMs = isQuick ? 800 : 3_000;
+    const minMs = isQuick ? 600 : 3_000;
     await ledgerRate(writer, 300);
     await measured(300, rawStep);
     const [ours, theirs]: [Taken[], Taken[]] = [[], []];

@@ -11,7 +11,7 @@ const STEADY = { publishers: 50, bytes: 200, rate: 2_000 } as const;
 /** MQTT 3.1.1 §3.4: what each entry also costs in writes, to a socket. */
 const PUBACK_BYTES = 4;
 const SAMPLE_INTERVAL_MS = 200;
-const REST_MS = 6_000;
+const REST_MS = 5_000;
 
 interface Round {
   readonly load: LoadResult;
@@ -86,11 +86,11 @@ export const traffic: Bench = {
     await using mosquitto = await startMosquitto();
     const peers = [aedes, ...(mosquitto ? [mosquitto] : [])];
     say('idle: until memory has come to rest');
-    const [idleOurs, idleBare] = [await atRest(ours.pid), await atRest(aedes.pid)];
-    const [warm, seconds, rounds] = isQuick ? [0.5, 1.5, 3] : [1, 4, 7];
+    const [idleOurs, idleBare] = await Promise.all([atRest(ours.pid), atRest(aedes.pid)]);
+    const [warm, seconds, rounds] = isQuick ? [0.3, 1.2, 3] : [1, 4, 7];
 
     say('saturated: gateway, aedes, mosquitto in turn');
-    await inTurn([ours, ...peers], 1, { ...SATURATED, warm: 0, seconds: isQuick ? 1 : 3 });
+    await inTurn([ours, ...peers], 1, { ...SATURATED, warm: 0, seconds: isQuick ? 0.7 : 3 });
     let saturated: Round[][] = [];
     const bytesSaturated = await diskPerEntry(ours, async () => { saturated = await inTurn([ours, ...peers], rounds, { ...SATURATED, warm, seconds }); });
     say('2,000 messages/s: gateway and aedes in turn');

@@ -53,7 +53,7 @@ export const verification: Bench = {
   async run({ isQuick, say }): Promise<Figure[]> {
     say('verification of proofs and of a whole chain');
     using dir = tempDir('verification');
-    await makeChain(dir.path, isQuick ? 20_000 : 100_000);
+    await makeChain(dir.path, isQuick ? 10_000 : 100_000);
     const one = verified(await exportProof(dir.path, '1000'), 1);
     const many = verified(await exportProof(dir.path, `1000..${1000 + ENTRIES_PER_BUNDLE - 1}`), ENTRIES_PER_BUNDLE);
     await using reader = await openReader(dir.path);
