@@ -55,6 +55,8 @@ export interface GatewayOptions {
   readonly color: boolean;
 }
 
+/** A ledger that has not drained by then has no space. */
+const DRAIN_DEADLINE_MS = 5_000;
 /** What is not sealed by then stays for the next start's first block. */
 const SEAL_DEADLINE_MS = 10_000;
 const TPM_SHUTDOWN_MS = 2_000;
@@ -174,13 +176,14 @@ class Gateway {
       this.#say('stopping: no new connections, then drain, flush and a last block');
       stop.sources.abort();
       await Promise.all([...sources, parts.doors.disposeAsync()]);
-      await parts.writer.drain();
-      stop.inference.abort();
-      await inference;
-      this.#record(KIND.shutdown, [[SHUTDOWN_BODY.reason, 'signal']]);
-      await this.#sealLast(parts);
+      const drained = parts.writer.drain().then(() => stop.inference.abort()).then(() => inference).then(() => true);
+      if (await Promise.race([drained, sleep(DRAIN_DEADLINE_MS, false, { ref: false })])) {
+        this.#record(KIND.shutdown, [[SHUTDOWN_BODY.reason, 'signal']]);
+        await this.#sealLast(parts);
+      } else this.#say(`the ledger takes nothing (${parts.writer.state}): ${parts.writer.pendingBytes} bytes that nobody was told are stored are not`);
     } finally {
       for (const controller of Object.values(stop)) controller.abort();
+      if (parts.writer.state !== 'ok') await parts.writer.close(); // or whoever waits for it would wait for ever
       await Promise.all([...sources, inference, ...rest]);
     }
   }

@@ -206,7 +206,8 @@ export class WriterClient implements Intake, LedgerWriter, AsyncDisposable {
   /** Takes nothing more, flushes what was taken, marks the stop as orderly, and waits for the thread to end. */
   async close(): Promise<void> {
     this.#isClosing = true;
-    this.#pump();
+    if (this.#state === 'ok') this.#pump();
+    else if (!this.#isCloseSent) this.#sendClose(); // what waits for space gets one last try
     await this.#exited;
   }
 
