@@ -28,8 +28,6 @@ export interface BrokerOptions {
   readonly log: Log;
   readonly counters: Counters;
   readonly clock: Clock;
-  /** False for topics that policy does not record: their publishes skip the intake. */
-  readonly recorded?: (topic: string) => boolean;
   /** How long a connection may take for its CONNECT; LIMITS.connectTimeoutMs where it is not given. */
   readonly connectTimeoutMs?: number;
 }

@@ -29,8 +29,6 @@ export interface DoorOptions {
   readonly emitter: Emitter;
   readonly faults: Faults;
   readonly counters: Counters;
-  /** False for topics that policy does not record: they are acknowledged at once. */
-  readonly recorded?: (topic: string) => boolean;
 }
 
 const NOWHERE = '$nowhere';
@@ -63,12 +61,11 @@ export class Door {
 
   /** The door, as the fast lane of this connection sees it. */
   laneDoor(client: EngineClient): LaneDoor {
-    const { intake, persistence, emitter, recorded } = this.#options;
+    const { intake, persistence, emitter } = this.#options;
     return {
       intake,
       plainVersion: () => (persistence.anyAway ? -1 - emitter.version : emitter.version),
-      isPlain: (topic) => !persistence.anyAway && publishTopicFault(topic) === undefined && this.#connections.get(client)?.permissions.mayPublish(topic) === true
-        && recorded?.(topic) !== false && !emitter.hasListener(topic),
+      isPlain: (topic) => !persistence.anyAway && publishTopicFault(topic) === undefined && this.#connections.get(client)?.permissions.mayPublish(topic) === true && !emitter.hasListener(topic),
       lost: (error) => this.#unacknowledged(error, client.id),
     };
   }
@@ -183,7 +180,7 @@ export class Door {
   }
 
   #accept(clientId: string, connection: Connection | undefined, packet: Packet, done: Callback): void {
-    const { intake, persistence, recorded } = this.#options;
+    const { intake, persistence } = this.#options;
     const message = this.#message;
     message.clientId = clientId;
     message.topic = packet.topic;
@@ -192,8 +189,7 @@ export class Door {
     message.retain = packet.retain;
     message.duplicate = packet.dup === true;
     message.packetId = packet.messageId ?? 0;
-    if (recorded !== undefined && !recorded(packet.topic)) this.#settle(packet, done);
-    else if (packet.qos === 0 && connection !== undefined) this.#acceptUnacknowledged(connection.unflushed, message, done);
+    if (packet.qos === 0 && connection !== undefined) this.#acceptUnacknowledged(connection.unflushed, message, done);
     else if (persistence.mustSecure(packet)) intake.accept(message, (error) => (error === undefined ? this.#settle(packet, done) : done(error)));
     else intake.accept(message, done);
   }

@@ -33,7 +33,6 @@ export const ERRORS = {
 
   // cli and control socket
   'cli.usage': row('usage', 'See tenzro --help, or --help after the command.'),
-  'cli.not_running': row('environment', 'Start the gateway first (npm start, or tenzro run), or set TENZRO_DATA to its data directory.'),
   'control.unanswered': row('environment', 'The gateway holds its control socket but does not answer: look at its log, restart it if it hangs.'),
 
   // TPM driver

@@ -7,7 +7,7 @@ import type { Cbor } from '#runtime/core/types.ts';
 import { decodeCbor, encodeCbor } from '#runtime/crypto/cbor.ts';
 import { sha256 } from '#runtime/crypto/hash.ts';
 
-export const BLOCK_VERSION = 1;
+const BLOCK_VERSION = 1;
 const BLOCK_DOMAIN = Buffer.from('tenzro/block/1', 'utf8');
 export const HASH_BYTES = 32;
 export const ZERO_HASH: Uint8Array = new Uint8Array(HASH_BYTES);

@@ -11,7 +11,7 @@ import { sha256 } from '#runtime/crypto/hash.ts';
 import { HASH_BYTES } from './block.ts';
 
 export const BUNDLE_MAGIC = 'tenzro-proof';
-export const BUNDLE_VERSION = 1;
+const BUNDLE_VERSION = 1;
 /** A tree of fewer than 2^53 leaves has paths of at most 53 hashes (RFC 9162 §2.1.3). */
 const PATH_HASHES_MAX = 53;
 

@@ -7,7 +7,7 @@ import { foldPcr, ZERO_HASH } from '#runtime/ledger/block.ts';
 import type { CheckBook } from './checks.ts';
 import type { Link, OpenedBlock, OpenedBundle } from './opened.ts';
 
-export const LEDGER_PCR = 14;
+const LEDGER_PCR = 14;
 
 /** The quoted value of PCR 14; undefined without TPM evidence or where the quote leaves it out. */
 const quotedPcr = ({ evidence }: OpenedBlock): Uint8Array | undefined =>

@@ -41,6 +41,6 @@ export function renderReport(report: Report, options: { readonly colour: boolean
 }
 
 /** One line of frame, one of content. */
-export function renderEntry({ index, kind, source, time, body }: EntryView): readonly string[] {
+function renderEntry({ index, kind, source, time, body }: EntryView): readonly string[] {
   return [`entry   ${index}  ${time}  ${kind} of ${printable(source)}`, `        ${printable(JSON.stringify(body))}`];
 }

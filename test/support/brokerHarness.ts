@@ -63,7 +63,6 @@ export interface TestBrokerOptions {
   readonly settings?: Partial<MqttSettings>;
   /** A directory that outlives the broker; without it a fresh one that does not. */
   readonly dir?: string;
-  readonly recorded?: (topic: string) => boolean;
   readonly connectTimeoutMs?: number;
 }
 

@@ -13,7 +13,7 @@ import { inclusionPath, leafHash, nodeHash, rootOf, type NodeSource } from '#run
 import type { ProofBlock, ProofSource } from '#runtime/ledger/proofBuilder.ts';
 
 /** 2026-11-23T00:00:00Z. */
-export const TEST_MICROS = 1_795_392_000_000_000;
+const TEST_MICROS = 1_795_392_000_000_000;
 
 export class MemoryChain implements BlockStore, ProofSource {
   readonly entries: Buffer[] = [];
