@@ -19,14 +19,16 @@ import { loadIdentitySeed } from '#runtime/attest/identityKey.ts';
 import { Sealer, type BlockInfo } from '#runtime/attest/sealer.ts';
 import { softwareDigest } from '#runtime/attest/softwareDigest.ts';
 import { openBroker, type Broker } from '#runtime/broker/broker.ts';
-import { chainStatusOf } from '#runtime/cli/chainStatus.ts';
-import type { ConsoleEvent } from '#runtime/cli/console.ts';
+import { payloadBytes } from '#runtime/broker/packets.ts';
+import { storedRetained } from '#runtime/broker/retained.ts';
+import { chainStatusOf } from '#runtime/ledger/chainStatus.ts';
+import type { GatewayEvent } from '#runtime/core/gatewayEvent.ts';
 import { systemClock as clock } from '#runtime/core/clock.ts';
 import { TenzroError, invariant, messageOf, type ErrorCode } from '#runtime/core/errors.ts';
 import { settleWhenIdle } from '#runtime/core/footprint.ts';
 import type { Log } from '#runtime/core/ports.ts';
 import type { Settings } from '#runtime/core/settings.ts';
-import { ERRORS_TOPIC, MAIN_ENTITY, formatTopic } from '#runtime/core/topic.ts';
+import { ERRORS_TOPIC, MAIN_ENTITY, formatTopic, isTe } from '#runtime/core/topic.ts';
 import { CONFIG_BODY, KIND, MODEL_BODY, SHUTDOWN_BODY, type Cbor, type KindNumber, type Maybe } from '#runtime/core/types.ts';
 import { sha256 } from '#runtime/crypto/hash.ts';
 import { signerOfSeed } from '#runtime/crypto/mldsa.ts';
@@ -51,7 +53,7 @@ export interface GatewayOptions {
   /** Name of the scenario to play; none without. */
   readonly scenario?: string;
   /** What people see. MUST NOT throw. */
-  readonly show?: (event: ConsoleEvent) => void;
+  readonly show?: (event: GatewayEvent) => void;
   readonly color: boolean;
 }
 
@@ -81,7 +83,7 @@ class Gateway {
   readonly #counters = new CounterTable();
   readonly #progress = new ProgressWatch(clock, STALL_MS);
   readonly #failed = Promise.withResolvers<never>();
-  readonly #show: (event: ConsoleEvent) => void;
+  readonly #show: (event: GatewayEvent) => void;
   #parts: Parts | undefined;
   #lastBlock: BlockInfo | undefined;
   #errorsThisSecond = 0;
@@ -107,6 +109,7 @@ class Gateway {
     const writer = resources.use(await this.#startWriter());
     const reader = resources.use(await openReader(dataDir));
     const store = resources.use(await openKeyValueStore(join(dataDir, 'broker'), (state, detail) => this.#onStoreState('broker', state, detail)));
+    for (const packet of storedRetained(store)) if (isTe(packet.topic)) writer.learn(packet.topic, payloadBytes(packet));
     const broker = await openBroker({ settings: settings.mqtt, intake: writer, store, log: this.#log.child({ room: 'broker' }), counters: this.#counters, clock });
     const doors = resources.use(new AsyncDisposableStack());
     doors.use(broker);

@@ -6,6 +6,14 @@ import { decodePacket, encodePacket, isRelease, ownedPayload, payloadBytes, type
 
 const KEY = 'r\u0001';
 
+/** What an earlier run left in the store. */
+export function* storedRetained(kv: KeyValueStore): Iterable<Packet> {
+  for (const { value } of kv.range(KEY)) {
+    const packet = decodePacket(value);
+    if (packet !== undefined && !isRelease(packet)) yield packet;
+  }
+}
+
 export class RetainedMessages {
   readonly #kv: KeyValueStore;
   readonly #byTopic = new Map<string, Packet>();
@@ -13,10 +21,7 @@ export class RetainedMessages {
 
   constructor(kv: KeyValueStore) {
     this.#kv = kv;
-    for (const { value } of kv.range(KEY)) {
-      const packet = decodePacket(value);
-      if (packet !== undefined && !isRelease(packet)) this.#keep(packet);
-    }
+    for (const packet of storedRetained(kv)) this.#keep(packet);
   }
 
   get count(): number { return this.#byTopic.size; }

@@ -1,17 +1,9 @@
 /** What `tenzro run` shows people: calm, a few lines a second at most. What it prints depends on its events alone, never on a clock of its own. */
 import { toHex } from '#runtime/core/bytes.ts';
+import type { GatewayEvent } from '#runtime/core/gatewayEvent.ts';
 import { printable } from '#runtime/core/printable.ts';
 import { INFERENCE_BODY, KIND, REGISTRATION_BODY, kindName, type Cbor, type Entry } from '#runtime/core/types.ts';
 import { summaryOf, textOf } from './render.ts';
-
-export type ConsoleEvent =
-  | { readonly type: 'ready'; readonly node: string; readonly version: string; readonly dataDir: string; readonly listeners: readonly string[]; readonly afterMs: number }
-  | { readonly type: 'trust'; readonly level: string; readonly reason: string }
-  | { readonly type: 'model'; readonly name: string; readonly digest: string; readonly provider: string }
-  | { readonly type: 'entry'; readonly index: number; readonly entry: Entry }
-  | { readonly type: 'block'; readonly sequence: number; readonly treeSize: number; readonly root: Uint8Array; readonly level: string }
-  /** Anything else worth a line: a scenario that plays, a shutdown that proceeds. */
-  | { readonly type: 'note'; readonly text: string };
 
 export interface ConsoleOptions {
   /** Takes one line without its end. */
@@ -45,7 +37,7 @@ export class LiveConsole {
 
   constructor(options: ConsoleOptions) { this.#options = options; }
 
-  show(event: ConsoleEvent): void {
+  show(event: GatewayEvent): void {
     switch (event.type) {
       case 'ready':
         this.#line('bold', 'Tenzro Edge', `${event.version} · ${event.node} · ready after ${Math.round(event.afterMs)} ms`);
@@ -98,7 +90,7 @@ export class LiveConsole {
     this.#rare(entry, verdict === 'normal' ? 'green' : 'red', entry.source, `${summaryOf(index, entry)} · entry ${index}`);
   }
 
-  #block({ sequence, treeSize, root, level }: ConsoleEvent & { type: 'block' }): void {
+  #block({ sequence, treeSize, root, level }: GatewayEvent & { type: 'block' }): void {
     const fresh = Math.max(0, treeSize - this.#covered);
     this.#covered = treeSize;
     this.#line('bold', `block ${sequence}`, `+${fresh} entries, ${treeSize} in all · root ${toHex(root).slice(0, 16)}… · ${level}`);

@@ -2,7 +2,8 @@
 import { join } from 'node:path';
 import type { LoadedConfig } from '#runtime/config/load.ts';
 import { runGateway } from '#runtime/main.ts';
-import { LiveConsole, type ConsoleEvent } from './console.ts';
+import type { GatewayEvent } from '#runtime/core/gatewayEvent.ts';
+import { LiveConsole } from './console.ts';
 import { APP_ROOT, allowsColor, configOf, type CommonFlags, type Io } from './io.ts';
 
 export interface RunFlags extends CommonFlags {
@@ -23,7 +24,7 @@ export async function run(io: Io, flags: RunFlags): Promise<void> {
 }
 
 /** The commands that it prints work as printed: they name the data directory where it is not the default, and paths where people stand elsewhere. */
-function liveConsole(io: Io, { settings, originOf }: LoadedConfig): (event: ConsoleEvent) => void {
+function liveConsole(io: Io, { settings, originOf }: LoadedConfig): (event: GatewayEvent) => void {
   const isAtHome = process.cwd() === APP_ROOT;
   const environment = originOf('dataDir').from === 'default' ? '' : `TENZRO_DATA=${shellWord(settings.dataDir)} `;
   const live = new LiveConsole({

@@ -4,8 +4,9 @@ import { TenzroError } from '#runtime/core/errors.ts';
 import { printable } from '#runtime/core/printable.ts';
 import { openReader } from '#runtime/ledger/reader.ts';
 import { readStatus } from '#runtime/observe/control.ts';
-import type { ChainStatus, GatewayStatus } from '#runtime/observe/status.ts';
-import { NO_CHAIN, chainStatusOf } from './chainStatus.ts';
+import type { ChainStatus } from '#runtime/core/types.ts';
+import type { GatewayStatus } from '#runtime/observe/status.ts';
+import { NO_CHAIN, chainStatusOf } from '#runtime/ledger/chainStatus.ts';
 import { EXIT, configOf, type CommonFlags, type Io } from './io.ts';
 
 const WATCH_INTERVAL_MS = 1_000;

@@ -61,6 +61,8 @@ export interface Decoder {
   drain(wallMicros: number, monoMicros: number): readonly Draft[];
   /** Feeds what the log already holds, oldest first, so that redeliveries after a restart are recognised. */
   remember(entryKind: KindNumber, source: string, body: Cbor): void;
+  /** After `remember`: a message that the broker retains. A registration or units that the log's tail did not hold count from now on; nothing is recorded. */
+  learn(topic: string, payload: Uint8Array): void;
 }
 
 /** Read side of the ledger: what followers and proofs pull from. Everything returned is committed AND flushed. */

@@ -164,3 +164,15 @@ export interface TreeHead {
   readonly size: number;
   readonly root: Uint8Array;
 }
+
+/** What a chain holds, as `tenzro status` says it. */
+export interface ChainStatus {
+  /** Hex; null until the genesis block is sealed: scripts find every key. */
+  readonly id: string | null;
+  readonly entries: number;
+  readonly blocks: number;
+  /** Entries under a block. */
+  readonly attestedEntries: number;
+  /** ISO 8601; null while there is no block. */
+  readonly lastBlockAt: string | null;
+}

@@ -13,7 +13,7 @@ import { decodeMeasurement, type Decoded } from './measurement.ts';
 import { Plans, type Plan, type ReadingPlan } from './plans.ts';
 import { digestOf, Redeliveries } from './redeliveries.ts';
 import { Rejection } from './rejection.ts';
-import { recall } from './restore.ts';
+import { learnRetained, recall } from './restore.ts';
 import { decodeAlarm, decodeEvent, decodeRegistration, decodeUnits } from './statements.ts';
 import { Summaries } from './summaries.ts';
 
@@ -58,6 +58,10 @@ class IngestDecoder implements Decoder {
 
   remember(entryKind: KindNumber, source: string, body: Cbor): void {
     recall({ entities: this.#entities, plans: this.#plans, redeliveries: this.#redeliveries }, entryKind, source, body);
+  }
+
+  learn(topic: string, payload: Uint8Array): void {
+    learnRetained({ entities: this.#entities, plans: this.#plans }, topic, payload);
   }
 
   #drafts(closeUntilMicros: number, wallMicros: number, monoMicros: number): readonly Draft[] {

@@ -74,6 +74,11 @@ export class Entities {
     return 'changed';
   }
 
+  /** False for what only sent something, and for strangers. */
+  isRegistered(source: string): boolean { return (this.#known.get(source) ?? UNSTATED) !== UNSTATED; }
+
+  hasUnits(topic: string): boolean { return this.#tables.has(topic); }
+
   /** The log says that this entity was known. */
   restore(source: string): void {
     if (!this.#known.has(source) && !this.#roomFault()) this.#known.set(source, UNSTATED);

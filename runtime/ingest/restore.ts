@@ -1,9 +1,13 @@
-/** What the decoder learns from the log's tail at start: redeliveries to expect, who is known, units, and the last values of onChange topics. */
+/**
+ * What the decoder learns at start. From the log's tail: redeliveries to expect, who is known, units, and the last values of onChange topics. From what the
+ * broker retains: registrations and units that are older than that tail.
+ */
 import { KIND, READING_BODY, REGISTRATION_BODY, type Cbor, type KindNumber } from '#runtime/core/types.ts';
 import type { Entities } from './entities.ts';
 import { digestOf, type Redeliveries } from './redeliveries.ts';
 import type { Plans } from './plans.ts';
 import { Rejection } from './rejection.ts';
+import { decodeRegistration, decodeUnits } from './statements.ts';
 
 interface Memory {
   readonly entities: Entities;
@@ -45,4 +49,18 @@ function recallValues(plans: Plans, topic: string, values: Cbor | undefined): vo
   const plan = plans.of(topic);
   if (plan instanceof Rejection || plan.kind !== 'reading' || plan.rule?.mode !== 'onChange' || !Array.isArray(values)) return;
   plan.last = new Map((values as readonly (readonly [string, number, string])[]).map(([channel, value]) => [channel, value]));
+}
+
+/** The tail is the newer word: what it said stays. */
+export function learnRetained({ entities, plans }: Pick<Memory, 'entities' | 'plans'>, topic: string, payload: Uint8Array): void {
+  const plan = plans.of(topic);
+  if (plan instanceof Rejection) return;
+  if (plan.kind === 'registration' && !entities.isRegistered(plan.source)) {
+    if (!(decodeRegistration(payload) instanceof Rejection)) entities.register(plan.source, digestOf(topic, payload));
+  } else if (plan.kind === 'units' && !entities.hasUnits(plan.measurement)) {
+    const units = decodeUnits(payload);
+    if (units instanceof Rejection) return;
+    entities.restore(plan.source);
+    entities.setUnits(plan.measurement, plans.tableOf(plan.measurement), units, digestOf(topic, payload));
+  }
 }

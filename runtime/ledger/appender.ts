@@ -144,6 +144,7 @@ export class Appender implements BatchVisitor {
     switch (operation.op) {
       case 'draft': this.#answers.push(this.#append(operation.draft)); break;
       case 'cursor': this.#setCursor(operation.name, operation.index); break;
+      case 'learn': this.#decoder.learn(operation.topic, operation.payload); break;
       case 'head': this.#answers.push({ size: this.#tree.size, root: this.#tree.root() }); break;
       case 'drain': {
         this.#appendDue(this.#decoder.drain(this.#now.wallMicros, this.#now.monoMicros));

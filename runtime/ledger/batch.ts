@@ -6,10 +6,11 @@ import type { InboundMessage, InboundRecord, SealedBlock } from '#runtime/core/p
 import type { Cbor, Draft, KindNumber, TreeHead } from '#runtime/core/types.ts';
 import { decodeCbor, encodeCbor } from '#runtime/crypto/cbor.ts';
 
-/** A rarer operation; each but `cursor` is answered, in order. `drain`: the decoder closes what is open, the sources have stopped. */
+/** A rarer operation; each but `cursor` and `learn` is answered, in order. `drain`: the decoder closes what is open, the sources have stopped. */
 export type Operation =
   | { readonly op: 'draft'; readonly draft: Draft }
   | { readonly op: 'cursor'; readonly name: string; readonly index: number }
+  | { readonly op: 'learn'; readonly topic: string; readonly payload: Uint8Array }
   | { readonly op: 'pending'; readonly payload: Uint8Array }
   | { readonly op: 'block'; readonly block: SealedBlock }
   | { readonly op: 'head' }
@@ -17,7 +18,7 @@ export type Operation =
 /** A draft is answered by its index, `head` by the head at the end of the batch, others by null. */
 export type Answer = number | TreeHead | null;
 
-const OP = { message: 0, draft: 1, cursor: 2, pending: 3, block: 4, head: 5, drain: 6 } as const;
+const OP = { message: 0, draft: 1, cursor: 2, pending: 3, block: 4, head: 5, drain: 6, learn: 7 } as const;
 const FLAG = { qosMask: 3, retain: 4, duplicate: 8 } as const;
 /** op, flags, packet id u16, client length u16, topic length u16, payload length u32, monotonic µs f64. */
 const MESSAGE_HEAD_BYTES = 20;
@@ -85,6 +86,7 @@ function operationValue(operation: Operation): readonly [number, Cbor] {
       return [OP.draft, [kind, source, wallMicros, monoMicros, body]];
     }
     case 'cursor': return [OP.cursor, [operation.name, operation.index]];
+    case 'learn': return [OP.learn, [operation.topic, operation.payload]];
     case 'pending': return [OP.pending, operation.payload];
     case 'block': {
       const { sequence, payload, cose, evidence, pcrAfter, resetCount } = operation.block;
@@ -134,6 +136,10 @@ function decodeOperation(op: number, value: Cbor): Operation {
   if (op === OP.cursor) {
     const [name, index] = value as readonly [string, number];
     return { op: 'cursor', name, index };
+  }
+  if (op === OP.learn) {
+    const [topic, payload] = value as readonly [string, Uint8Array];
+    return { op: 'learn', topic, payload };
   }
   if (op === OP.pending) return { op: 'pending', payload: value as Uint8Array };
   if (op === OP.head) return { op: 'head' };

@@ -165,6 +165,11 @@ export class WriterClient implements Intake, LedgerWriter, AsyncDisposable {
     return index;
   }
 
+  /** What the broker retains from earlier runs: see `Decoder.learn`. Before the first message. */
+  learn(topic: string, payload: Uint8Array): void {
+    if (!this.#ended) this.#put([encodeOperation({ op: 'learn', topic, payload })], []);
+  }
+
   async head(): Promise<TreeHead> { return (await this.#ask({ op: 'head' })) as TreeHead; }
 
   /** The sources have stopped: what the decoder still holds open (summary windows) becomes entries. */

@@ -1,4 +1,5 @@
 /** What a gateway says about itself: GET /status on the control socket, and `tenzro status --json`. Names here are stable. */
+import type { ChainStatus } from '#runtime/core/types.ts';
 import type { StalledWork } from './progress.ts';
 
 export interface GatewayStatus {
@@ -16,17 +17,6 @@ export interface GatewayStatus {
   /** Progress: a follower with work before it that does not move is named here. */
   readonly health: { readonly ok: boolean; readonly stalled: readonly StalledWork[] };
   readonly counters: Readonly<Record<string, number>>;
-}
-
-export interface ChainStatus {
-  /** Hex; null until the genesis block is sealed: scripts find every key. */
-  readonly id: string | null;
-  readonly entries: number;
-  readonly blocks: number;
-  /** Entries under a block. */
-  readonly attestedEntries: number;
-  /** ISO 8601; null while there is no block. */
-  readonly lastBlockAt: string | null;
 }
 
 interface ModelStatus {

@@ -1,9 +1,9 @@
 /** What a chain holds, from a reader of it: for `tenzro status`, and for the running gateway's own status. */
 import { toHex } from '#runtime/core/bytes.ts';
 import { isoOfMicros } from '#runtime/core/clock.ts';
-import { chainIdOf, decodeBlock } from '#runtime/ledger/block.ts';
-import type { ChainReader } from '#runtime/ledger/reader.ts';
-import type { ChainStatus } from '#runtime/observe/status.ts';
+import { chainIdOf, decodeBlock } from './block.ts';
+import type { ChainReader } from './reader.ts';
+import type { ChainStatus } from '#runtime/core/types.ts';
 
 export const NO_CHAIN: ChainStatus = { id: null, entries: 0, blocks: 0, attestedEntries: 0, lastBlockAt: null };
 
