@@ -14,6 +14,7 @@ const decoder: Decoder = {
   due: () => [],
   drain: () => [],
   remember: () => undefined,
+  learn: () => undefined,
 };
 
 invariant(parentPort, 'runs as a worker thread');
