@@ -91,8 +91,19 @@ class Gateway {
   static async open(options: GatewayOptions, resources: AsyncDisposableStack): Promise<Gateway> {
     const gateway = new Gateway(options);
     gateway.#parts = await gateway.#openParts(resources);
-    resources.use(await openControl({ dataDir: options.settings.dataDir, status: () => gateway.#status() }));
+    await gateway.#openControl(resources);
     return gateway;
+  }
+
+  /** Data matter more than a look at them: where the socket cannot be made, the gateway runs without. */
+  async #openControl(resources: AsyncDisposableStack): Promise<void> {
+    try {
+      resources.use(await openControl({ dataDir: this.#options.settings.dataDir, status: () => this.#status() }));
+    } catch (error) {
+      if (!(error instanceof TenzroError) || error.code !== 'control.unavailable') throw error;
+      this.#counters.add(error.code);
+      this.#log.error({ room: 'control', code: error.code, hint: error.hint }, error.message);
+    }
   }
 
   private constructor(options: GatewayOptions) {

@@ -1,5 +1,5 @@
 /** The `tenzro` command: declares the subcommands, each of which lives in its own file and is loaded only when called. The only file that imports `commander`. */
-import { Command, CommanderError } from 'commander';
+import { Command, CommanderError, Option } from 'commander';
 import manifest from '../../package.json' with { type: 'json' };
 import { TenzroError, messageOf } from '#runtime/core/errors.ts';
 import { printable } from '#runtime/core/printable.ts';
@@ -8,19 +8,24 @@ import { EXIT, Io, type CommonFlags } from './io.ts';
 /** Runs one command line, without `node` and script name. Resolves with the exit code; never rejects. */
 export async function main(args: readonly string[]): Promise<number> {
   const io = new Io();
+  const asJson = args.includes('--json');
   try {
-    await program(io).parseAsync(args, { from: 'user' });
+    await program(io, asJson).parseAsync(args, { from: 'user' });
     return io.exitCode;
   } catch (error) {
-    if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.unable;
+    if (error instanceof CommanderError && error.exitCode === 0) return EXIT.ok;
+    if (error instanceof CommanderError) {
+      if (asJson) tell(io, new TenzroError('cli.usage', error.message.replace(/^error: /, '')), asJson); // else it has told
+      return EXIT.unable;
+    }
     if (io.signal.aborted) return EXIT.unable; // interrupted, or nobody reads any more
-    tell(io, error, args.includes('--json'));
+    tell(io, error, asJson);
     return EXIT.unable;
   }
 }
 
 function tell(io: Io, error: unknown, asJson: boolean): void {
-  const known = error instanceof TenzroError ? error : new TenzroError('core.invariant', messageOf(error), { cause: error });
+  const known = error instanceof TenzroError ? error : new TenzroError(isFromSystem(error) ? 'core.system' : 'core.invariant', messageOf(error), { cause: error });
   if (asJson) {
     io.json({ error: { code: known.code, class: known.class, message: known.message, hint: known.hint } });
     return;
@@ -31,11 +36,16 @@ function tell(io: Io, error: unknown, asJson: boolean): void {
   if (known.class === 'bug' && error instanceof Error) io.error(error.stack ?? '');
 }
 
-function program(io: Io): Command {
+/** A refused system call that nobody expected there: the machine's fault, not ours. */
+const isFromSystem = (error: unknown): boolean => error instanceof Error && 'syscall' in error;
+
+/** `asJson`: errors of usage are told as JSON, by the caller. */
+function program(io: Io, asJson: boolean): Command {
   const root = new Command('tenzro')
     .description('A gateway whose data can be trusted: readings, inferences and commands in a TPM-attested, post-quantum signed datachain.')
     .version(manifest.version)
     .exitOverride()
+    .configureOutput(asJson ? { writeErr: () => undefined } : {})
     .showSuggestionAfterError()
     .showHelpAfterError('(tenzro --help, or --help after a command, says more; code cli.usage)')
     .addHelpText('after', '\nExit codes: 0 fine or verified, 1 refuted or a problem found, 2 could not be judged, wrong usage or environment.');
@@ -60,7 +70,7 @@ const JSON_FLAG = ['--json', 'print JSON for scripts'] as const;
 function declareRun(root: Command, io: Io): void {
   add(root, 'run', 'Runs the gateway until SIGINT or SIGTERM.', ['tenzro run', 'tenzro run --data /srv/tenzro --mqtt-port 11883', 'tenzro run --scenario workshop'])
     .option('--mqtt-port <port>', 'port of the loopback MQTT listener (TENZRO_MQTT_PORT)')
-    .option('--scenario <name>', 'also play simulated microcontrollers: workshop')
+    .addOption(new Option('--scenario <name>', 'also play simulated microcontrollers').choices(['workshop']))
     .option('--no-scenario', 'without simulated microcontrollers, whatever came before')
     .action(async (flags: import('./run.ts').RunFlags) => { await (await import('./run.ts')).run(io, flags); });
 }

@@ -18,6 +18,7 @@ export const ERRORS = {
   // core
   'core.invariant': row('bug', 'This is a defect in Tenzro Edge: report it with the log lines around it.'),
   'core.node_version': row('environment', 'Run through npm (npm start, npx tenzro): it brings the pinned Node; or install Node 24.'),
+  'core.system': row('environment', 'The operating system refused: check path, owner, rights and free space.'),
   'queue.full': row('pushback', 'The receiver is behind: retry after the stated time.'),
 
   // crypto
@@ -33,6 +34,7 @@ export const ERRORS = {
 
   // cli and control socket
   'cli.usage': row('usage', 'See tenzro --help, or --help after the command.'),
+  'control.unavailable': row('environment', 'The gateway runs without its control socket, so that tenzro status does not see it: free space in the data directory and start again.'),
   'control.unanswered': row('environment', 'The gateway holds its control socket but does not answer: look at its log, restart it if it hangs.'),
 
   // TPM driver

@@ -17,7 +17,7 @@ interface Meta { readonly pageBytes: number; readonly lastPage: number; readonly
 
 /** Throws `ledger.corrupt` unless both meta pages fit and the file is as long as the newer one says; `ledger.newer_version` for another format. */
 export function checkDataFile(path: string): void {
-  const file = openSync(path, 'r');
+  const file = openRead(path);
   try {
     const { size } = fstatSync(file);
     const first = readMeta(file, 0, size);
@@ -31,6 +31,14 @@ export function checkDataFile(path: string): void {
     throw new TenzroError('ledger.io', `cannot read ${path}: ${messageOf(cause)}`, { cause });
   } finally {
     closeSync(file);
+  }
+}
+
+function openRead(path: string): number {
+  try {
+    return openSync(path, 'r');
+  } catch (cause) {
+    throw new TenzroError(cause instanceof Error && 'code' in cause && cause.code === 'EACCES' ? 'ledger.permission' : 'ledger.io', `cannot read ${path}: ${messageOf(cause)}`, { cause });
   }
 }
 

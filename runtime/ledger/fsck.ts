@@ -57,6 +57,7 @@ export async function fsck(dataDir: string, options: FsckOptions = {}): Promise<
 
 /** Checks one chain's directory, a quarantined one for example. */
 export async function fsckChain(chainDir: string, options: FsckOptions = {}): Promise<FsckResult> {
+  if (!existsSync(join(chainDir, CHAIN_FILE.data))) throw new TenzroError('ledger.no_chain', `there is no chain in ${chainDir}`);
   const problems: FsckProblem[] = [];
   const add = (problem: FsckProblem): void => { if (problems.length < PROBLEMS_MAX) problems.push(problem); };
   const checked = { entries: 0, tiles: 0, blocks: 0 };

@@ -32,8 +32,17 @@ export interface ControlSocket extends AsyncDisposable {
   readonly path: string;
 }
 
-/** Opens the socket; one that a killed gateway left behind is replaced. Throws `ledger.locked` when a living one answers. */
+/** Opens the socket; one that a killed gateway left behind is replaced. Throws `ledger.locked` when a living one answers, else `control.unavailable`. */
 export async function openControl(options: ControlOptions): Promise<ControlSocket> {
+  try {
+    return await open(options);
+  } catch (cause) {
+    if (cause instanceof TenzroError) throw cause;
+    throw new TenzroError('control.unavailable', `no control socket in ${options.dataDir}: ${messageOf(cause)}`, { cause });
+  }
+}
+
+async function open(options: ControlOptions): Promise<ControlSocket> {
   await removeStale(options.dataDir);
   const path = await choosePath(options.dataDir);
   const server = createServer((incoming, response) => { answer(incoming, response, options.status); });
@@ -66,7 +75,7 @@ function answer(incoming: IncomingMessage, response: ServerResponse, status: () 
 
 function listen(server: Server, path: string): Promise<void> {
   return new Promise((resolve, reject) => {
-    server.once('error', (cause) => { reject(new TenzroError('control.unanswered', `control socket ${path}: ${messageOf(cause)}`, { cause })); });
+    server.once('error', (cause) => { reject(new TenzroError('control.unavailable', `control socket ${path}: ${messageOf(cause)}`, { cause })); });
     server.listen(path, resolve);
   });
 }
