@@ -85,3 +85,12 @@ export class Gateway implements AsyncDisposable {
 export async function tenzro(dataDir: string, args: readonly string[], options: Omit<GatewayOptions, 'dataDir'> = {}): Promise<Ran> {
   return run(process.execPath, [COMMAND, ...args], { env: environment({ dataDir, ...options }) });
 }
+
+export interface LogLine { readonly index: number; readonly kind: string; readonly source: string; readonly time: string; readonly body: unknown }
+
+/** `tenzro log --json` with further arguments. */
+export async function logLines(dataDir: string, args: readonly string[]): Promise<readonly LogLine[]> {
+  const { stdout, code, output } = await tenzro(dataDir, ['log', '--json', ...args]);
+  if (code !== 0) throw new Error(`tenzro log: ${output}`);
+  return stdout.split('\n').filter((line) => line !== '').map((line) => JSON.parse(line) as LogLine);
+}
