@@ -322,7 +322,9 @@ class Gateway {
     const listeners = broker.listeners().map(urlOf);
     this.#log.info({ node: settings.node.name, listeners, dataDir: settings.dataDir, version: manifest.version }, 'ready');
     this.#show({ type: 'ready', node: settings.node.name, version: manifest.version, dataDir: settings.dataDir, listeners, afterMs: performance.now() });
-    if (writer.quarantine !== undefined) this.#say(`the chain found here was damaged: it was set aside as ${writer.quarantine} and a new one begun (tenzro log shows what was found)`);
+    if (writer.quarantine === undefined) return;
+    this.#counters.add('ledger.corrupt');
+    this.#say(`the chain found here was damaged: it was set aside as ${writer.quarantine} and a new one begun (tenzro log shows what was found)`);
   }
 
   #say(text: string): void {
@@ -359,7 +361,7 @@ interface Parts {
 }
 
 /** The writer keeps hardly anything on its heap: batches are off it. */
-const WRITER_HEAP = { maxYoungGenerationSizeMb: 8, maxOldGenerationSizeMb: 128 } as const;
+const WRITER_HEAP = { maxYoungGenerationSizeMb: 24, maxOldGenerationSizeMb: 128 } as const;
 
 /** An own emulator is shut down in order, so that its clock is safe at the next start; a real TPM outlives us. */
 function connect(source: TpmSource): { readonly anchor: Maybe<OpenAnchor> } & AsyncDisposable {

@@ -18,7 +18,7 @@ export async function fsck(io: Io, chain: string | undefined, flags: CommonFlags
     return;
   }
   io.line(`${printable(where)}: ${checked.entries} entries, ${checked.tiles} tiles, ${checked.blocks} blocks checked: ${ok ? io.paint('all of it verifies', 'green') : io.paint(`${problems.length} problem(s)`, 'red')}`);
-  for (const { code, database, key, offset, detail } of problems) io.line(`${database} ${printable(key)}, byte ${offset}: ${printable(detail)} (${code})`);
+  for (const { code, database, key, offset, detail } of problems) io.line(`${[database, printable(key)].join(' ').trim()}, byte ${offset}: ${printable(detail)} (${code})`);
 }
 
 /** ECMA-48: carriage return, erase to the end of the line. */

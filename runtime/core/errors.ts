@@ -104,7 +104,7 @@ export const ERRORS = {
   'ledger.newer_version': row('environment', 'The data directory was written by a newer Tenzro Edge: upgrade, or point TENZRO_DATA elsewhere.'),
   'ledger.permission': row('environment', 'The data directory belongs to somebody else: run as its owner or chown it.'),
   'ledger.locked': row('environment', 'Another gateway runs on this data directory: stop it first, or point TENZRO_DATA elsewhere.'),
-  'ledger.corrupt': row('environment', 'The chain was quarantined; run tenzro fsck on the quarantined directory to see what was found.'),
+  'ledger.corrupt': row('environment', 'tenzro fsck says where; the gateway sets a damaged chain aside at its next start, whole, and begins a new one that says so.'),
   'ledger.disk_full': row('environment', 'Free space or lower the retention quota; the gateway retries by itself.'),
   'ledger.io': row('environment', 'The disk reported an error: the gateway stops so that nothing is acknowledged that is not stored.'),
   'ledger.no_entry': row('usage', 'No entry has that index: see tenzro log for what is there.'),
