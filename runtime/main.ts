@@ -283,7 +283,10 @@ class Gateway {
     const what = state.kind === 'value' ? state.value : state.reason;
     this.#record(KIND.model, [[MODEL_BODY.name, name], [MODEL_BODY.digest, Buffer.from(digest, 'hex')], [MODEL_BODY.provider, provider], [MODEL_BODY.state, what]]);
     if (state.kind === 'value') this.#show({ type: 'model', name, digest, provider });
-    else this.#say(`going on without model ${name}: ${what}`);
+    else {
+      this.#counters.add('infer.models_refused');
+      this.#say(`going on without model ${name}: ${what}`);
+    }
   }
 
   /** An entry of the gateway about itself. */

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { existsSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { LIMITS } from '#runtime/core/limits.ts';
 import { Gateway, logLines, tenzro } from '#test/support/gateway.ts';
@@ -11,6 +11,7 @@ import { skipBecause } from '#test/support/skips.ts';
 import { temporaryTpm } from '#test/support/swtpm.ts';
 import { tempDir, type TempDir } from '#test/support/temp.ts';
 import { refusal, tpmProxy } from '#test/support/tpmProxy.ts';
+import { until } from '#test/support/until.ts';
 
 const GOOD = 'te/device/good///m/count';
 const HOSTILE = 'te/device/bad///m/x';
@@ -146,6 +147,39 @@ describe('gateway: what bad input gets', function () {
     assert.equal((await gateway.status())?.counters['ledger.corrupt'], 1);
     assert.ok(existsSync(join(dataDir(), 'broker.damaged')));
     await gateway.stop();
+    await assertUnharmed(1);
+  });
+
+  it('from a truncated chain, a truncated model and a place without a control socket: set aside, left out, done without', async () => {
+    const configFile = join(dir.path, 'tenzro.yaml');
+    const models = join(dir.path, 'models');
+    cpSync(join(import.meta.dirname, '..', '..', 'models', 'motor-vibration'), join(models, 'motor-vibration'), { recursive: true });
+    truncateSync(join(models, 'motor-vibration', 'model.onnx'), 1_000);
+    writeFileSync(configFile, `infer: { modelsDir: ${models} }\n`);
+    {
+      await using gateway = await Gateway.start({ dataDir: dataDir() });
+      await gateway.stop();
+    }
+    truncateSync(join(dataDir(), 'ledger', 'chain', 'data.mdb'), 20_000);
+    {
+      await using gateway = await Gateway.start({ dataDir: dataDir(), configFile });
+      await using good = await connectClient(await gateway.port());
+      await good.mqtt.publishAsync(GOOD, '{"n":0}', { qos: 1 });
+      const status = await gateway.until('the model to be refused', ({ counters }) => counters['infer.models_refused'] === 1);
+      assert.equal(status.counters['ledger.corrupt'], 1);
+      assert.match(JSON.stringify(status.models), /model\.digest/);
+      await gateway.stop();
+    }
+    mkdirSync(join(dataDir(), 'control.sock', 'in-the-way'), { recursive: true });
+    const gateway = new Gateway({ dataDir: dataDir(), configFile });
+    try {
+      await until('a start without its socket', () => gateway.output.includes('control.unavailable') && gateway.output.includes('"ready"'));
+      assert.equal(await gateway.stop(), 0);
+    } finally {
+      await gateway[Symbol.asyncDispose]();
+    }
+    const [epoch] = await logLines(dataDir(), ['--kind', 'epoch']);
+    assert.match(JSON.stringify(epoch?.body), /ledger\.corrupt/);
     await assertUnharmed(1);
   });
 
