@@ -88,7 +88,7 @@ function clock({ root }: Machine): Finding[] {
   const rtc = list(join(root, 'sys/class/rtc'));
   const service = NTP_SIGNS.find(({ file }) => existsSync(join(root, file)));
   return [
-    rtc.length > 0 ? ok('clock.rtc', rtc.join(', ')) : absent('clock.rtc', 'no real-time clock', 'After a power cut without network the gateway starts from its newest entry, not from the true time; steps are recorded.'),
+    rtc.length > 0 ? ok('clock.rtc', rtc.join(', ')) : absent('clock.rtc', 'no real-time clock', 'After a power cut without network the wall clock is wrong until it is set; a start before the newest entry and every step are recorded.'),
     service ? ok('clock.ntp', service.says) : absent('clock.ntp', 'no synchronised time service was found', 'Times in entries may be off; their order is not affected.'),
   ];
 }

@@ -5,6 +5,8 @@ import { TenzroError, messageOf } from '#runtime/core/errors.ts';
 import { printable } from '#runtime/core/printable.ts';
 import { buildProof, type ProofSource } from '#runtime/ledger/proofBuilder.ts';
 import { openReader } from '#runtime/ledger/reader.ts';
+import { DEFAULT_POLICY, TRUST_LEVELS } from '#runtime/verify/policy.ts';
+import { verifyBundle } from '#runtime/verify/verifier.ts';
 import { configOf, type CommonFlags, type Io } from './io.ts';
 
 const WAIT_INTERVAL_MS = 200;
@@ -15,6 +17,7 @@ export async function proof(io: Io, range: string, flags: CommonFlags & { readon
   io.catchSignals();
   await using reader = await openReader(settings.dataDir);
   const bundle = await buildWhenCovered(reader, first, last, flags.wait ? io.signal : undefined);
+  checkOwn(bundle);
   try {
     writeFileSync(flags.output, bundle);
   } catch (cause) {
@@ -22,6 +25,13 @@ export async function proof(io: Io, range: string, flags: CommonFlags & { readon
   }
   if (flags.json) io.json({ file: flags.output, first, last, sizeBytes: bundle.length });
   else io.line(`${printable(flags.output)}: ${first === last ? `entry ${first}` : `entries ${first} to ${last}`}, ${bundle.length} bytes. Anyone can check it: tenzro verify ${printable(flags.output)}`);
+}
+
+/** Nobody is handed a proof that a stranger would refute: an altered store says so here. What the TPM is worth is the stranger's to judge. */
+function checkOwn(bundle: Uint8Array): void {
+  const { outcome, checks } = verifyBundle(bundle, { ...DEFAULT_POLICY, accept: TRUST_LEVELS });
+  const failed = checks.filter(({ result }) => result === 'fail').map(({ code, detail }) => `${code}: ${detail}`);
+  if (outcome === 'refuted') throw new TenzroError('ledger.corrupt', `the store does not prove it (${failed.join('; ')})`);
 }
 
 /** With a signal: tries again until a block covers the entries. */
