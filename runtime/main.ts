@@ -62,6 +62,7 @@ const DRAIN_DEADLINE_MS = 5_000;
 /** What is not sealed by then stays for the next start's first block. */
 const SEAL_DEADLINE_MS = 10_000;
 const TPM_SHUTDOWN_MS = 2_000;
+const PLAYER_STOP_MS = 3_000;
 const STALL_MS = 30_000;
 const WATCH_INTERVAL_MS = 1_000;
 /** A console that lags behind shows what is new, not everything. */
@@ -187,9 +188,10 @@ class Gateway {
     const rest = [parts.attester.follow(stop.rest.signal), this.#watch(parts, stop.rest.signal), this.#followOnConsole(parts, stop.rest.signal)].map((work) => this.#guard(work));
     try {
       await Promise.race([aborted(signal), this.#failed.promise]);
-      this.#say('stopping: no new connections, then drain, flush and a last block');
+      this.#say('stopping: sources and connections end, then drain, flush and a last block');
       stop.sources.abort();
-      await Promise.all([...sources, parts.doors.disposeAsync()]);
+      await Promise.all(sources); // they publish: the broker ends after them
+      await parts.doors.disposeAsync();
       const drained = parts.writer.drain().then(() => stop.inference.abort()).then(() => inference).then(() => true);
       if (await Promise.race([drained, sleep(DRAIN_DEADLINE_MS, false, { ref: false })])) {
         this.#record(KIND.shutdown, [[SHUTDOWN_BODY.reason, 'signal']]);
@@ -239,7 +241,10 @@ class Gateway {
     if (scenario === undefined || port === undefined) return;
     const player = fork(new URL('../drivers/sim/player.ts', import.meta.url), [scenario, '--port', String(port)], { stdio: ['ignore', 'pipe', 'inherit', 'ipc'] });
     const ended = new Promise<void>((resolve) => { player.once('exit', () => resolve()); });
-    signal.addEventListener('abort', () => player.kill('SIGTERM'), { once: true });
+    signal.addEventListener('abort', () => {
+      player.kill('SIGTERM');
+      setTimeout(() => player.kill('SIGKILL'), PLAYER_STOP_MS).unref();
+    }, { once: true });
     if (player.stdout) for await (const line of createInterface({ input: player.stdout })) this.#say(line);
     await ended;
     if (!signal.aborted) this.#log.warn({ code: player.exitCode }, 'the simulated microcontrollers have stopped');
