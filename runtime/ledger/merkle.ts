@@ -4,10 +4,8 @@
  */
 import { equalBytes } from '#runtime/core/bytes.ts';
 import { invariant } from '#runtime/core/errors.ts';
-import { CompactRange, EMPTY_ROOT, LEAF_PREFIX, leafHash, nodeHash } from '#runtime/crypto/merkle.ts';
+import { EMPTY_ROOT, nodeHash } from '#runtime/crypto/merkle.ts';
 import { HASH_BYTES } from './block.ts';
-
-export { CompactRange, EMPTY_ROOT, LEAF_PREFIX, leafHash, nodeHash };
 
 /** Hash of the complete subtree over leaves [index·2^level, (index+1)·2^level). */
 export type NodeSource = (level: number, index: number) => Uint8Array;

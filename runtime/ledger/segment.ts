@@ -6,7 +6,7 @@ import { asBuffer } from '#runtime/core/bytes.ts';
 import { TenzroError, invariant } from '#runtime/core/errors.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
 import { CborWriter } from '#runtime/crypto/cborWriter.ts';
-import { LEAF_PREFIX } from './merkle.ts';
+import { LEAF_PREFIX } from '#runtime/crypto/merkle.ts';
 
 /** ASCII "TZS1". */
 const SEGMENT_MAGIC = 0x545a5331;

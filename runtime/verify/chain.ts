@@ -6,7 +6,8 @@ import { MLDSA65 } from '#runtime/crypto/mldsa.ts';
 import { chainIdOf, ZERO_HASH } from '#runtime/ledger/block.ts';
 import { decodeBlockHeader, keyIdOf } from '#runtime/ledger/blockHeader.ts';
 import { decodeEntry } from '#runtime/ledger/entry.ts';
-import { leafHash, verifyInclusion } from '#runtime/ledger/merkle.ts';
+import { leafHash } from '#runtime/crypto/merkle.ts';
+import { verifyInclusion } from '#runtime/ledger/merkle.ts';
 import type { CheckBook } from './checks.ts';
 import type { Link, OpenedBundle } from './opened.ts';
 

@@ -11,7 +11,7 @@ import { chainIdOf } from '#runtime/ledger/block.ts';
 import { decodeEntry } from '#runtime/ledger/entry.ts';
 import { fsck, fsckChain } from '#runtime/ledger/fsck.ts';
 import { ledgerPaths, STATE_KEY } from '#runtime/ledger/layout.ts';
-import { leafHash } from '#runtime/ledger/merkle.ts';
+import { leafHash } from '#runtime/crypto/merkle.ts';
 import { openChain, quarantined } from '#runtime/ledger/openChain.ts';
 import { openReader } from '#runtime/ledger/reader.ts';
 import { Store } from '#runtime/ledger/store.ts';

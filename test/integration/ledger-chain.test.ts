@@ -8,7 +8,8 @@ import { CLOCK_STEP_BODY, GAP_BODY, KIND, type Cbor, type Entry } from '#runtime
 import { decodeBlock } from '#runtime/ledger/block.ts';
 import { decodeEntry } from '#runtime/ledger/entry.ts';
 import { fsck } from '#runtime/ledger/fsck.ts';
-import { leafHash, verifyConsistency, verifyInclusion } from '#runtime/ledger/merkle.ts';
+import { leafHash } from '#runtime/crypto/merkle.ts';
+import { verifyConsistency, verifyInclusion } from '#runtime/ledger/merkle.ts';
 import { blockStoreOf, openReader, type ChainReader } from '#runtime/ledger/reader.ts';
 import { draft, makeChain, message, seal, send, startLedger, tempDir } from '#test/support/ledger.ts';
 

@@ -9,7 +9,8 @@ import { blockHash, chainIdOf, encodeBlock, ZERO_HASH, type BlockPayload } from 
 import { encodeBlockHeader, keyIdOf } from '#runtime/ledger/blockHeader.ts';
 import { encodeEntry } from '#runtime/ledger/entry.ts';
 import { encodeEvidence, type Evidence } from '#runtime/ledger/evidence.ts';
-import { inclusionPath, leafHash, nodeHash, rootOf, type NodeSource } from '#runtime/ledger/merkle.ts';
+import { leafHash, nodeHash } from '#runtime/crypto/merkle.ts';
+import { inclusionPath, rootOf, type NodeSource } from '#runtime/ledger/merkle.ts';
 import type { ProofBlock, ProofSource } from '#runtime/ledger/proofBuilder.ts';
 
 /** 2026-11-23T00:00:00Z. */

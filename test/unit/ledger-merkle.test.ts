@@ -1,9 +1,8 @@
 import assert from 'node:assert/strict';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import {
-  CompactRange, consistencyPath, EMPTY_ROOT, inclusionPath, leafHash, nodeHash, rootOf, verifyConsistency, verifyInclusion, type NodeSource,
-} from '#runtime/ledger/merkle.ts';
+import { CompactRange, EMPTY_ROOT, leafHash, nodeHash } from '#runtime/crypto/merkle.ts';
+import { consistencyPath, inclusionPath, rootOf, verifyConsistency, verifyInclusion, type NodeSource } from '#runtime/ledger/merkle.ts';
 import { skipBecause } from '#test/support/skips.ts';
 
 const SHARED = process.env['TENZRO_SHARED'] ?? join(import.meta.dirname, '../../../shared');

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { TenzroError } from '#runtime/core/errors.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
 import { sha256 } from '#runtime/crypto/hash.ts';
-import { leafHash } from '#runtime/ledger/merkle.ts';
+import { leafHash } from '#runtime/crypto/merkle.ts';
 import { Segment, SegmentBuilder } from '#runtime/ledger/segment.ts';
 
 function put(builder: SegmentBuilder, entry: Uint8Array): Buffer {

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { TenzroError } from '#runtime/core/errors.ts';
 import { HASH_BYTES } from '#runtime/ledger/block.ts';
-import { CompactRange, consistencyPath, inclusionPath, leafHash, rootOf, verifyConsistency, verifyInclusion } from '#runtime/ledger/merkle.ts';
+import { CompactRange, leafHash } from '#runtime/crypto/merkle.ts';
+import { consistencyPath, inclusionPath, rootOf, verifyConsistency, verifyInclusion } from '#runtime/ledger/merkle.ts';
 import { nodesFrom, TileTree, type TileSource } from '#runtime/ledger/tiles.ts';
 
 /** Two levels of full tiles and a partial third: 256² + 256 + 77. */
