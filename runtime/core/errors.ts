@@ -24,6 +24,10 @@ export const ERRORS = {
   // crypto
   'cbor.malformed': row('input', 'The bytes are not deterministic CBOR (RFC 8949 §4.2): they were damaged or altered.'),
   'cose.malformed': row('input', 'The bytes are not a COSE_Sign1 of ours: they were damaged or altered.'),
+  'hpke.open': row('input', 'The ciphertext does not open with this key: it was sealed to another key, or altered.'),
+  'hpke.malformed': row('input', 'The bytes are no key or ciphertext of HPKE with X-Wing: check their length and where they come from.'),
+  'hpke.exhausted': row('pushback', 'The encryption context has sealed all that it may: begin a new one.'),
+  'tls.certificate': row('input', 'The peer shows no certificate that can be read: check that it speaks TLS 1.3 with a certificate of its own.'),
   'tpm.structure': row('input', 'The TPM structure does not parse: the evidence was damaged or altered.'),
 
   // config
