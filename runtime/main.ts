@@ -133,7 +133,7 @@ class Gateway {
     const openTpm = resources.use(connect(tpm));
     const signer = signerOfSeed(await loadIdentitySeed(dataDir, { create: reader.blockCount() === 0 }));
     const sealer = new Sealer({
-      store: blockStoreOf(writer, reader), signer, device: settings.node.name, openAnchor: openTpm.anchor, softwareDigest: softwareDigest(appRoot), bootEpoch: writer.bootEpoch,
+      store: blockStoreOf(writer, reader), openIdentity: async () => ({ signer }), context: () => ({ support: {} }), device: settings.node.name, openAnchor: openTpm.anchor, softwareDigest: softwareDigest(appRoot), bootEpoch: writer.bootEpoch,
       modelDigests: () => inference.status().filter(({ state }) => state.kind === 'value').map(({ digest }) => Buffer.from(digest, 'hex')),
       anchorIntervalMs: settings.attest.anchorIntervalMs, clock, counters: this.#counters, log: this.#log.child({ room: 'attest' }), onBlock: (info) => this.#onBlock(info),
     });

@@ -7,7 +7,7 @@ import { TenzroError } from '#runtime/core/errors.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
 import type { BlockStore, Counters, Follower, Log } from '#runtime/core/ports.ts';
 import { isDue, nextLookMicros, type Cadence } from './schedule.ts';
-import type { BlockInfo, Sealer } from './sealer.ts';
+import type { BlockInfo, SealRequest, Sealer } from './sealer.ts';
 
 export type SealReason = 'boot' | 'interval' | 'alarm' | 'request' | 'shutdown';
 
@@ -46,6 +46,13 @@ export class Attester implements Follower {
   /** Entries under the last block. */
   processed(): number { return this.#sealedSize; }
 
+  /** A block of its own over a verifier's nonce, 16 to 64 bytes, with quote and counter. Rejects like `Sealer.seal`. */
+  challenge(nonce: Uint8Array): Promise<BlockInfo> {
+    const sealed = this.#busy.then(() => this.#seal({ challenge: nonce }));
+    this.#busy = sealed.catch(() => undefined); // who asked has the error
+    return sealed;
+  }
+
   /** Resolves with the sequence of a block that covers everything flushed at the time of the call; rejects like `Sealer.seal`. */
   async sealNow(reason: SealReason): Promise<number> { return (await this.#request(reason)).sequence; }
 
@@ -81,15 +88,15 @@ export class Attester implements Follower {
       const restMicros = this.#sealedMicros + LIMITS.alarmBlockIntervalMs * 1_000 - this.#options.clock.monoMicros();
       await sleep(restMicros / 1_000, AbortSignal.any([urgent.signal, this.#hurry.signal]));
       this.#next = undefined;
-      return this.#seal(reasons);
+      return this.#seal({ counter: reasons.has('shutdown') });
     });
     this.#next = { reasons, urgent, sealed };
     this.#busy = sealed.catch(() => undefined); // who asked has the error
     return sealed;
   }
 
-  async #seal(reasons: ReadonlySet<SealReason>): Promise<BlockInfo> {
-    const info = await this.#options.sealer.seal({ counter: reasons.has('shutdown') }, this.#hurry.signal);
+  async #seal(request: SealRequest): Promise<BlockInfo> {
+    const info = await this.#options.sealer.seal(request, this.#hurry.signal);
     this.#sealedSize = info.treeSize;
     this.#sealedMicros = this.#options.clock.monoMicros();
     return info;

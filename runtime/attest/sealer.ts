@@ -21,7 +21,7 @@ import { sign1 } from '#runtime/crypto/cose.ts';
 import { sha256 } from '#runtime/crypto/hash.ts';
 import type { Signer } from '#runtime/crypto/mldsa.ts';
 import { parseAttest } from '#runtime/crypto/tpmEvidence.ts';
-import { blockHash, chainIdOf, decodeBlock, encodeBlock, foldPcr, ZERO_HASH, type Identity } from '#runtime/ledger/block.ts';
+import { blockHash, chainIdOf, decodeBlock, encodeBlock, foldPcr, ZERO_HASH, type Identity, type Support } from '#runtime/ledger/block.ts';
 import { encodeBlockHeader, keyIdOf } from '#runtime/ledger/blockHeader.ts';
 import { encodeEvidence, type TpmEvidence } from '#runtime/ledger/evidence.ts';
 import { AnchorLink, type OpenAnchor } from './anchorLink.ts';
@@ -41,9 +41,32 @@ export interface BlockInfo {
   readonly evidence: Maybe<{ readonly counter: boolean }>;
 }
 
+/** The gateway's own keys, in use. */
+export interface IdentityKeys {
+  readonly signer: Signer;
+  /** X-Wing public key, 1216 bytes: goes into the genesis. */
+  readonly exchangeKey?: Uint8Array;
+}
+
+/** What a block says beside the head of the log. */
+export interface BlockContext {
+  /** SHA-256 of the lease statement in force, or why there is none; undefined where no verifier is configured. */
+  readonly lease?: Maybe<Uint8Array>;
+  readonly support: Support;
+}
+
+export interface SealRequest {
+  /** With the NV counter in any case. */
+  readonly counter?: boolean;
+  /** A verifier's nonce, 16 to 64 bytes; implies the counter. */
+  readonly challenge?: Uint8Array;
+}
+
 export interface SealerOptions {
   readonly store: BlockStore;
-  readonly signer: Signer;
+  /** Asked before each block until it resolves once. Rejects with `identity.*` while the keys are locked: entries are recorded, blocks wait. */
+  readonly openIdentity: () => Promise<IdentityKeys>;
+  readonly context: () => BlockContext;
   /** Gateway id. */
   readonly device: string;
   readonly openAnchor: Maybe<OpenAnchor>;
@@ -72,6 +95,13 @@ interface Attested {
   readonly resetCount: number;
 }
 
+/** What a new block is about. */
+interface Subject {
+  readonly head: TreeHead;
+  readonly counter: boolean;
+  readonly challenge?: Uint8Array;
+}
+
 /** Where sealing of a payload stands: what PCR 14 was before its extension, and whether that is done. */
 interface Stand {
   readonly pcrBefore: Uint8Array;
@@ -81,6 +111,7 @@ interface Stand {
 export class Sealer {
   readonly #options: SealerOptions;
   readonly #link: AnchorLink;
+  #keys: IdentityKeys | undefined;
   #chainId: Uint8Array | undefined;
   #counterMicros: number | undefined;
 
@@ -90,29 +121,30 @@ export class Sealer {
   }
 
   /**
-   * Ends what was begun, makes the genesis where there is none, and seals the head of the log. `counter`: with the NV counter in any case.
-   * Rejects with `ledger.*` (try again: nothing is lost) and `attest.foreign_key`. When `signal` aborts, the TPM is not waited for.
+   * Ends what was begun, makes the genesis where there is none, and seals the head of the log.
+   * Rejects with `ledger.*` (try again: nothing is lost), `identity.*` (the keys are locked) and `attest.foreign_key`. When `signal` aborts, the TPM is not waited for.
    */
-  async seal({ counter = false }: { readonly counter?: boolean }, signal: AbortSignal): Promise<BlockInfo> {
-    const { store } = this.#options;
-    await this.#openChain();
+  async seal({ counter = false, challenge }: SealRequest, signal: AbortSignal): Promise<BlockInfo> {
+    const { store, openIdentity } = this.#options;
+    this.#keys ??= await openIdentity();
+    await this.#openChain(this.#keys);
     const pending = await store.readPending();
-    if (pending) await this.#resume(pending, counter, signal);
-    if (!(await store.lastBlock())) await this.#sealNew(EMPTY_HEAD, counter, signal);
-    return this.#sealNew(await store.head(), counter, signal);
+    if (pending) await this.#resume(this.#keys, pending, counter, signal);
+    if (!(await store.lastBlock())) await this.#sealNew(this.#keys, { head: EMPTY_HEAD, counter }, signal);
+    return this.#sealNew(this.#keys, { head: await store.head(), counter: counter || challenge !== undefined, ...(challenge ? { challenge } : {}) }, signal);
   }
 
-  async #openChain(): Promise<void> {
+  async #openChain({ signer }: IdentityKeys): Promise<void> {
     if (this.#chainId) return;
     const genesis = await this.#options.store.genesis();
     if (!genesis) return;
     const { identity } = decodeBlock(genesis);
-    if (!identity || !equalBytes(identity.signingKey, this.#options.signer.publicKey)) throw new TenzroError('attest.foreign_key', 'the genesis names another signing key than this gateway has');
+    if (!identity || !equalBytes(identity.signingKey, signer.publicKey)) throw new TenzroError('attest.foreign_key', 'the genesis names another signing key than this gateway has');
     this.#link.pin(identity.akPublic);
     this.#chainId = chainIdOf(genesis);
   }
 
-  async #resume(pending: Uint8Array, counter: boolean, signal: AbortSignal): Promise<void> {
+  async #resume(keys: IdentityKeys, pending: Uint8Array, counter: boolean, signal: AbortSignal): Promise<void> {
     const last = await this.#options.store.lastBlock();
     const { sequence, pcrStart } = decodeBlock(pending);
     invariant(sequence === nextSequence(last), `block ${sequence} is pending after ${last?.sequence ?? 'nothing'}`);
@@ -120,37 +152,38 @@ export class Sealer {
     const stand = pcr.kind === 'none' ? pcr : standOf(pending, pcr.value, pcrStart ?? last?.pcrAfter);
     if (!stand) return; // the next payload takes its place
     const attested = await this.#attest(pending, stand, counter, signal);
-    if (attested !== 'moved') await this.#commit(pending, attested, true);
+    if (attested !== 'moved') await this.#commit(keys, pending, attested, true);
   }
 
-  async #sealNew(head: TreeHead, counter: boolean, signal: AbortSignal): Promise<BlockInfo> {
+  async #sealNew(keys: IdentityKeys, subject: Subject, signal: AbortSignal): Promise<BlockInfo> {
     for (let tries = 1; ; tries += 1) {
       const last = await this.#options.store.lastBlock();
-      const identity = last ? undefined : await this.#identity(signal);
+      const identity = last ? undefined : await this.#identity(keys, signal);
       const pcr = await this.#link.use((anchor) => anchor.pcr14(signal), signal);
       const start = pcr.kind === 'value' && !(last?.pcrAfter && equalBytes(last.pcrAfter, pcr.value)) ? pcr.value : undefined;
-      const payload = this.#build(head, last, start, identity);
+      const payload = this.#build(subject, last, start, identity);
       await this.#step('pending', () => this.#options.store.writePending(payload));
       const stand = pcr.kind === 'none' ? pcr : { kind: 'value' as const, value: { pcrBefore: pcr.value, extended: false } };
-      const attested = await this.#attest(payload, stand, counter || start !== undefined, signal);
-      if (attested !== 'moved') return this.#commit(payload, attested, false);
-      if (tries === FOREIGN_EXTENSIONS_MAX) return this.#commit(payload, { kind: 'none', reason: this.#link.fail(new TenzroError('tpm.busy', 'another program extends PCR 14 all the time')) }, false);
+      const attested = await this.#attest(payload, stand, subject.counter || start !== undefined, signal);
+      if (attested !== 'moved') return this.#commit(keys, payload, attested, false);
+      if (tries === FOREIGN_EXTENSIONS_MAX) return this.#commit(keys, payload, { kind: 'none', reason: this.#link.fail(new TenzroError('tpm.busy', 'another program extends PCR 14 all the time')) }, false);
     }
   }
 
   /** A chain that begins without its TPM stays without: see `attest.foreign_tpm`. */
-  async #identity(signal: AbortSignal): Promise<Identity> {
-    const { signer } = this.#options;
+  async #identity({ signer, exchangeKey }: IdentityKeys, signal: AbortSignal): Promise<Identity> {
     const tpm = await this.#link.use(async (anchor) => ({ akPublic: anchor.akPublic, ...(await anchor.endorsement(signal)) }), signal);
-    return { signingKey: signer.publicKey, ...(tpm.kind === 'value' ? tpm.value : {}) };
+    return { signingKey: signer.publicKey, ...(exchangeKey ? { exchangeKey } : {}), ...(tpm.kind === 'value' ? tpm.value : {}) };
   }
 
-  #build(head: TreeHead, last: LastBlock | undefined, pcrStart: Uint8Array | undefined, identity: Identity | undefined): Uint8Array {
-    const { clock, softwareDigest, bootEpoch, modelDigests } = this.#options;
+  #build({ head, challenge }: Subject, last: LastBlock | undefined, pcrStart: Uint8Array | undefined, identity: Identity | undefined): Uint8Array {
+    const { clock, softwareDigest, bootEpoch, modelDigests, context } = this.#options;
+    const { lease, support } = context();
     return encodeBlock({
       sequence: nextSequence(last), previous: last ? blockHash(last.payload) : ZERO_HASH, wallMicros: Math.max(0, clock.wallMicros()),
       treeSize: head.size, root: head.root, softwareDigest, bootEpoch, modelDigests: modelDigests(),
       ...(this.#chainId ? { chainId: this.#chainId } : {}), ...(pcrStart ? { pcrStart } : {}), ...(identity ? { identity } : {}),
+      ...(lease ? { lease } : {}), ...(challenge ? { challenge } : {}), ...(Object.keys(support).length > 0 ? { support } : {}),
     });
   }
 
@@ -192,15 +225,16 @@ export class Sealer {
     }
   }
 
-  async #commit(payload: Uint8Array, attested: Maybe<Attested>, resumed: boolean): Promise<BlockInfo> {
-    const { store, signer, device, onBlock } = this.#options;
+  async #commit(keys: IdentityKeys, payload: Uint8Array, attested: Maybe<Attested>, resumed: boolean): Promise<BlockInfo> {
+    const { store, device, onBlock } = this.#options;
+    const { signer } = keys;
     const { sequence, treeSize, root, wallMicros } = decodeBlock(payload);
     const evidence = encodeEvidence(attested.kind === 'value' ? attested.value.evidence : attested);
     const chainId = this.#chainId ?? chainIdOf(payload);
     const header = encodeBlockHeader({ keyId: keyIdOf(signer.publicKey), device, chainId, evidenceDigest: sha256(evidence) });
     const anchored = attested.kind === 'value' ? { pcrAfter: attested.value.pcrAfter, resetCount: attested.value.resetCount } : {};
     await this.#step('commit', () => store.commitBlock({ sequence, payload, cose: sign1(signer, header, payload), evidence, ...anchored }));
-    if (sequence === 0) await this.#openChain();
+    if (sequence === 0) await this.#openChain(keys);
     const info: BlockInfo = {
       sequence, hash: blockHash(payload), chainId, treeSize, root, wallMicros, resumed,
       evidence: attested.kind === 'none' ? attested : { kind: 'value', value: { counter: attested.value.evidence.counter !== undefined } },

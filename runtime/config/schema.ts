@@ -107,6 +107,15 @@ export function settingsSchema(defaults: MachineDefaults) {
         path: setting(v.pipe(v.string(), v.maxLength(4096)), '', 'device: path of the TPM, /dev/tpmrm0 when empty; socket: `host:port` or path of a unix socket.'),
       }),
     }),
+    identity: section({
+      authorityFile: setting(v.pipe(v.string(), v.maxLength(4096)), '', 'PEM file of the P-256 public key whose holder approves the boot states in which the sealed keys open. Empty: each approved state approves the next.'),
+      pcrs: setting(v.pipe(v.array(integer(0, 23)), v.maxLength(8)), [0, 2, 4, 7], 'SHA-256 PCRs that the keys are sealed to.'),
+    }),
+    verifier: section({
+      url: setting(v.pipe(v.string(), v.regex(/^$|^https:\/\//, 'begin with https://')), '', 'Who appraises this gateway and grants its lease, `https://host:port`. Empty: nobody.'),
+      caFile: setting(v.pipe(v.string(), v.maxLength(4096)), '', "PEM certificates that the verifier's TLS certificate must chain to. Empty: the system's authorities."),
+      key: setting(v.pipe(v.string(), v.regex(/^$|^[0-9a-f]{64}$/, 'use the 64 hexadecimal digits that tenzro verifier init prints')), '', "SHA-256 of the verifier's ML-DSA-65 key, hexadecimal."),
+    }),
     log: section({ level: setting(v.picklist(['debug', 'info', 'warn', 'error']), 'info', 'Least severe level that is logged.') }),
   });
 }

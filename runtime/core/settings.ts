@@ -15,6 +15,8 @@ export interface Settings {
   readonly infer: InferSettings;
   readonly ledger: LedgerSettings;
   readonly attest: AttestSettings;
+  readonly identity: IdentitySettings;
+  readonly verifier: VerifierSettings;
   readonly log: { readonly level: 'debug' | 'info' | 'warn' | 'error' };
 }
 
@@ -103,4 +105,21 @@ export interface AttestSettings {
     /** device: path; socket: `host:port` or the path of a unix socket. */
     readonly path: string;
   };
+}
+
+export interface IdentitySettings {
+  /** PEM file of the P-256 key whose holder approves the boot states in which the sealed keys open; empty: each approved state approves the next. */
+  readonly authorityFile: string;
+  /** SHA-256 PCRs that the keys are sealed to. */
+  readonly pcrs: readonly number[];
+}
+
+/** Who appraises this gateway and grants its lease. */
+export interface VerifierSettings {
+  /** `https://host:port`; empty: nobody. */
+  readonly url: string;
+  /** PEM certificates that the verifier's TLS certificate must chain to; empty: the system's authorities. */
+  readonly caFile: string;
+  /** SHA-256 of the verifier's ML-DSA-65 key, hex: `tenzro verifier init` prints it. */
+  readonly key: string;
 }

@@ -21,6 +21,9 @@ export const KIND = {
   registration: 14,
   enrolment: 15,
   epoch: 16,
+  measurement: 17,
+  lease: 18,
+  keyEpoch: 19,
 } as const;
 export type KindName = keyof typeof KIND;
 export type KindNumber = (typeof KIND)[KindName];
@@ -158,6 +161,29 @@ export const CLOCK_STEP_BODY = { expectedMicros: 1, foundMicros: 2, when: 3 } as
 
 /** Keys of the body of an `epoch` entry: the first of a chain that replaces a damaged one. */
 export const EPOCH_BODY = { code: 1, detail: 2, chainId: 3, lastBlockHash: 4, quarantine: 5 } as const;
+
+/** Keys of the body of an `enrolment` entry: the enroller's COSE_Sign1 (ledger/enrolment.ts) that binds device, EK, AK and identity keys. */
+export const ENROLMENT_BODY = { statement: 1 } as const;
+
+/** Keys of the body of a `lease` entry: the verifier's COSE_Sign1 (ledger/lease.ts). Blocks name it by the SHA-256 of the statement. */
+export const LEASE_BODY = { statement: 1 } as const;
+
+/** Keys of the body of a `measurement` entry: what booted, which files ran, which software this is. */
+export const MEASUREMENT_BODY = {
+  /** One of MEASUREMENTS. */
+  what: 1,
+  /** tcg and ima: the log, or this chunk of it, byte for byte. */
+  log: 2,
+  /** SHA-256 of the whole log so far (tcg, ima); of the runtime's files (software). */
+  digest: 3,
+  /** ima: where in the log this chunk begins. */
+  offset: 4,
+  /** software: array of [component, SHA-256]. */
+  components: 5,
+} as const;
+/** tcg: firmware and boot loader's event log · ima: the kernel's measurement list · software: runtime files, models, configuration. */
+export const MEASUREMENTS = ['tcg', 'ima', 'software'] as const;
+export type Measurement = (typeof MEASUREMENTS)[number];
 
 /** One head of the log: `root` is the RFC 6962 root over the first `size` leaves. */
 export interface TreeHead {

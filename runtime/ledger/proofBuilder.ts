@@ -1,7 +1,7 @@
 /** Makes a proof bundle from what the ledger holds. Pulls from a port, so that it neither knows LMDB nor waits. */
 import { TenzroError, invariant } from '#runtime/core/errors.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
-import { decodeBlock, type BlockPayload } from './block.ts';
+import { decodeBlock, type BlockPayload, type Support } from './block.ts';
 import { encodeBundle, type BundleBlock, type BundleEntry } from './bundle.ts';
 import { decodeEvidence } from './evidence.ts';
 
@@ -13,6 +13,8 @@ export interface ProofBlock extends BundleBlock {
 export interface ProofSource {
   /** Exact bytes of a leaf. MUST throw `ledger.no_entry` or `ledger.pruned` when it has none. */
   entry(index: number): Uint8Array;
+  /** Index of the oldest entry still stored. */
+  oldest(): number;
   /** RFC 9162 §2.1.3.1, leaf side first, in the tree of the first `treeSize` leaves. */
   inclusionPath(index: number, treeSize: number): readonly Uint8Array[];
   /** Blocks 0 … count-1 are there. */
@@ -25,10 +27,10 @@ export function buildProof(source: ProofSource, first: number, last: number = fi
   if (!Number.isSafeInteger(first) || !Number.isSafeInteger(last) || first < 0 || last < first) throw new TenzroError('ledger.no_entry', `${first} to ${last} is not a range of entries`);
   const head = headSequence(source, last);
   const start = startSequence(source, head);
-  const { treeSize } = payloadOf(source, head);
+  const { treeSize, support } = payloadOf(source, head);
   const blocks = Array.from({ length: Math.max(0, head - start - 1) }, (_, i) => source.block(start + 1 + i).payload);
   return encodeBundle({
-    entries: entriesOf(source, first, last, treeSize),
+    entries: entriesOf(source, [...supporting(source, support, treeSize).filter((index) => index < first || index > last), ...range(first, last)], treeSize),
     genesis: source.block(0),
     links: blocks,
     ...(start === 0 || start === head ? {} : { start: source.block(start) }),
@@ -36,13 +38,21 @@ export function buildProof(source: ProofSource, first: number, last: number = fi
   });
 }
 
-function entriesOf(source: ProofSource, first: number, last: number, treeSize: number): BundleEntry[] {
+const range = (first: number, last: number): readonly number[] => Array.from({ length: last - first + 1 }, (_, at) => first + at);
+
+/** What the head names for its verifier and is still stored: a proof without it says less, and still verifies. */
+function supporting(source: ProofSource, { enrolment, lease, bootLog, imaLog = [], software }: Support = {}, treeSize: number): readonly number[] {
+  const named = [enrolment, lease, bootLog, ...imaLog, software].filter((index) => index !== undefined);
+  return [...new Set(named)].filter((index) => index >= source.oldest() && index < treeSize);
+}
+
+function entriesOf(source: ProofSource, indices: readonly number[], treeSize: number): BundleEntry[] {
   const entries: BundleEntry[] = [];
   let sizeBytes = 0;
-  for (let index = first; index <= last; index++) {
+  for (const index of indices.toSorted((a, b) => a - b)) {
     const bytes = source.entry(index);
     sizeBytes += bytes.length;
-    if (sizeBytes > LIMITS.bundleBytesMax) throw new TenzroError('bundle.too_large', `entries ${first} to ${last} do not fit one bundle of ${LIMITS.bundleBytesMax} bytes`);
+    if (sizeBytes > LIMITS.bundleBytesMax) throw new TenzroError('bundle.too_large', `${indices.length} entries do not fit one bundle of ${LIMITS.bundleBytesMax} bytes`);
     entries.push({ index, bytes, path: source.inclusionPath(index, treeSize) });
   }
   return entries;

@@ -4,10 +4,10 @@ import { messageOf } from '#runtime/core/errors.ts';
 export const CHECKS = [
   'bundle.format', 'bundle.digest', 'block.format', 'identity.genesis',
   'ek.chain', 'ek.enrolment', 'ak.attributes',
-  'quote.signature', 'quote.extradata', 'quote.pcrs',
-  'entry.format', 'entry.inclusion', 'chain.previous', 'pcr14.fold', 'boot.pcrs',
-  'counter.name', 'counter.increasing', 'clock.monotone',
-  'signature.mldsa', 'signature.header', 'receipt', 'tail', 'trust.policy',
+  'quote.signature', 'quote.extradata', 'quote.pcrs', 'quote.fresh',
+  'entry.format', 'entry.inclusion', 'chain.previous', 'pcr14.fold', 'boot.log', 'boot.pcrs', 'ima.log', 'software.reference',
+  'counter.name', 'counter.increasing', 'counter.continuous', 'clock.monotone',
+  'signature.mldsa', 'signature.header', 'lease', 'receipt', 'tail', 'trust.policy',
 ] as const;
 export type CheckCode = (typeof CHECKS)[number];
 

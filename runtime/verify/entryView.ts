@@ -1,8 +1,9 @@
 /** An entry as people and JSON read it: names for keys, text for printable bytes, hexadecimal for the rest. */
 import { isoOfMicros } from '#runtime/core/clock.ts';
 import { toHex } from '#runtime/core/bytes.ts';
+import { sha256 } from '#runtime/crypto/hash.ts';
 import {
-  ALARM_BODY, BOOT_BODY, CLOCK_STEP_BODY, CONFIG_BODY, EPOCH_BODY, EVENT_BODY, GAP_BODY, INFERENCE_BODY, KIND, kindName, MODEL_BODY, READING_BODY, READING_FLAG,
+  ALARM_BODY, BOOT_BODY, CLOCK_STEP_BODY, CONFIG_BODY, ENROLMENT_BODY, EPOCH_BODY, EVENT_BODY, GAP_BODY, INFERENCE_BODY, KIND, kindName, LEASE_BODY, MEASUREMENT_BODY, MODEL_BODY, READING_BODY, READING_FLAG,
   REGISTRATION_BODY, SHUTDOWN_BODY, SUMMARY_BODY,
   type Cbor, type Entry,
 } from '#runtime/core/types.ts';
@@ -29,6 +30,7 @@ const BODY_NAMES: ReadonlyMap<number, ReadonlyMap<number, string>> = new Map([
   [KIND.reading, namesOf(READING_BODY)], [KIND.event, namesOf(EVENT_BODY)], [KIND.alarm, namesOf(ALARM_BODY)], [KIND.registration, namesOf(REGISTRATION_BODY)],
   [KIND.summary, namesOf(SUMMARY_BODY)], [KIND.inference, namesOf(INFERENCE_BODY)], [KIND.gap, namesOf(GAP_BODY)], [KIND.boot, namesOf(BOOT_BODY)],
   [KIND.clockStep, namesOf(CLOCK_STEP_BODY)], [KIND.epoch, namesOf(EPOCH_BODY)], [KIND.shutdown, namesOf(SHUTDOWN_BODY)], [KIND.config, namesOf(CONFIG_BODY)], [KIND.model, namesOf(MODEL_BODY)],
+  [KIND.enrolment, namesOf(ENROLMENT_BODY)], [KIND.measurement, namesOf(MEASUREMENT_BODY)], [KIND.lease, namesOf(LEASE_BODY)],
 ]);
 
 function viewBody(kind: number, body: Cbor): Json {
@@ -43,6 +45,7 @@ function viewBody(kind: number, body: Cbor): Json {
 
 function viewField(name: string, value: Cbor): Json {
   if (name === 'flags' && typeof value === 'number') return Object.entries(READING_FLAG).filter(([, bit]) => (value & bit) !== 0).map(([flag]) => flag);
+  if ((name === 'log' || name === 'statement') && value instanceof Uint8Array) return `${value.length} bytes, SHA-256 ${toHex(sha256(value))}`;
   if (name === 'values' && Array.isArray(value)) return (value as readonly Cbor[]).map(viewChannel);
   return viewValue(value);
 }

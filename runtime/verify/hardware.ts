@@ -30,7 +30,7 @@ interface Witness {
   readonly counter?: { readonly attest: TpmAttest; readonly nvPublic: TpmNvPublic };
 }
 
-const EVIDENCE_CHECKS = ['ak.attributes', 'quote.signature', 'quote.extradata', 'quote.pcrs', 'counter.name', 'counter.increasing', 'clock.monotone'] as const satisfies readonly CheckCode[];
+const EVIDENCE_CHECKS = ['ak.attributes', 'quote.signature', 'quote.extradata', 'quote.pcrs', 'counter.name', 'counter.increasing', 'counter.continuous', 'clock.monotone'] as const satisfies readonly CheckCode[];
 
 /** Everything about the evidence but its signatures. */
 export function checkEvidence(book: CheckBook, { genesis, blocks }: OpenedBundle): void {
@@ -109,10 +109,12 @@ function checkCounters(book: CheckBook, witnesses: readonly Witness[]): void {
   }
   if (!pinned) {
     book.unknown('counter.name', 'no block of the bundle carries a counter');
+    book.unknown('counter.continuous', 'no block of the bundle carries a counter');
     return book.unknown('counter.increasing', 'no block of the bundle carries a counter');
   }
   book.pass('counter.name', `NV index 0x${pinned.index.toString(16).padStart(8, '0')}, a counter that never goes back`);
   const text = values.map(({ name, value }) => `${name} ${value}`).join(', ');
+  book.unknown('counter.continuous', 'the bundle holds the evidence of its first and last block only: whether an increment is missing between them does not show');
   const [first, second] = values;
   if (!first || !second) return book.unknown('counter.increasing', `one value only (${text}): nothing to compare it with`);
   const stuck = values.find(({ value }, i) => i > 0 && value <= (values[i - 1]?.value ?? 0n));

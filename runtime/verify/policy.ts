@@ -17,19 +17,43 @@ export interface EnrolledPair {
 
 export interface Policy {
   readonly accept: readonly TrustLevel[];
-  /** Certificates that may issue an EK certificate directly: each is a trust anchor. */
+  /** Certificates that may issue EK certificates, or their issuers: each is a trust anchor, beside the bundled vendors' (`vendorRoots`). */
   readonly ekRoots: readonly X509Certificate[];
+  /** Whether the vendor roots that we know by their fingerprints are trust anchors too. */
+  readonly vendorRoots: boolean;
   readonly enrolled: readonly EnrolledPair[];
+  /** SHA-256 of the ML-DSA keys whose enrolment statements count, lower-case hex. */
+  readonly enrollers: readonly string[];
+  /** Reference values of SHA-256 PCRs, lower-case hex: each PCR listed must hold one of its values. */
+  readonly pcrs: ReadonlyMap<number, readonly string[]>;
+  /** Software digests that are accepted, lower-case hex; empty: any, and the report says that none was judged. */
+  readonly software: readonly string[];
+  /** The same for models. */
+  readonly models: readonly string[];
+  /** TPM firmware versions that are accepted, 16 hexadecimal digits; empty: any. */
+  readonly firmware: readonly string[];
+  /** `required`: a proof without a lease in force by one of `verifiers` is refuted. */
+  readonly lease: 'required' | 'optional';
+  /** SHA-256 of the ML-DSA keys whose leases count, lower-case hex. */
+  readonly verifiers: readonly string[];
   /** Longest chain of blocks between start and head that is still judged. */
   readonly maxLinks: number;
   /** Chain id, lower-case hex: only proofs of this device's chain count. */
   readonly device?: string;
 }
 
-export const DEFAULT_POLICY: Policy = { accept: ['dtpm', 'enrolled'], ekRoots: [], enrolled: [], maxLinks: LIMITS.proofLinksMax };
+export const DEFAULT_POLICY: Policy = {
+  accept: ['dtpm', 'enrolled'], ekRoots: [], vendorRoots: true, enrolled: [], enrollers: [], pcrs: new Map(), software: [], models: [], firmware: [],
+  lease: 'optional', verifiers: [], maxLinks: LIMITS.proofLinksMax,
+};
 
-const KEYS = ['version', 'accept', 'ekRoots', 'enrolled', 'maxLinks', 'device'] as const;
+const KEYS = [
+  'version', 'accept', 'ekRoots', 'vendorRoots', 'enrolled', 'enrollers', 'pcrs', 'software', 'models', 'firmware', 'lease', 'verifiers', 'maxLinks', 'device',
+] as const;
 const SHA256_HEX = /^[0-9a-f]{64}$/;
+const FIRMWARE_HEX = /^[0-9a-f]{16}$/;
+/** PCRs that a quote of ours may cover: Part 2 §10.6.2, three bytes of selection. */
+const PCR_MAX = 23;
 
 /** Checks a policy as YAML gave it. Throws `policy.invalid` that names the key; unknown keys are refused. */
 export function parsePolicy(value: unknown): Policy {
@@ -41,7 +65,15 @@ export function parsePolicy(value: unknown): Policy {
   return {
     accept: given['accept'] === undefined ? DEFAULT_POLICY.accept : asList(given['accept'], 'accept').map(asTrustLevel),
     ekRoots: asList(given['ekRoots'] ?? [], 'ekRoots').map(asCertificate),
+    vendorRoots: asBoolean(given['vendorRoots'] ?? DEFAULT_POLICY.vendorRoots, 'vendorRoots'),
     enrolled: asList(given['enrolled'] ?? [], 'enrolled').map(asPair),
+    enrollers: asDigests(given['enrollers'] ?? [], 'enrollers'),
+    pcrs: asReferences(given['pcrs'] ?? {}),
+    software: asDigests(given['software'] ?? [], 'software'),
+    models: asDigests(given['models'] ?? [], 'models'),
+    firmware: asList(given['firmware'] ?? [], 'firmware').map((value, at) => asHex(value, `firmware[${at}]`, FIRMWARE_HEX, 16)),
+    lease: asLeaseRule(given['lease'] ?? DEFAULT_POLICY.lease),
+    verifiers: asDigests(given['verifiers'] ?? [], 'verifiers'),
     maxLinks,
     ...(device === undefined ? {} : { device: asDigest(device, 'device') }),
   };
@@ -68,8 +100,30 @@ function asPair(value: unknown, index: number): EnrolledPair {
   return { ek: asDigest(pair['ek'], `${where}.ek`), ak: asDigest(pair['ak'], `${where}.ak`) };
 }
 
-function asDigest(value: unknown, name: string): string {
-  if (typeof value !== 'string' || !SHA256_HEX.test(value)) throw invalid(`${name} must be 64 lower-case hexadecimal digits in quotes`);
+const asDigest = (value: unknown, name: string): string => asHex(value, name, SHA256_HEX, 64);
+const asDigests = (value: unknown, name: string): readonly string[] => asList(value, name).map((item, at) => asDigest(item, `${name}[${at}]`));
+
+function asHex(value: unknown, name: string, form: RegExp, digits: number): string {
+  if (typeof value !== 'string' || !form.test(value)) throw invalid(`${name} must be ${digits} lower-case hexadecimal digits in quotes`);
+  return value;
+}
+
+function asReferences(value: unknown): ReadonlyMap<number, readonly string[]> {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw invalid('pcrs must be a map of PCR number to a list of values');
+  return new Map(Object.entries(value).map(([key, values]) => {
+    const pcr = Number(key);
+    if (!/^\d{1,2}$/.test(key) || pcr > PCR_MAX) throw invalid(`pcrs: '${key}' is not a PCR from 0 to ${PCR_MAX}`);
+    return [pcr, asDigests(values, `pcrs.${key}`)];
+  }));
+}
+
+function asLeaseRule(value: unknown): Policy['lease'] {
+  if (value !== 'required' && value !== 'optional') throw invalid(`lease must be required or optional, not '${String(value)}'`);
+  return value;
+}
+
+function asBoolean(value: unknown, name: string): boolean {
+  if (typeof value !== 'boolean') throw invalid(`${name} must be true or false`);
   return value;
 }
 

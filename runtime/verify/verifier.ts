@@ -8,12 +8,14 @@ import { verifySign1 } from '#runtime/crypto/cose.ts';
 import type { Identity } from '#runtime/ledger/block.ts';
 import { decodeBundleBody, openBundle, type Bundle } from '#runtime/ledger/bundle.ts';
 import type { Evidence } from '#runtime/ledger/evidence.ts';
+import { checkBoot } from './boot.ts';
 import { checkChain, checkEntries, checkHeaders, checkIdentity, checkInclusion } from './chain.ts';
 import { CheckBook } from './checks.ts';
 import { checkEndorsement, trustOf, type Trust } from './endorsement.ts';
 import { viewEntry } from './entryView.ts';
 import { checkFold } from './fold.ts';
 import { checkAttestSignatures, checkEvidence } from './hardware.ts';
+import { checkLease } from './lease.ts';
 import { openBlocks, type OpenedBundle } from './opened.ts';
 import type { Policy } from './policy.ts';
 import type { Report } from './report.ts';
@@ -37,6 +39,8 @@ export function verifyBundle(file: Uint8Array, policy: Policy): Report {
   checkAttestSignatures(book, opened);
   if (book.settled) return reportOf(book, subject);
   const trust = judgeTrust(book, opened, policy, subject.chainId);
+  checkBoot(book, opened, policy);
+  checkLease(book, opened, policy);
   noteWhatIsMissing(book, opened);
   return reportOf(book, subject, trust);
 }
@@ -105,8 +109,7 @@ function trustIn(book: CheckBook, evidence: Evidence, identity: Identity | undef
 
 /** What nobody can learn from this file, said aloud. */
 function noteWhatIsMissing(book: CheckBook, { head }: OpenedBundle): void {
-  if (head.evidence.kind === 'none') book.skip('boot.pcrs', 'the head has no TPM evidence');
-  else book.unknown('boot.pcrs', 'the boot PCRs are quoted, but no reference values for them are known: what software the machine booted was not judged');
+  book.skip('quote.fresh', 'no challenge was made: an old quote is as good as a new one');
   book.skip('receipt', 'the bundle holds no receipt of a territory');
   book.unknown('tail', `what came after block ${head.block.sequence} is not in the bundle: that the chain was cut there later is invisible to the chain alone`);
 }

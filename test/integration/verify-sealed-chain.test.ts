@@ -53,7 +53,7 @@ describe('verify what the sealer sealed', function () {
   async function boot(readings: number): Promise<void> {
     await using tpm = new Tpm(swtpmTransport(join(folder.path, 'state')));
     const sealer = new Sealer({
-      store: chain, signer, device: 'workshop', openAnchor: { kind: 'value', value: (signal) => openAnchor(tpm, signal) }, softwareDigest: sha256(Buffer.from('software')), bootEpoch: 1,
+      store: chain, openIdentity: async () => ({ signer }), context: () => ({ support: {} }), device: 'workshop', openAnchor: { kind: 'value', value: (signal) => openAnchor(tpm, signal) }, softwareDigest: sha256(Buffer.from('software')), bootEpoch: 1,
       modelDigests: () => [], anchorIntervalMs: 600_000, clock: systemClock, counters: new CounterTable(), log: quiet, onBlock: () => undefined,
     });
     for (let reading = 0; reading < readings; reading++) {

@@ -50,6 +50,7 @@ export class MemoryChain implements BlockStore, ProofSource {
     return bytes;
   }
   inclusionPath(index: number, treeSize: number): readonly Uint8Array[] { return inclusionPath(index, treeSize, this.#node); }
+  oldest(): number { return 0; }
   blockCount(): number { return this.blocks.length; }
   block(sequence: number): ProofBlock {
     const block = this.blocks[sequence];

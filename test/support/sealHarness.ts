@@ -26,8 +26,9 @@ export class TestCounters implements Counters {
 /** Everything that a test of the sealer does not care for. `infos` collects what it tells. */
 export function sealerOptions(store: BlockStore, seed: Uint8Array, wanted: Partial<SealerOptions> = {}): SealerOptions & { readonly infos: BlockInfo[]; readonly counters: TestCounters } {
   const infos: BlockInfo[] = [];
+  const signer = signerOfSeed(seed);
   return {
-    store, signer: signerOfSeed(seed), device: 'test', openAnchor: { kind: 'none', reason: 'no TPM in this test' }, softwareDigest: ZERO_HASH, bootEpoch: 1,
+    store, openIdentity: async () => ({ signer }), context: () => ({ support: {} }), device: 'test', openAnchor: { kind: 'none', reason: 'no TPM in this test' }, softwareDigest: ZERO_HASH, bootEpoch: 1,
     modelDigests: () => [], anchorIntervalMs: 600_000, clock: systemClock, log: silentLog, onBlock: (info) => infos.push(info), ...wanted, counters: new TestCounters(), infos,
   };
 }
