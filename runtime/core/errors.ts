@@ -28,6 +28,8 @@ export const ERRORS = {
   'hpke.malformed': row('input', 'The bytes are no key or ciphertext of HPKE with X-Wing: check their length and where they come from.'),
   'hpke.exhausted': row('pushback', 'The encryption context has sealed all that it may: begin a new one.'),
   'tls.certificate': row('input', 'The peer shows no certificate that can be read: check that it speaks TLS 1.3 with a certificate of its own.'),
+  'eventlog.malformed': row('input', 'The boot event log does not parse from the stated byte on: it was damaged or altered, or the firmware writes it wrongly.'),
+  'ima.malformed': row('input', 'The IMA measurement list does not parse from the stated byte on: it was damaged or altered, or cut while it was read.'),
   'tpm.structure': row('input', 'The TPM structure does not parse: the evidence was damaged or altered.'),
 
   // config
