@@ -1,8 +1,7 @@
-/** Key derivation of Part 1 §11.4.10, with SHA-256. */
+/** Key derivation of the TCG TPM 2.0 Library, Part 1 §11.4.10, with SHA-256: for sessions (drivers/tpm2) and for credentials made without a TPM. */
 import { createHmac } from 'node:crypto';
 import { invariant } from '#runtime/core/errors.ts';
-import { sha256 } from '#runtime/crypto/hash.ts';
-import { TpmWriter } from './codec.ts';
+import { sha256 } from './hash.ts';
 
 const DIGEST_BITS = 256;
 
@@ -15,13 +14,18 @@ export function hmacSha256(key: Uint8Array, ...parts: readonly Uint8Array[]): Bu
 /** §11.4.10.2: counter mode of SP 800-108; the label's terminating zero is part of it. One block of output suffices here. */
 export function kdfa(key: Uint8Array, label: string, contextU: Uint8Array, contextV: Uint8Array, bits: number): Buffer {
   invariant(bits <= DIGEST_BITS && bits % 8 === 0, `KDFa of ${bits} bits`);
-  const counter = new TpmWriter().u32(1).done();
-  return hmacSha256(key, counter, labelOf(label), contextU, contextV, new TpmWriter().u32(bits).done()).subarray(0, bits / 8);
+  return hmacSha256(key, u32be(1), labelOf(label), contextU, contextV, u32be(bits)).subarray(0, bits / 8);
 }
 
 /** §11.4.10.3: from an ECDH secret `z` (x coordinate) and the x coordinates of both parties, 256 bits. */
 export function kdfe(z: Uint8Array, label: string, partyU: Uint8Array, partyV: Uint8Array): Buffer {
-  return sha256(new TpmWriter().u32(1).done(), z, labelOf(label), partyU, partyV);
+  return sha256(u32be(1), z, labelOf(label), partyU, partyV);
 }
 
 export const labelOf = (label: string): Buffer => Buffer.from(`${label}\0`, 'utf8');
+
+function u32be(value: number): Buffer {
+  const bytes = Buffer.allocUnsafe(4);
+  bytes.writeUInt32BE(value);
+  return bytes;
+}
