@@ -1,5 +1,5 @@
 /**
- * The composition root of the main thread: the only file there that joins rooms. Data flows one way: front door and own sensors → writer thread →
+ * The composition root of the main thread; attestation.ts joins what attests. Data flows one way: front door and own sensors → writer thread →
  * ledger; after that everything follows the ledger by its own cursor (inference, attestation, console). What is opened last is closed first.
  */
 import { fork } from 'node:child_process';
@@ -10,14 +10,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import manifest from '../package.json' with { type: 'json' };
 import { openSystemDriver, toMessages, type SystemSample } from '#drivers/system/driver.ts';
-import { openAnchor } from '#drivers/tpm2/anchor.ts';
-import { chooseTpm, type TpmSource } from '#drivers/tpm2/source.ts';
-import { Tpm } from '#drivers/tpm2/tpm.ts';
-import { Attester } from '#runtime/attest/attester.ts';
-import type { OpenAnchor } from '#runtime/attest/anchorLink.ts';
-import { loadIdentitySeed } from '#runtime/attest/identityKey.ts';
-import { Sealer, type BlockInfo } from '#runtime/attest/sealer.ts';
-import { softwareDigest } from '#runtime/attest/softwareDigest.ts';
+import type { BlockInfo } from '#runtime/attest/sealer.ts';
 import { openBroker, type Broker } from '#runtime/broker/broker.ts';
 import { payloadBytes } from '#runtime/broker/packets.ts';
 import { storedRetained } from '#runtime/broker/retained.ts';
@@ -29,21 +22,21 @@ import { settleWhenIdle } from '#runtime/core/footprint.ts';
 import type { Log } from '#runtime/core/ports.ts';
 import type { Settings } from '#runtime/core/settings.ts';
 import { ERRORS_TOPIC, MAIN_ENTITY, formatTopic, isTe } from '#runtime/core/topic.ts';
-import { CONFIG_BODY, KIND, MODEL_BODY, SHUTDOWN_BODY, type Cbor, type KindNumber, type Maybe } from '#runtime/core/types.ts';
+import { CONFIG_BODY, KIND, MODEL_BODY, SHUTDOWN_BODY, type Cbor, type KindNumber } from '#runtime/core/types.ts';
 import { sha256 } from '#runtime/crypto/hash.ts';
-import { signerOfSeed } from '#runtime/crypto/mldsa.ts';
 import { openInference, type Inference } from '#runtime/infer/follower.ts';
 import type { ModelStatus } from '#runtime/infer/messages.ts';
 import type { VerdictChange } from '#runtime/infer/verdicts.ts';
 import { decodeEntry } from '#runtime/ledger/entry.ts';
 import { openKeyValueStore } from '#runtime/ledger/kv.ts';
-import { blockStoreOf, openReader, type ChainReader } from '#runtime/ledger/reader.ts';
+import { openReader, type ChainReader } from '#runtime/ledger/reader.ts';
 import { WriterClient, type WriterEvents } from '#runtime/ledger/writerClient.ts';
 import { openControl } from '#runtime/observe/control.ts';
 import { CounterTable } from '#runtime/observe/counters.ts';
 import { createLog } from '#runtime/observe/log.ts';
 import { ProgressWatch } from '#runtime/observe/progress.ts';
 import type { GatewayStatus } from '#runtime/observe/status.ts';
+import { openAttestation, type Attestation } from './attestation.ts';
 import type { WriterData } from './writer.ts';
 
 export interface GatewayOptions {
@@ -61,7 +54,6 @@ export interface GatewayOptions {
 const DRAIN_DEADLINE_MS = 5_000;
 /** What is not sealed by then stays for the next start's first block. */
 const SEAL_DEADLINE_MS = 10_000;
-const TPM_SHUTDOWN_MS = 2_000;
 const PLAYER_STOP_MS = 3_000;
 const STALL_MS = 30_000;
 const WATCH_INTERVAL_MS = 1_000;
@@ -129,16 +121,11 @@ class Gateway {
       settings: settings.infer, dataDir, thread: new URL('./inferThread.ts', import.meta.url), ledger: writer, clock, counters: this.#counters,
       log: this.#log.child({ room: 'infer' }), onVerdict: (change) => this.#onVerdict(change), onModel: (model) => this.#onModel(model),
     });
-    const tpm = chooseTpm(settings.attest.tpm, dataDir);
-    const openTpm = resources.use(connect(tpm));
-    const signer = signerOfSeed(await loadIdentitySeed(dataDir, { create: reader.blockCount() === 0 }));
-    const sealer = new Sealer({
-      store: blockStoreOf(writer, reader), openIdentity: async () => ({ signer }), context: () => ({ support: {} }), device: settings.node.name, openAnchor: openTpm.anchor, softwareDigest: softwareDigest(appRoot), bootEpoch: writer.bootEpoch,
+    const attestation = resources.use(await openAttestation({
+      settings, appRoot, writer, reader, clock, counters: this.#counters, log: this.#log.child({ room: 'attest' }), onBlock: (info) => this.#onBlock(info),
       modelDigests: () => inference.status().filter(({ state }) => state.kind === 'value').map(({ digest }) => Buffer.from(digest, 'hex')),
-      anchorIntervalMs: settings.attest.anchorIntervalMs, clock, counters: this.#counters, log: this.#log.child({ room: 'attest' }), onBlock: (info) => this.#onBlock(info),
-    });
-    const attester = new Attester({ sealer, store: writer, cadence: settings.attest, clock, counters: this.#counters, log: this.#log.child({ room: 'attest' }) });
-    return { writer, reader, doors, broker, inference, tpm, attester };
+    }));
+    return { writer, reader, doors, broker, inference, attestation, attester: attestation.attester };
   }
 
   async #startWriter(): Promise<WriterClient> {
@@ -315,14 +302,8 @@ class Gateway {
     this.#show({ type: 'block', sequence: info.sequence, treeSize: info.treeSize, root: info.root, level });
   }
 
-  /** What a verifier may at best find; it computes the level itself and believes none of this. */
   get #trust(): GatewayStatus['trust'] {
-    const tpm = this.#parts?.tpm;
-    const evidence = this.#lastBlock?.evidence;
-    if (!evidence || !tpm) return { level: 'none', reason: 'no block is sealed yet' };
-    if (evidence.kind === 'none') return { level: 'software', reason: `signatures only: ${evidence.reason}` };
-    if (tpm.kind === 'emulated') return { level: 'emulated', reason: tpm.description };
-    return { level: 'tpm', reason: `${tpm.kind === 'none' ? '' : tpm.description}: dtpm or enrolled, as the verifier finds it` };
+    return this.#parts?.attestation.trustOf(this.#lastBlock) ?? { level: 'none', reason: 'no block is sealed yet' };
   }
 
   #showReady({ broker, writer }: Parts): void {
@@ -364,26 +345,12 @@ interface Parts {
   readonly doors: AsyncDisposableStack;
   readonly broker: Broker;
   readonly inference: Inference;
-  readonly tpm: TpmSource;
-  readonly attester: Attester;
+  readonly attestation: Attestation;
+  readonly attester: Attestation['attester'];
 }
 
 /** The writer keeps hardly anything on its heap: batches are off it. */
 const WRITER_HEAP = { maxYoungGenerationSizeMb: 24, maxOldGenerationSizeMb: 128 } as const;
-
-/** An own emulator is shut down in order, so that its clock is safe at the next start; a real TPM outlives us. */
-function connect(source: TpmSource): { readonly anchor: Maybe<OpenAnchor> } & AsyncDisposable {
-  if (source.kind === 'none') return { anchor: { kind: 'none', reason: source.reason }, [Symbol.asyncDispose]: async () => undefined };
-  const tpm = new Tpm(source.transport);
-  let isUsed = false;
-  return {
-    anchor: { kind: 'value', value: (signal) => { isUsed = true; return openAnchor(tpm, signal); } },
-    async [Symbol.asyncDispose]() {
-      if (isUsed && source.kind === 'emulated') await tpm.shutdown(AbortSignal.timeout(TPM_SHUTDOWN_MS)).catch(() => undefined); // it ends all the same
-      await tpm[Symbol.asyncDispose]();
-    },
-  };
-}
 
 const urlOf = ({ host, port, tls }: ReturnType<Broker['listeners']>[number]): string => `${tls ? 'mqtts' : 'mqtt'}://${host.includes(':') ? `[${host}]` : host}:${port}`;
 
