@@ -1,0 +1,66 @@
+/** Every decoder that takes bytes from outside, with valid samples to bend. A target throws a typed error or takes the input; nothing else. */
+import { strict as assert } from 'node:assert';
+import { decodeCbor, encodeCbor } from '#runtime/crypto/cbor.ts';
+import { parseSign1, verifySign1 } from '#runtime/crypto/cose.ts';
+import { sha256 } from '#runtime/crypto/hash.ts';
+import { parseAttest, parseNvPublic, parsePublic, publicKeyOf, verifyAttestSignature } from '#runtime/crypto/tpmEvidence.ts';
+import { decodeBlock, encodeBlock } from '#runtime/ledger/block.ts';
+import { decodeBlockHeader } from '#runtime/ledger/blockHeader.ts';
+import { BUNDLE_MAGIC, decodeBundleBody, openBundle } from '#runtime/ledger/bundle.ts';
+import { decodeEntry } from '#runtime/ledger/entry.ts';
+import { decodeEvidence, encodeEvidence } from '#runtime/ledger/evidence.ts';
+import { buildProof } from '#runtime/ledger/proofBuilder.ts';
+import { DEFAULT_POLICY, TRUST_LEVELS } from '#runtime/verify/policy.ts';
+import { verifyBundle } from '#runtime/verify/verifier.ts';
+import { softChain } from './memoryChain.ts';
+import { AK, CERTIFY, NV, QUOTE, QUOTE_SIGNATURE } from './tpmVectors.ts';
+
+export interface FuzzTarget {
+  /** Each is taken by `run`. */
+  readonly samples: readonly Buffer[];
+  run(bytes: Buffer): void | Promise<void>;
+}
+
+const ANYTHING = { ...DEFAULT_POLICY, accept: TRUST_LEVELS };
+const decoder = (samples: readonly Uint8Array[], decode: (bytes: Buffer) => unknown): FuzzTarget =>
+  ({ samples: samples.map((sample) => Buffer.from(sample)), run: (bytes) => { decode(bytes); } });
+
+const chain = softChain(3, 4).chain;
+const proofs = [buildProof(chain, 2), buildProof(chain, 9, 11)];
+const bodies = proofs.map((proof) => Buffer.from(openBundle(proof).body));
+const [firstBlock] = chain.blocks;
+if (!firstBlock) throw new Error('a chain has blocks');
+const evidence = encodeEvidence({ kind: 'tpm2', quote: { attest: QUOTE, signature: QUOTE_SIGNATURE }, pcrs: [[0, sha256(QUOTE)], [14, sha256(AK)]], counter: { attest: CERTIFY, signature: QUOTE_SIGNATURE, nvPublic: NV } });
+const wordyBlock = encodeBlock({
+  ...decodeBlock(firstBlock.payload), lease: { kind: 'none', reason: 'lapsed' }, challenge: sha256(AK), support: { enrolment: 1, lease: 2, bootLog: 3, imaLog: [4, 5], software: 6 },
+});
+
+/** The signed bytes with a header or payload that was bent, signature and all: the verifier must not be fooled by what still parses. */
+function judgeBody(body: Buffer): void {
+  const report = verifyBundle(encodeCbor([BUNDLE_MAGIC, sha256(body), body]), ANYTHING);
+  if (report.outcome === 'verified') assert.ok(bodies.some((sound) => sound.equals(body)), 'a bent bundle verifies');
+}
+
+/** Built at first use: most runs ask for one. */
+export const FUZZ_TARGETS: ReadonlyMap<string, () => FuzzTarget | Promise<FuzzTarget>> = new Map<string, () => FuzzTarget | Promise<FuzzTarget>>([
+  ['cbor', () => decoder([...chain.entries.slice(0, 3), ...proofs, evidence], decodeCbor)],
+  ['cose', () => decoder(chain.blocks.map(({ cose }) => cose), (bytes) => { const message = parseSign1(bytes); decodeBlockHeader(message.header); })],
+  ['cose.signature', () => decoder(chain.blocks.map(({ cose }) => cose), (bytes) => {
+    const message = parseSign1(bytes);
+    const key = decodeBlock(firstBlock.payload).identity?.signingKey ?? bytes;
+    if (verifySign1(message, key)) assert.ok(chain.blocks.some(({ cose }) => Buffer.from(cose).equals(bytes)), 'a bent message verifies');
+  })],
+  ['block', () => decoder([...chain.blocks.map(({ payload }) => payload), wordyBlock], decodeBlock)],
+  ['evidence', () => decoder([evidence, encodeEvidence({ kind: 'none', reason: 'no TPM' })], decodeEvidence)],
+  ['entry', () => decoder(chain.entries, decodeEntry)],
+  ['bundle', () => decoder(proofs, (bytes) => { if (verifyBundle(bytes, ANYTHING).outcome === 'verified') assert.ok(proofs.some((proof) => proof.equals(bytes)), 'a bent file verifies'); })],
+  ['bundle.body', () => decoder(bodies, decodeBundleBody)],
+  ['bundle.mended', () => decoder(bodies, judgeBody)],
+  ['tpm.attest', () => decoder([QUOTE, CERTIFY], parseAttest)],
+  ['tpm.public', () => decoder([AK], (bytes) => { parsePublic(bytes); publicKeyOf(bytes); })],
+  ['tpm.nvPublic', () => decoder([NV], parseNvPublic)],
+  ['tpm.signature', () => {
+    const key = publicKeyOf(AK);
+    return decoder([QUOTE_SIGNATURE], (bytes) => { if (verifyAttestSignature(key, QUOTE, bytes)) assert.ok(bytes.equals(QUOTE_SIGNATURE), 'a bent signature verifies'); });
+  }],
+]);
