@@ -3,8 +3,8 @@
  * where Node was built without it, and cross-checks it in the tests. The persisted form of a key is its 32-byte seed ξ.
  */
 import { createPrivateKey, createPublicKey, randomBytes, sign, verify, type KeyObject } from 'node:crypto';
-import { createRequire } from 'node:module';
 import { invariant } from '#runtime/core/errors.ts';
+import { nobleMlDsa65 } from './noble.ts';
 
 export const MLDSA65 = { seedBytes: 32, publicKeyBytes: 1952, signatureBytes: 3309 } as const; // FIPS 204 table 2
 
@@ -14,10 +14,6 @@ export interface Signer {
   /** Hedged signature over `message`, 3309 bytes. */
   sign(message: Uint8Array): Uint8Array;
 }
-
-const lazyRequire = createRequire(import.meta.url);
-const noble = (): typeof import('@noble/post-quantum/ml-dsa.js') =>
-  lazyRequire('@noble/post-quantum/ml-dsa.js') as typeof import('@noble/post-quantum/ml-dsa.js');
 
 export const newSeed = (): Buffer => randomBytes(MLDSA65.seedBytes);
 
@@ -31,22 +27,30 @@ const PKCS8_SEED_PREFIX = Buffer.from('3034020100300b060960864801650304031204228
 /** SubjectPublicKeyInfo header for id-ml-dsa-65 (2.16.840.1.101.3.4.3.18), RFC 9881 §4. */
 const SPKI_PREFIX = Buffer.from('308207b2300b0609608648016503040312038207a100', 'hex');
 
-function nativeSigner(seed: Uint8Array): Signer | undefined {
-  let key: KeyObject;
+/** The same key for TLS and for certificates; undefined where this Node's OpenSSL lacks ML-DSA. */
+export function mlDsa65PrivateKey(seed: Uint8Array): KeyObject | undefined {
+  const der = Buffer.concat([PKCS8_SEED_PREFIX, seed]);
   try {
-    key = createPrivateKey({ key: Buffer.concat([PKCS8_SEED_PREFIX, seed]), format: 'der', type: 'pkcs8' });
+    return createPrivateKey({ key: der, format: 'der', type: 'pkcs8' });
   } catch {
-    return undefined; // this Node's OpenSSL lacks ML-DSA
+    return undefined; // any 32 bytes are a seed: only the algorithm can be missing
+  } finally {
+    der.fill(0);
   }
+}
+
+function nativeSigner(seed: Uint8Array): Signer | undefined {
+  const key = mlDsa65PrivateKey(seed);
+  if (!key) return undefined;
   const spki = createPublicKey(key).export({ format: 'der', type: 'spki' });
   const publicKey = Buffer.from(spki.subarray(SPKI_PREFIX.length));
   return { publicKey, sign: (message) => sign(null, message, key) };
 }
 
 export function nobleSigner(seed: Uint8Array): Signer {
-  const { ml_dsa65 } = noble();
-  const pair = ml_dsa65.keygen(Uint8Array.from(seed));
-  return { publicKey: pair.publicKey, sign: (message) => ml_dsa65.sign(Uint8Array.from(message), pair.secretKey) };
+  const mlDsa65 = nobleMlDsa65();
+  const pair = mlDsa65.keygen(Uint8Array.from(seed));
+  return { publicKey: pair.publicKey, sign: (message) => mlDsa65.sign(Uint8Array.from(message), pair.secretKey) };
 }
 
 /** False for a wrong signature and for keys or signatures of the wrong length; never throws on hostile bytes. */
@@ -64,5 +68,5 @@ export function verifyMlDsa65(publicKey: Uint8Array, message: Uint8Array, signat
 /** Without OpenSSL: seven times slower, for a Node built without ML-DSA and as a cross-check. False for wrong lengths. */
 export function nobleVerifyMlDsa65(publicKey: Uint8Array, message: Uint8Array, signature: Uint8Array): boolean {
   if (publicKey.length !== MLDSA65.publicKeyBytes || signature.length !== MLDSA65.signatureBytes) return false;
-  return noble().ml_dsa65.verify(Uint8Array.from(signature), Uint8Array.from(message), Uint8Array.from(publicKey));
+  return nobleMlDsa65().verify(Uint8Array.from(signature), Uint8Array.from(message), Uint8Array.from(publicKey));
 }
