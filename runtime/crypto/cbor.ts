@@ -22,12 +22,11 @@ export function encodeCbor(value: Cbor): Buffer {
  * keys, long forms, trailing bytes. One value has one encoding, so a flipped byte cannot hide in a second spelling.
  */
 export function decodeCbor(bytes: Uint8Array): Cbor {
-  let value: Cbor;
   try {
-    value = decode(bytes, { useMaps: true, strict: true, rejectDuplicateMapKeys: true, allowIndefinite: false, allowUndefined: false, allowNaN: false, allowInfinity: false }) as Cbor;
-  } catch (cause) {
+    const value = decode(bytes, { useMaps: true, strict: true, rejectDuplicateMapKeys: true, allowIndefinite: false, allowUndefined: false, allowNaN: false, allowInfinity: false }) as Cbor;
+    if (equalBytes(encodeCbor(value), bytes)) return value;
+  } catch (cause) { // also what decodes and has no form of ours: keys that are no integers, nesting beyond the stack
     throw new TenzroError('cbor.malformed', `not CBOR: ${messageOf(cause)}`, { cause });
   }
-  if (!equalBytes(encodeCbor(value), bytes)) throw new TenzroError('cbor.malformed', 'CBOR is not in deterministic form (RFC 8949 §4.2.1)');
-  return value;
+  throw new TenzroError('cbor.malformed', 'CBOR is not in deterministic form (RFC 8949 §4.2.1)');
 }

@@ -1,6 +1,6 @@
 /** Runs a fuzz target in a thread of its own, so that a hang and memory that grows without bound are found as surely as an exception. */
 import { setTimeout as delay } from 'node:timers/promises';
-import { Worker } from 'node:worker_threads';
+import { MessageChannel, Worker, type MessagePort } from 'node:worker_threads';
 
 /** One input takes microseconds to a few milliseconds. */
 const HANG_MS = 20_000;
@@ -18,6 +18,8 @@ export interface FuzzJob {
 export interface FuzzWorkerData extends FuzzJob {
   /** [inputs done] */
   readonly progress: Int32Array;
+  /** Takes one FuzzDone. */
+  readonly port: MessagePort;
 }
 
 /** What the thread says when it has ended in peace. */
@@ -35,12 +37,13 @@ export interface FuzzDone {
 /** Rejects with the seed of the input that crashed or hung the decoder: `npm run test:fuzz -- 1 SEED TARGET` repeats it. */
 export async function fuzz(job: FuzzJob, onProgress: (done: number) => void = () => undefined): Promise<FuzzDone> {
   const progress = new Int32Array(new SharedArrayBuffer(4));
-  const workerData: FuzzWorkerData = { ...job, progress };
-  const worker = new Worker(new URL('./fuzzWorker.ts', import.meta.url), { workerData, resourceLimits: { maxOldGenerationSizeMb: HEAP_MB } });
+  const { port1, port2 } = new MessageChannel();
+  const workerData: FuzzWorkerData = { ...job, progress, port: port2 };
+  const worker = new Worker(new URL('./fuzzWorker.ts', import.meta.url), { workerData, transferList: [port2], resourceLimits: { maxOldGenerationSizeMb: HEAP_MB } });
   const ended = new AbortController();
   const done = new Promise<FuzzDone>((resolve, reject) => {
-    worker.once('message', resolve);
-    worker.once('error', (cause) => reject(new Error(`${job.target}: ${cause.message}`, { cause })));
+    port1.once('message', resolve);
+    worker.once('error', (cause: Error) => reject(new Error(`${job.target}: ${cause.message}`, { cause })));
   });
   try {
     const result = await Promise.race([done, watch(job, progress, onProgress, ended.signal)]);
@@ -48,6 +51,7 @@ export async function fuzz(job: FuzzJob, onProgress: (done: number) => void = ()
     return result;
   } finally {
     ended.abort();
+    port1.close();
     await worker.terminate();
   }
 }

@@ -18,7 +18,7 @@ import { AK, CERTIFY, NV, QUOTE, QUOTE_SIGNATURE } from './tpmVectors.ts';
 export interface FuzzTarget {
   /** Each is taken by `run`. */
   readonly samples: readonly Buffer[];
-  run(bytes: Buffer): void | Promise<void>;
+  readonly run: (bytes: Buffer) => void | Promise<void>;
 }
 
 const ANYTHING = { ...DEFAULT_POLICY, accept: TRUST_LEVELS };

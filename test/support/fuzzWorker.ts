@@ -1,19 +1,20 @@
 /** The thread that fuzzRun.ts starts: bends inputs and hands them to the target. Anything but a typed error ends it, with the seed. */
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
-import { parentPort, workerData } from 'node:worker_threads';
+import { workerData } from 'node:worker_threads';
 import { TenzroError, messageOf } from '#runtime/core/errors.ts';
 import { FUZZ_TARGETS } from './fuzzTargets.ts';
 import type { FuzzDone, FuzzWorkerData } from './fuzzRun.ts';
 import { mutate } from './mutate.ts';
 
-const { target: name, firstSeed, count, progress } = workerData as FuzzWorkerData;
+const { target: name, firstSeed, count, progress, port } = workerData as FuzzWorkerData;
 
 setFlagsFromString('--expose-gc');
 const collect = runInNewContext('gc') as () => void;
 
 function usedBytes(): number {
   collect();
+  collect(); // what the first found dead frees its buffers now
   const { heapUsed, arrayBuffers } = process.memoryUsage();
   return heapUsed + arrayBuffers;
 }
@@ -39,4 +40,4 @@ for (let i = 0; i < count; i++) {
   Atomics.add(progress, 0, 1);
 }
 const done: FuzzDone = { accepted, refused, earlyBytes, lateBytes: usedBytes(), seconds: (performance.now() - startedMs) / 1_000 };
-parentPort?.postMessage(done);
+port.postMessage(done);
