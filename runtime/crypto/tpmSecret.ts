@@ -10,7 +10,7 @@ const P256_BYTES = 32;
 const UNCOMPRESSED_POINT = Buffer.of(4);
 
 /** What the secret is for: the label keeps one use from passing for another (annex B.10.2 and .3). */
-export type SecretUse = 'SECRET' | 'IDENTITY' | 'DUPLICATE';
+export type SecretUse = 'SECRET' | 'IDENTITY';
 
 export interface SharedSecret {
   /** 32 bytes; the caller zeroes it. */

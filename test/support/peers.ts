@@ -13,6 +13,8 @@ const PACKAGE_OF = {
   openssl: 'openssl',
   swtpm: 'swtpm',
   swtpm_setup: 'swtpm-tools',
+  swtpm_localca: 'swtpm-tools',
+  tpm2_activatecredential: 'tpm2-tools',
   tpm2_checkquote: 'tpm2-tools',
   unshare: 'util-linux',
 } as const;
