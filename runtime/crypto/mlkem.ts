@@ -67,8 +67,9 @@ function nativePrivateKey(seed: Uint8Array): KeyObject | undefined {
 let native: boolean | undefined;
 const hasNative = (): boolean => (native ??= nativePrivateKey(new Uint8Array(MLKEM768.seedBytes)) !== undefined);
 
-/** Without OpenSSL: some twenty times slower. */
+/** Without OpenSSL: some twenty times slower. Throws as `mlKem768OfSeed` does. */
 export function nobleMlKem768OfSeed(seed: Uint8Array): MlKem768Key {
+  expectLength('ML-KEM-768 seed', seed, MLKEM768.seedBytes);
   const kem = nobleMlKem768();
   const { publicKey, secretKey } = kem.keygen(Uint8Array.from(seed));
   return {
