@@ -52,6 +52,8 @@ export const ERRORS = {
   'tpm.hmac': row('environment', 'A response was altered between the TPM and this process: look for a device on the bus.'),
   'tpm.refused': row('environment', 'The TPM refused the command; the message says why and what to do.'),
   'tpm.busy': row('environment', 'The TPM stayed busy, or another program uses it at the same time; the next block tries again.'),
+  'tpm.session_lost': row('environment', 'Start another session: after an answer that did not come or was wrong its nonce is unknown.'),
+  'tpm.usage': row('usage', 'The TPM driver was asked for something that cannot be; docs/reference/tpm.md and drivers/tpm2/README.md show how.'),
   'tpm.unsupported': row('environment', 'The TPM lacks what attestation needs: enable its SHA-256 bank in the firmware setup, or set attest.tpm.mode to none.'),
 
   // attest
@@ -127,6 +129,24 @@ export const ERRORS = {
   'bundle.too_large': row('usage', 'Ask tenzro proof for fewer entries at once.'),
   'bundle.newer_version': row('usage', 'The proof was written by a newer Tenzro Edge: verify it with a version at least as new.'),
   'policy.invalid': row('usage', 'See docs/reference/verifier-checks.md for the keys of a policy file, and docs/policies for examples.'),
+
+  // lease and verifier
+  'lease.malformed': row('input', 'The bytes are no lease: they were damaged or altered, or come from another program.'),
+  'lease.foreign_verifier': row('input', 'Another key than verifier.key signed it: compare that key with what tenzro verifier init printed on the verifier.'),
+  'lease.foreign_chain': row('input', 'The lease was given to another device or chain: nothing here may use it. Look for a client that replays leases.'),
+  'lease.stale': row('input', 'The lease answers another challenge or belongs to another boot: it was replayed, or the gateway was restarted meanwhile. It asks again by itself.'),
+  'lease.refused': row('environment', 'The verifier does not grant a lease: its reasons name each check; tenzro verifier appraise explains them. The gateway goes on recording and asks again.'),
+  'lease.unreachable': row('environment', 'The verifier cannot be reached: check verifier.url, verifier.caFile, the network and that tenzro verifier serve runs. The gateway goes on recording and tries again.'),
+  'lease.protocol': row('environment', 'The verifier answers what this gateway does not understand: compare the versions of both.'),
+  'lease.enrolment': row('environment', 'The verifier did not enrol this gateway: its message says why. Without enrolment the policy must accept another trust level.'),
+  'verifier.directory': row('usage', 'Make the folder with tenzro verifier init; an existing one is never overwritten.'),
+  'verifier.key': row('environment', 'Others could read the verifier\'s keys, or they are damaged: chmod 600 and chown them if nobody has read them, else begin anew with tenzro verifier init in another folder.'),
+  'verifier.port_in_use': row('environment', 'Another program listens there: stop it, or choose another address with --listen.'),
+  'verifier.request': row('input', 'The request is not one of this protocol (docs/reference/lease.md): compare the versions of gateway and verifier.'),
+  'verifier.too_large': row('input', 'The request is larger than the verifier reads.'),
+  'verifier.client': row('input', 'The client must show a certificate around its ML-DSA-65 identity key, and ask for its own chain only.'),
+  'verifier.nonce': row('input', 'The nonce is not open for this client: ask for a new challenge. Each serves once, for a minute.'),
+  'verifier.busy': row('pushback', 'The verifier serves as much as it may: try again after the stated time.'),
 
   // models and inference
   'model.missing': row('environment', 'The package needs manifest.json and model.onnx: install it again, or take its name out of infer.models.'),

@@ -103,6 +103,41 @@ export const LIMITS = {
   modelManifestBytesMax: 64 * 1024,
   modelWindowReadingsMax: 4_096,
 
+  // measured boot
+  /** A TCG event log must fit one entry; real ones have 10 to 70 KiB. */
+  bootLogBytesMax: 448 * 1024,
+  /** IMA's list, over all its chunks. */
+  imaLogBytesMax: 4 * 1024 * 1024,
+  imaChunkBytesMax: 448 * 1024,
+  /** Growths of IMA's list that are recorded at once; after that one per interval. */
+  imaBurstMax: 16,
+  imaIntervalMs: 600_000,
+
+  // lease and verifier
+  /** How long a challenge may be answered. */
+  nonceLifetimeMs: 60_000,
+  noncesOpenMax: 4_096,
+  noncesPerClientMax: 4,
+  /** A request to the verifier, and its answer: a bundle with the logs of a boot. */
+  verifierBodyBytesMax: 16 * 1024 * 1024,
+  verifierConnectionsMax: 256,
+  /** Requests whose bodies are being read or judged. */
+  verifierRequestsMax: 8,
+  verifierRequestTimeoutMs: 15_000,
+  /** Requests of one client or address: so many at once, then one per interval. */
+  verifierBurst: 24,
+  verifierRefillMs: 2_000,
+  verifierClientsMax: 8_192,
+  /** Chains that a verifier remembers: one more is refused. */
+  verifierChainsMax: 100_000,
+  /** Longest lease that a policy may ask for, and that a gateway accepts. */
+  leaseSecondsMax: 7 * 24 * 3_600,
+  leaseSecondsMin: 2,
+  /** Pause after a failed attempt at a lease: doubles from the first to the second. */
+  leaseRetryMs: 1_000,
+  leaseRetryMaxMs: 300_000,
+  leaseRequestTimeoutMs: 20_000,
+
   // TPM
   tpmCommandBytesMax: 4_096,
   tpmTimeoutMs: 30_000,
@@ -115,6 +150,7 @@ export const LIMITS = {
 } as const;
 
 invariant(LIMITS.packetBytesMax + LIMITS.textBytesMax < LIMITS.entryBytesMax, 'a packet must fit an entry');
+invariant(Math.max(LIMITS.bootLogBytesMax, LIMITS.imaChunkBytesMax) + 1_024 <= LIMITS.entryBytesMax, 'a measured log must fit an entry');
 invariant(LIMITS.entryBytesMax <= LIMITS.batchBytesMax, 'an entry must fit a batch');
 invariant(LIMITS.batchBytesMax * 2 <= LIMITS.pendingBytesMax, 'two batches must fit the pending bound');
 invariant(LIMITS.inFlightPerClientMax <= LIMITS.redeliveryWindowMax, 'all that a client may send again must be recognised');
@@ -123,3 +159,6 @@ invariant(LIMITS.topicBytesMax < LIMITS.packetBytesMax, 'a topic must fit a pack
 invariant(LIMITS.blockIntervalMs <= LIMITS.idleBlockIntervalMs, 'an idle gateway seals more rarely, not more often');
 invariant(LIMITS.packetBytesMax <= LIMITS.subscriberBacklogBytesMax, 'one packet must fit the backlog of a subscriber');
 invariant(LIMITS.sessionQueueBytesMax <= LIMITS.sessionQueuesTotalBytesMax, 'one queue must fit the total of the queues');
+invariant(LIMITS.noncesPerClientMax < LIMITS.noncesOpenMax, 'one client must not hold every nonce');
+invariant(LIMITS.verifierRequestTimeoutMs < LIMITS.nonceLifetimeMs, 'a nonce must outlive the request that answers it');
+invariant(LIMITS.verifierRequestTimeoutMs < LIMITS.leaseRequestTimeoutMs, 'the verifier gives up before the gateway does');
