@@ -330,7 +330,7 @@ class Gateway {
       ready: parts.writer.state === 'ok', node: settings.node.name, version: manifest.version, pid: process.pid, uptimeMs: Math.round(performance.now()), dataDir: settings.dataDir,
       chain: chainStatusOf(parts.reader),
       trust: this.#trust,
-      broker: { listeners: parts.broker.listeners().map((facts) => ({ url: urlOf(facts), anonymous: facts.auth === 'anonymous' })), clients: parts.broker.clients().length },
+      broker: { listeners: parts.broker.listeners().map(listenerStatus), clients: parts.broker.clients().length },
       models: parts.inference.status(),
       health: { ok: stalled.length === 0, stalled },
       counters: this.#counters.snapshot(),
@@ -351,6 +351,11 @@ interface Parts {
 
 /** The writer keeps hardly anything on its heap: batches are off it. */
 const WRITER_HEAP = { maxYoungGenerationSizeMb: 24, maxOldGenerationSizeMb: 128 } as const;
+
+function listenerStatus(facts: ReturnType<Broker['listeners']>[number]): GatewayStatus['broker']['listeners'][number] {
+  const { auth, tlsVersion, groups } = facts;
+  return { url: urlOf(facts), anonymous: auth === 'anonymous', ...(tlsVersion === undefined ? {} : { tls: { minVersion: tlsVersion, groups: groups ?? {} } }) };
+}
 
 const urlOf = ({ host, port, tls }: ReturnType<Broker['listeners']>[number]): string => `${tls ? 'mqtts' : 'mqtt'}://${host.includes(':') ? `[${host}]` : host}:${port}`;
 

@@ -63,6 +63,10 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
       door.entered(client, socket, listener);
       inbound.open(new FastLane(socket, client as typeof client & Pick<LaneClient, '_keepaliveTimer'>, door.laneDoor(client), (packetId) => outbound.acknowledge(packetId)));
     },
+    onSecured: (group, address) => {
+      counters.add(`broker.tls.${group}`);
+      options.log.debug({ address, group }, 'TLS handshake');
+    },
     onFault: (error, address) => faults.report(error, { address }),
   };
   for (const plan of plans) listeners.push(await openListener(plan, reception, sockets));
@@ -78,7 +82,7 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
       const packet = { cmd: 'publish' as const, topic, payload: Buffer.from(payload), retain, qos, dup: false };
       engine.publish(packet, (error) => (error ? reject(error) : resolve()));
     }),
-    listeners: () => listeners.map(({ facts }) => facts),
+    listeners: () => listeners.map((listener) => listener.facts()),
     clients: () => [...door.present.values()].map((client) => {
       const connection = door.connectionOf(client);
       return { id: client.id, user: connection?.user, address: connection?.address ?? '' };

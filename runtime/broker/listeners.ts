@@ -1,10 +1,11 @@
 /** The sockets of the front door: where it listens, over what, and how many may come. */
 import { readFile } from 'node:fs/promises';
 import { createServer, isIP, type Server, type Socket } from 'node:net';
-import { createServer as createTlsServer } from 'node:tls';
+import { createServer as createTlsServer, type TLSSocket } from 'node:tls';
 import { TenzroError, messageOf } from '#runtime/core/errors.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
 import type { ListenerSettings, MqttSettings } from '#runtime/core/settings.ts';
+import { negotiatedGroup, secureServerOptions } from '#runtime/crypto/tls.ts';
 import { ANONYMOUS } from './auth.ts';
 import { gatherWrites, type Outbound } from './gather.ts';
 import { Inbound } from './inbound.ts';
@@ -19,11 +20,15 @@ export interface ListenerFacts {
   /** The port really bound. */
   readonly port: number;
   readonly tls: boolean;
+  /** The oldest TLS version that it takes. */
+  readonly tlsVersion?: 'TLSv1.2' | 'TLSv1.3';
+  /** Handshakes so far by key exchange group, as the IANA registry names it; those of TLS 1.2 as `TLSv1.2 x25519`. */
+  readonly groups?: Readonly<Record<string, number>>;
   readonly auth: 'anonymous' | 'password' | 'certificate+password';
 }
 
 export interface OpenListener {
-  readonly facts: ListenerFacts;
+  facts(): ListenerFacts;
   /** Stops listening; resolves when every connection of this listener has ended. */
   close(): Promise<void>;
 }
@@ -31,6 +36,8 @@ export interface OpenListener {
 export interface Reception {
   /** A socket that may speak MQTT now; its reads are guarded. */
   onSocket(socket: Socket, listener: ListenerSettings, inbound: Inbound, outbound: Outbound): void;
+  /** A TLS handshake is done. */
+  onSecured(group: string, address: string): void;
   onFault(error: TenzroError, address: string): void;
 }
 
@@ -48,7 +55,8 @@ const isLoopback = (host: string): boolean => host === 'localhost' || host === '
 
 /** `open` holds the sockets of all listeners together. Throws `broker.port_in_use` or `broker.listener`. */
 export async function openListener(plan: ListenerSettings, reception: Reception, open: Set<Socket>): Promise<OpenListener> {
-  const server = await createListener(plan, reception, open);
+  const groups: Record<string, number> = {};
+  const server = await createListener(plan, countGroups(reception, groups), open);
   try {
     await new Promise<void>((resolve, reject) => {
       server.once('error', reject);
@@ -62,24 +70,35 @@ export async function openListener(plan: ListenerSettings, reception: Reception,
   const port = typeof bound === 'object' && bound !== null ? bound.port : plan.port;
   const auth = plan.anonymous ? 'anonymous' : plan.tls?.clientCaFile === undefined ? 'password' : 'certificate+password';
   return {
-    facts: { host: plan.host, port, tls: plan.tls !== undefined, auth },
+    facts: () => ({ host: plan.host, port, tls: plan.tls !== undefined, auth, ...(plan.tls ? { tlsVersion: plan.tls.minVersion ?? 'TLSv1.3', groups: { ...groups } } : {}) }),
     close: () => new Promise((resolve) => { server.close(() => resolve()); }),
   };
 }
+
+const countGroups = (reception: Reception, groups: Record<string, number>): Reception => ({
+  ...reception,
+  onSecured: (group, address) => {
+    groups[group] = (groups[group] ?? 0) + 1;
+    reception.onSecured(group, address);
+  },
+});
 
 async function createListener(plan: ListenerSettings, reception: Reception, open: Set<Socket>): Promise<Server> {
   const serve = (socket: Socket): void => {
     reception.onSocket(socket, plan, new Inbound(socket), gatherWrites(socket));
   };
   if (plan.tls === undefined) return createServer(SOCKET_OPTIONS, (socket) => { if (admit(socket, open, reception)) serve(socket); });
-  const { certFile, keyFile, clientCaFile } = plan.tls;
+  const { certFile, keyFile, clientCaFile, minVersion } = plan.tls;
   let files: { cert: Buffer; key: Buffer; ca?: Buffer };
   try {
     files = { cert: await readFile(certFile), key: await readFile(keyFile), ...(clientCaFile === undefined ? {} : { ca: await readFile(clientCaFile) }) };
     const server = createTlsServer({
-      ...SOCKET_OPTIONS, ...files, minVersion: 'TLSv1.2', handshakeTimeout: LIMITS.connectTimeoutMs,
+      ...SOCKET_OPTIONS, ...files, ...secureServerOptions(minVersion), handshakeTimeout: LIMITS.connectTimeoutMs,
       requestCert: clientCaFile !== undefined, rejectUnauthorized: clientCaFile !== undefined,
-    }, serve);
+    }, (socket) => {
+      reception.onSecured(groupWords(socket), socket.remoteAddress ?? '');
+      serve(socket);
+    });
     server.prependListener('connection', (socket: Socket) => { admit(socket, open, reception); });
     server.on('tlsClientError', (cause, socket) => {
       reception.onFault(new TenzroError('broker.malformed', `TLS handshake: ${messageOf(cause)}`, { cause }), socket.remoteAddress ?? '');
@@ -89,6 +108,12 @@ async function createListener(plan: ListenerSettings, reception: Reception, open
   } catch (cause) {
     throw listenFault(plan, cause);
   }
+}
+
+function groupWords(socket: TLSSocket): string {
+  const group = negotiatedGroup(socket);
+  const version = socket.getProtocol();
+  return version === 'TLSv1.3' ? group : `${version} ${group}`;
 }
 
 /** Takes the socket in, or turns it away when the house is full. */

@@ -70,13 +70,19 @@ function runningLines(io: Io, shown: GatewayStatus): string[] {
     `${io.paint(printable(shown.node), 'bold')} ${shown.version}: ${state}, process ${shown.pid}, up ${Math.round(shown.uptimeMs / 1000)} s`,
     `trust    ${shown.trust.level}: ${printable(shown.trust.reason)}`,
     `chain    ${shown.chain.id ?? 'none yet'}: ${chainWords(shown.chain)}`,
-    ...shown.broker.listeners.map(({ url, anonymous }) => `mqtt     ${url}${anonymous ? ' (no user needed)' : ''}`),
+    ...shown.broker.listeners.map(({ url, anonymous, tls }) => `mqtt     ${url}${anonymous ? ' (no user needed)' : ''}${tls ? tlsWords(tls) : ''}`),
     `clients  ${shown.broker.clients}`,
     ...shown.models.map(({ name, provider, digest }) => `model    ${printable(name)} on ${provider}, sha256 ${digest.slice(0, 16)}…`),
     ...shown.health.stalled.map(({ name, behind, stalledMs }) => io.paint(`stalled  ${name}: ${behind} behind, no step for ${Math.round(stalledMs / 1000)} s`, 'red')),
     `data     ${printable(shown.dataDir)}`,
     ...counters.map(([name, value]) => io.paint(`  ${name.padEnd(width)}  ${value}`, 'dim')),
   ];
+}
+
+/** TLS 1.2 is said aloud: whoever records its traffic today can read it once there is a quantum computer. */
+function tlsWords({ minVersion, groups }: { readonly minVersion: string; readonly groups: Readonly<Record<string, number>> }): string {
+  const seen = Object.entries(groups).map(([group, count]) => `${count} × ${printable(group)}`).join(', ');
+  return `${minVersion === 'TLSv1.3' ? '' : ', weaker: takes TLS 1.2, which has no post-quantum key exchange'}${seen === '' ? '' : `, handshakes: ${seen}`}`;
 }
 
 const chainWords = ({ entries, attestedEntries, blocks, lastBlockAt }: ChainStatus): string =>

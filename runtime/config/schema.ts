@@ -36,6 +36,7 @@ const listener = v.object({
     certFile: required(text(4096), 'PEM certificate chain.'),
     keyFile: required(text(4096), 'PEM private key.'),
     clientCaFile: absent(text(4096), 'PEM authorities; when set, clients must present a certificate of theirs.'),
+    minVersion: setting(v.picklist(['TLSv1.2', 'TLSv1.3']), 'TLSv1.3', 'TLSv1.2 also lets in microcontrollers that speak nothing newer: it has no post-quantum key exchange, and `tenzro status` says so.'),
   }), 'TLS for this listener.'),
 });
 

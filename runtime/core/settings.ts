@@ -33,7 +33,13 @@ export interface ListenerSettings {
   readonly port: number;
   /** Refused by `config check` for a host beyond loopback. */
   readonly anonymous: boolean;
-  readonly tls?: { readonly certFile: string; readonly keyFile: string; readonly clientCaFile?: string };
+  readonly tls?: {
+    readonly certFile: string;
+    readonly keyFile: string;
+    readonly clientCaFile?: string;
+    /** Default TLSv1.3; TLSv1.2 for microcontrollers that cannot do better: without post-quantum key exchange. */
+    readonly minVersion?: 'TLSv1.2' | 'TLSv1.3';
+  };
 }
 
 export interface UserSettings {

@@ -12,11 +12,18 @@ export interface GatewayStatus {
   readonly dataDir: string;
   readonly chain: ChainStatus;
   readonly trust: { readonly level: string; readonly reason: string };
-  readonly broker: { readonly listeners: readonly { readonly url: string; readonly anonymous: boolean }[]; readonly clients: number };
+  readonly broker: { readonly listeners: readonly ListenerStatus[]; readonly clients: number };
   readonly models: readonly ModelStatus[];
   /** Progress: a follower with work before it that does not move is named here. */
   readonly health: { readonly ok: boolean; readonly stalled: readonly StalledWork[] };
   readonly counters: Readonly<Record<string, number>>;
+}
+
+interface ListenerStatus {
+  readonly url: string;
+  readonly anonymous: boolean;
+  /** The oldest version that it takes, and its handshakes so far by key exchange group. */
+  readonly tls?: { readonly minVersion: string; readonly groups: Readonly<Record<string, number>> };
 }
 
 interface ModelStatus {
