@@ -180,6 +180,8 @@ export const MEASUREMENT_BODY = {
   offset: 4,
   /** software: array of [component, SHA-256]. */
   components: 5,
+  /** tcg and ima: why there is no log; then neither log nor digest. */
+  reason: 6,
 } as const;
 /** tcg: firmware and boot loader's event log · ima: the kernel's measurement list · software: runtime files, models, configuration. */
 export const MEASUREMENTS = ['tcg', 'ima', 'software'] as const;

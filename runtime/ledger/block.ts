@@ -77,7 +77,8 @@ const SUPPORT_KEY = { enrolment: 1, lease: 2, bootLog: 3, imaLog: 4, software: 5
 /** Room for any verifier's nonce (RFC 9711 §4.1 wants 8 to 64 bytes; below 16 it could repeat). */
 const NONCE_BYTES = { min: 16, max: 64 } as const;
 const REASON_CHARACTERS_MAX = 512;
-const IMA_CHUNKS_MAX = 64;
+/** Chunks of IMA's list that a block may name; beyond, the list is recorded anew in larger ones. */
+export const IMA_CHUNKS_MAX = 64;
 
 /** `h`: what PCR 14 is extended with, what the quote's extraData carries, what the next block names as previous. */
 export const blockHash = (payload: Uint8Array): Buffer => sha256(BLOCK_DOMAIN, payload);

@@ -32,6 +32,8 @@ export interface Policy {
   readonly models: readonly string[];
   /** TPM firmware versions that are accepted, 16 hexadecimal digits; empty: any. */
   readonly firmware: readonly string[];
+  /** Files that may have run, by the SHA-256 that IMA lists for them, lower-case hex; absent: any. */
+  readonly ima?: { readonly allow: ReadonlySet<string> };
   /** `required`: a proof without a lease in force by one of `verifiers` is refuted. */
   readonly lease: 'required' | 'optional';
   /** SHA-256 of the ML-DSA keys whose leases count, lower-case hex. */
@@ -48,7 +50,7 @@ export const DEFAULT_POLICY: Policy = {
 };
 
 const KEYS = [
-  'version', 'accept', 'ekRoots', 'vendorRoots', 'enrolled', 'enrollers', 'pcrs', 'software', 'models', 'firmware', 'lease', 'verifiers', 'maxLinks', 'device',
+  'version', 'accept', 'ekRoots', 'vendorRoots', 'enrolled', 'enrollers', 'pcrs', 'software', 'models', 'firmware', 'ima', 'lease', 'verifiers', 'maxLinks', 'device',
 ] as const;
 const SHA256_HEX = /^[0-9a-f]{64}$/;
 const FIRMWARE_HEX = /^[0-9a-f]{16}$/;
@@ -71,7 +73,8 @@ export function parsePolicy(value: unknown): Policy {
     pcrs: asReferences(given['pcrs'] ?? {}),
     software: asDigests(given['software'] ?? [], 'software'),
     models: asDigests(given['models'] ?? [], 'models'),
-    firmware: asList(given['firmware'] ?? [], 'firmware').map((value, at) => asHex(value, `firmware[${at}]`, FIRMWARE_HEX, 16)),
+    firmware: asList(given['firmware'] ?? [], 'firmware').map((version, at) => asHex(version, `firmware[${at}]`, FIRMWARE_HEX, 16)),
+    ...(given['ima'] === undefined ? {} : { ima: asImaRule(given['ima']) }),
     lease: asLeaseRule(given['lease'] ?? DEFAULT_POLICY.lease),
     verifiers: asDigests(given['verifiers'] ?? [], 'verifiers'),
     maxLinks,
@@ -115,6 +118,10 @@ function asReferences(value: unknown): ReadonlyMap<number, readonly string[]> {
     if (!/^\d{1,2}$/.test(key) || pcr > PCR_MAX) throw invalid(`pcrs: '${key}' is not a PCR from 0 to ${PCR_MAX}`);
     return [pcr, asDigests(values, `pcrs.${key}`)];
   }));
+}
+
+function asImaRule(value: unknown): { readonly allow: ReadonlySet<string> } {
+  return { allow: new Set(asDigests(asObject(value, 'ima', ['allow'])['allow'], 'ima.allow')) };
 }
 
 function asLeaseRule(value: unknown): Policy['lease'] {
