@@ -2,13 +2,16 @@
 import { TenzroError } from '#runtime/core/errors.ts';
 import type { Anchor } from '#runtime/core/ports.ts';
 import { sha256 } from '#runtime/crypto/hash.ts';
-import { NV_ATTRIBUTE, parseAttest, type TpmNvPublic } from '#runtime/crypto/tpmEvidence.ts';
+import { NV_ATTRIBUTE, parseAttest } from '#runtime/crypto/tpmEvidence.ts';
 import { guard } from './codec.ts';
 import { BLOCK_PCR, COUNTER_INDEX, HANDLE, QUOTED_PCRS } from './constants.ts';
+import { permanent } from './command.ts';
 import { readEndorsement } from './ek.ts';
 import { RC_FORMAT_1, TpmRefusal } from './errors.ts';
+import type { LoadedKey } from './keys.ts';
+import type { NvIndex } from './nv.ts';
 import { akP256 } from './templates.ts';
-import type { LoadedKey, Tpm } from './tpm.ts';
+import type { Tpm } from './tpm.ts';
 
 const QUOTE_TRIES = 3;
 
@@ -16,13 +19,13 @@ const QUOTE_TRIES = 3;
 export async function openAnchor(tpm: Tpm, signal: AbortSignal): Promise<Anchor> {
   await tpm.startup(signal);
   await tpm.flushLeftovers(signal);
-  return new TpmAnchor(tpm, await tpm.createPrimary(HANDLE.endorsement, akP256(), signal));
+  return new TpmAnchor(tpm, await tpm.keys.createPrimary(HANDLE.endorsement, akP256(), signal));
 }
 
 class TpmAnchor implements Anchor {
   readonly #tpm: Tpm;
   readonly #ak: LoadedKey;
-  #counter: TpmNvPublic | undefined;
+  #counter: NvIndex | undefined;
 
   constructor(tpm: Tpm, ak: LoadedKey) {
     this.#tpm = tpm;
@@ -34,18 +37,18 @@ class TpmAnchor implements Anchor {
   endorsement(signal: AbortSignal): ReturnType<Anchor['endorsement']> { return readEndorsement(this.#tpm, signal); }
 
   async pcr14(signal: AbortSignal): Promise<Uint8Array> {
-    const value = (await this.#tpm.pcrRead([BLOCK_PCR], signal))[0]?.[1];
+    const value = (await this.#tpm.pcr.read([BLOCK_PCR], signal))[0]?.[1];
     if (!value) throw new TenzroError('tpm.unsupported', 'the TPM shows no PCR 14');
     return value;
   }
 
-  extend(digest: Uint8Array, signal: AbortSignal): Promise<void> { return this.#tpm.pcrExtend(BLOCK_PCR, digest, signal); }
+  extend(digest: Uint8Array, signal: AbortSignal): Promise<void> { return this.#tpm.pcr.extend(BLOCK_PCR, digest, signal); }
 
   /** Values and quote are two commands: when another program extends a PCR between them, both are taken again. */
   async quote(digest: Uint8Array, signal: AbortSignal): ReturnType<Anchor['quote']> {
     for (let tries = 0; tries < QUOTE_TRIES; tries += 1) {
-      const pcrs = await this.#tpm.pcrRead(QUOTED_PCRS, signal);
-      const statement = await this.#tpm.quote(this.#ak, digest, QUOTED_PCRS, signal);
+      const pcrs = await this.#tpm.pcr.read(QUOTED_PCRS, signal);
+      const statement = await this.#tpm.attest.quote(this.#ak, digest, QUOTED_PCRS, signal);
       const { attested } = guard(() => parseAttest(statement.attest));
       const expected = sha256(...pcrs.map(([, value]) => value));
       if (attested.kind === 'quote' && expected.equals(attested.pcrDigest)) return { ...statement, pcrs };
@@ -54,25 +57,25 @@ class TpmAnchor implements Anchor {
   }
 
   async counter(digest: Uint8Array, signal: AbortSignal): ReturnType<Anchor['counter']> {
-    await this.#tpm.nvIncrement(this.#counter ?? await this.#findCounter(signal), signal);
+    await this.#tpm.nv.increment(this.#counter ?? await this.#findCounter(signal), signal);
     // The first increment ever sets the attribute `written`, and with it the name that is certified.
-    const counter = await this.#tpm.nvReadPublic(COUNTER_INDEX, signal);
+    const counter = await this.#tpm.nv.readPublic(COUNTER_INDEX, signal);
     this.#counter = counter;
-    const statement = await this.#tpm.nvCertify(this.#ak, counter, digest, signal);
-    return { ...statement, nvPublic: counter.area };
+    const statement = await this.#tpm.attest.nv(this.#ak, counter, digest, signal);
+    return { ...statement, nvPublic: counter.public.area };
   }
 
-  async #findCounter(signal: AbortSignal): Promise<TpmNvPublic> {
+  async #findCounter(signal: AbortSignal): Promise<NvIndex> {
     const found = await this.#readCounter(signal);
     if (found) return found;
-    await this.#tpm.nvDefineCounter(COUNTER_INDEX, signal);
-    return this.#tpm.nvReadPublic(COUNTER_INDEX, signal);
+    await this.#tpm.nv.defineCounter(COUNTER_INDEX, permanent(HANDLE.owner), signal);
+    return this.#tpm.nv.readPublic(COUNTER_INDEX, signal);
   }
 
-  async #readCounter(signal: AbortSignal): Promise<TpmNvPublic | undefined> {
+  async #readCounter(signal: AbortSignal): Promise<NvIndex | undefined> {
     try {
-      const counter = await this.#tpm.nvReadPublic(COUNTER_INDEX, signal);
-      if ((counter.attributes & NV_ATTRIBUTE.typeMask) !== NV_ATTRIBUTE.typeCounter) throw new TenzroError('tpm.unsupported', `NV index 0x${COUNTER_INDEX.toString(16)} is in use and not a counter`);
+      const counter = await this.#tpm.nv.readPublic(COUNTER_INDEX, signal);
+      if ((counter.public.attributes & NV_ATTRIBUTE.typeMask) !== NV_ATTRIBUTE.typeCounter) throw new TenzroError('tpm.unsupported', `NV index 0x${COUNTER_INDEX.toString(16)} is in use and not a counter`);
       return counter;
     } catch (error) {
       if (error instanceof TpmRefusal && error.base === RC_FORMAT_1.handle) return undefined;

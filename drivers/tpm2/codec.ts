@@ -23,6 +23,12 @@ export class TpmWriter {
     return this.bytes(part);
   }
 
+  u64(value: bigint): this {
+    const part = Buffer.allocUnsafe(8);
+    part.writeBigUInt64BE(value);
+    return this.bytes(part);
+  }
+
   bytes(value: Uint8Array): this {
     this.#parts.push(value);
     return this;

@@ -11,7 +11,7 @@ const RESPONSE_CODE_AT = 6;
 export class CommandQueue {
   readonly #transport: Transport;
   readonly #timeoutMs: number;
-  #tail: Promise<unknown> = Promise.resolve();
+  #tail: Promise<void> = Promise.resolve();
 
   constructor(transport: Transport, timeoutMs: number) {
     this.#transport = transport;
@@ -20,15 +20,18 @@ export class CommandQueue {
 
   /**
    * Runs `task` when all earlier ones have ended. An aborted `signal` keeps a waiting task from starting; one that runs is left to its end (a TPM
-   * command cannot be taken back), only the caller waits no longer.
+   * command cannot be taken back), only the caller waits no longer. `undo` then takes back what it made, before the next task.
    */
-  run<T>(task: () => Promise<T>, signal: AbortSignal): Promise<T> {
+  run<T>(task: () => Promise<T>, signal: AbortSignal, undo?: (result: T) => Promise<void>): Promise<T> {
     const turn = this.#tail.then(() => {
       if (signal.aborted) throw new TenzroError('tpm.timeout', 'the command was given up before it was sent');
       return task();
     });
-    this.#tail = turn.catch(() => undefined); // the caller has the error; the next task does not care
-    return abandonable(turn, signal, 'the TPM');
+    const waited = abandonable(turn, signal, 'the TPM');
+    this.#tail = Promise.allSettled([turn, waited]).then(async ([ran, taken]) => {
+      if (ran.status === 'fulfilled' && taken.status === 'rejected') await undo?.(ran.value);
+    });
+    return waited;
   }
 
   /** Only inside a task. Sends again what the TPM asks to have sent again, after growing waits, up to LIMITS.tpmRetriesMax times and the timeout. */

@@ -5,9 +5,6 @@ import { RC_FORMAT_1, TpmRefusal } from './errors.ts';
 import { ekEccP256, ekRsa2048 } from './templates.ts';
 import type { Tpm } from './tpm.ts';
 
-/** TPM_PT_NV_BUFFER_MAX is at least this on every TPM we know. */
-const NV_CHUNK_BYTES = 512;
-
 export interface Endorsement {
   /** TPMT_PUBLIC. */
   readonly ekPublic: Uint8Array;
@@ -20,21 +17,16 @@ export async function readEndorsement(tpm: Tpm, signal: AbortSignal): Promise<En
   const ecc = await readEkCertificate(tpm, EK_CERTIFICATE_INDEX.eccP256, signal);
   const rsa = ecc ? undefined : await readEkCertificate(tpm, EK_CERTIFICATE_INDEX.rsa2048, signal);
   const certificate = ecc ?? rsa;
-  const key = await tpm.createPrimary(HANDLE.endorsement, rsa ? ekRsa2048() : ekEccP256(), signal);
-  await tpm.flushContext(key.handle, signal);
+  await using key = await tpm.keys.createPrimary(HANDLE.endorsement, rsa ? ekRsa2048() : ekEccP256(), signal);
   return { ekPublic: key.public.area, ...(certificate ? { ekCertificate: certificate } : {}) };
 }
 
 /** Undefined when the index is not there or does not hold a DER certificate. */
 export async function readEkCertificate(tpm: Tpm, index: number, signal: AbortSignal): Promise<Uint8Array | undefined> {
   try {
-    const nv = await tpm.nvReadPublic(index, signal);
-    if ((nv.attributes & NV_ATTRIBUTE.written) === 0) return undefined;
-    const parts: Uint8Array[] = [];
-    for (let offset = 0; offset < nv.sizeBytes; offset += NV_CHUNK_BYTES) {
-      parts.push(await tpm.nvRead(nv, offset, Math.min(NV_CHUNK_BYTES, nv.sizeBytes - offset), signal));
-    }
-    return withoutPadding(Buffer.concat(parts));
+    const nv = await tpm.nv.readPublic(index, signal);
+    if ((nv.public.attributes & NV_ATTRIBUTE.written) === 0) return undefined;
+    return withoutPadding(await tpm.nv.readAll(nv, signal));
   } catch (error) {
     if (error instanceof TpmRefusal && error.base === RC_FORMAT_1.handle) return undefined;
     throw error;

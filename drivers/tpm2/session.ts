@@ -1,19 +1,19 @@
 /**
- * HMAC session salted to a given key (Part 1 §19.6): whoever listens on the bus learns neither the session key nor an encrypted parameter, and
- * whoever alters a response is found out. The salt is only as good as the key: pin it (an EK whose certificate was checked, or the one of the
- * genesis), never one that the bus just told.
+ * Sessions (Part 1 §19.6): whoever listens on the bus learns neither the key of a salted session nor an encrypted parameter, and whoever alters a
+ * response is found out. The salt is only as good as its key: pin it (an EK whose certificate was checked, or the one of the genesis), never one
+ * that the bus just told.
+ *
+ * Nonces roll from response to response, so a session serves one command at a time: the driver's queue sees to that. A session whose answer did
+ * not come, or was wrong, is lost, because its nonce is unknown from then on: close it and start another.
  */
-import { constants, createCipheriv, createDecipheriv, createECDH, publicEncrypt, randomBytes, timingSafeEqual } from 'node:crypto';
+import { createCipheriv, createDecipheriv } from 'node:crypto';
 import { TenzroError } from '#runtime/core/errors.ts';
-import { publicKeyOf, type TpmPublic } from '#runtime/crypto/tpmEvidence.ts';
-import { hmacSha256, kdfa, kdfe, labelOf } from '#runtime/crypto/tpmKdf.ts';
-import type { TpmReader } from '#runtime/crypto/tpmReader.ts';
-import { sha256 } from '#runtime/crypto/hash.ts';
-import { TpmWriter, EMPTY } from './codec.ts';
-import { HANDLE, SESSION_ATTRIBUTE, type CommandCode } from './constants.ts';
+import { hmacSha256, kdfa } from '#runtime/crypto/tpmKdf.ts';
+import { EMPTY } from './codec.ts';
+import type { Slot } from './slots.ts';
 
-const NONCE_BYTES = 32;
 const AES_128_BITS = 128;
+export const NONCE_BYTES = 32;
 
 /** What a session encrypts, beside authenticating everything. */
 export interface SessionUse {
@@ -21,89 +21,101 @@ export interface SessionUse {
   readonly encryptResponse?: boolean;
 }
 
-/** How one command is authorised and its response checked; made for one exchange. */
-export interface Authorization {
-  /** May encrypt the first parameter. */
-  protect(parameters: Buffer): Buffer;
-  /** TPMS_AUTH_COMMAND (Part 2 §10.13.2) over the protected parameters. */
-  authorize(code: CommandCode, names: readonly Uint8Array[], parameters: Buffer): Buffer;
-  /** Takes one TPMS_AUTH_RESPONSE (§10.13.3), checks it, and gives the parameters in clear. Throws `tpm.hmac`. */
-  accept(code: CommandCode, parameters: Buffer, reader: TpmReader): Buffer;
+/** How one entity's use is authorised, or by what a parameter is encrypted. */
+export type Authorization =
+  /** The entity's authValue in clear. */
+  | { readonly kind: 'password' }
+  | { readonly kind: 'session'; readonly session: Session; readonly use: SessionUse };
+
+export const password: Authorization = { kind: 'password' };
+
+/** What starting a session gives; both secrets are the session's own from then on. */
+export interface SessionStart {
+  readonly slot: Slot;
+  /** Empty for an unsalted session. */
+  readonly key: Uint8Array;
+  readonly nonceTpm: Uint8Array;
+  readonly release: () => Promise<void>;
 }
 
-/** The empty password: what entities without an authValue take. */
-export const emptyPassword: Authorization = {
-  protect: (parameters) => parameters,
-  authorize: () => new TpmWriter().u32(HANDLE.password).sized(EMPTY).u8(SESSION_ATTRIBUTE.continueSession).sized(EMPTY).done(),
-  accept: (_code, parameters, reader) => {
-    reader.sized();
-    reader.u8();
-    if (reader.sized().length > 0) throw new TenzroError('tpm.response', 'a password authorisation was answered with an HMAC');
-    return parameters;
-  },
-};
-
-export class Session {
-  readonly handle: number;
+/** An HMAC session, on its own: it proves knowledge of the entity's authValue and of the salt. `await using` closes it. */
+export class Session implements AsyncDisposable {
+  readonly slot: Slot;
   readonly #key: Uint8Array;
+  readonly #release: () => Promise<void>;
   #nonceTpm: Uint8Array;
+  #isLost = false;
 
-  constructor(handle: number, key: Uint8Array, nonceTpm: Uint8Array) {
-    this.handle = handle;
+  constructor({ slot, key, nonceTpm, release }: SessionStart) {
+    this.slot = slot;
     this.#key = key;
     this.#nonceTpm = nonceTpm;
+    this.#release = release;
   }
 
-  /** For one command, on entities without an authValue. The session stays open. */
-  use({ encryptCommand = false, encryptResponse = false }: SessionUse = {}): Authorization {
-    const nonceCaller = randomBytes(NONCE_BYTES);
-    const attributes = SESSION_ATTRIBUTE.continueSession | (encryptCommand ? SESSION_ATTRIBUTE.decrypt : 0) | (encryptResponse ? SESSION_ATTRIBUTE.encrypt : 0);
-    return {
-      protect: (parameters) => (encryptCommand ? this.#cipherFirst(parameters, nonceCaller, this.#nonceTpm, createCipheriv) : parameters),
-      authorize: (code, names, parameters) => {
-        const cpHash = sha256(u32(code), ...names, parameters); // cpHash, Part 1 §18
-        const hmac = hmacSha256(this.#key, cpHash, nonceCaller, this.#nonceTpm, Uint8Array.of(attributes));
-        return new TpmWriter().u32(this.handle).sized(nonceCaller).u8(attributes).sized(hmac).done();
-      },
-      accept: (code, parameters, reader) => {
-        const nonceTpm = reader.sized();
-        const answered = reader.u8();
-        const hmac = reader.sized();
-        const rpHash = sha256(u32(0), u32(code), parameters); // rpHash, Part 1 §18
-        const expected = hmacSha256(this.#key, rpHash, nonceTpm, nonceCaller, Uint8Array.of(answered));
-        if (hmac.length !== expected.length || !timingSafeEqual(hmac, expected)) throw new TenzroError('tpm.hmac', 'the HMAC of a TPM response is wrong: it was altered on its way');
-        this.#nonceTpm = nonceTpm;
-        return encryptResponse ? this.#cipherFirst(parameters, nonceTpm, nonceCaller, createDecipheriv) : parameters;
-      },
-    };
+  get handle(): number { return this.slot.handle; }
+  /** As rolled by the last response; only within a command. */
+  get nonceTpm(): Uint8Array { return this.#nonceTpm; }
+  get isLost(): boolean { return this.#isLost; }
+
+  /** For one command. Encryption needs a salted session. */
+  use(use: SessionUse = {}): Authorization {
+    if ((use.encryptCommand || use.encryptResponse) && this.#key.length === 0) throw new TenzroError('tpm.usage', 'a session without a salt has no secret to encrypt with: start it with one');
+    return { kind: 'session', session: this, use };
   }
 
-  /** Part 1 §21: CFB over the bytes of the first parameter, a TPM2B, whose size stays in clear. */
-  #cipherFirst(parameters: Buffer, nonceNewer: Uint8Array, nonceOlder: Uint8Array, cipher: typeof createCipheriv | typeof createDecipheriv): Buffer {
+  /** Which form the authValue takes in the authorisation of an entity. */
+  get proves(): 'authValue' | 'password' | 'nothing' { return 'authValue'; }
+
+  /** Part 1 §19.6.5 and §19.6.8. */
+  hmac(authValue: Uint8Array, ...parts: readonly Uint8Array[]): Buffer {
+    const key = Buffer.concat([this.#key, this.proves === 'authValue' ? authValue : EMPTY]);
+    const digest = hmacSha256(key, ...parts);
+    key.fill(0);
+    return digest;
+  }
+
+  /** Part 1 §21: CFB over the bytes of the first parameter, a TPM2B, whose size stays in clear. `authValue`: of the entity that the session authorises. */
+  cipher(direction: 'encrypt' | 'decrypt', parameters: Buffer, authValue: Uint8Array, nonceNewer: Uint8Array, nonceOlder: Uint8Array): Buffer {
     const size = parameters.length < 2 ? 0 : parameters.readUInt16BE(0);
-    const secret = kdfa(this.#key, 'CFB', nonceNewer, nonceOlder, 2 * AES_128_BITS);
-    const stream = cipher('aes-128-cfb', secret.subarray(0, AES_128_BITS / 8), secret.subarray(AES_128_BITS / 8));
-    return Buffer.concat([parameters.subarray(0, 2), stream.update(parameters.subarray(2, 2 + size)), parameters.subarray(2 + size)]);
+    const key = Buffer.concat([this.#key, authValue]);
+    const secret = kdfa(key, 'CFB', nonceNewer, nonceOlder, 2 * AES_128_BITS);
+    const stream = (direction === 'encrypt' ? createCipheriv : createDecipheriv)('aes-128-cfb', secret.subarray(0, AES_128_BITS / 8), secret.subarray(AES_128_BITS / 8));
+    const result = Buffer.concat([parameters.subarray(0, 2), stream.update(parameters.subarray(2, 2 + size)), parameters.subarray(2 + size)]);
+    key.fill(0);
+    secret.fill(0);
+    return result;
+  }
+
+  /** The TPM answered and the answer is right. */
+  roll(nonceTpm: Uint8Array): void { this.#nonceTpm = nonceTpm; }
+
+  /** Nobody knows which nonce the TPM holds. */
+  lose(): void { this.#isLost = true; }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#isLost = true;
+    this.#key.fill(0);
+    await this.#release();
   }
 }
 
-export const newNonce = (): Buffer => randomBytes(NONCE_BYTES);
+/** A session that authorises once its policy is satisfied (Part 1 §19.7): the commands of `tpm.policy` fill it, each use empties it again. */
+export class PolicySession extends Session {
+  #proves: 'authValue' | 'password' | 'nothing' = 'nothing';
 
-/** Part 1 §19.6: the key of an unbound session. */
-export const sessionKeyOf = (salt: Uint8Array, nonceTpm: Uint8Array, nonceCaller: Uint8Array): Buffer => kdfa(salt, 'ATH', nonceTpm, nonceCaller, 256);
+  override get proves(): 'authValue' | 'password' | 'nothing' { return this.#proves; }
 
-/** A fresh salt, and its form that only the holder of `key` can read (TPM2B_ENCRYPTED_SECRET contents): Part 1 annexes B (RSA) and C (ECC). */
-export function saltFor({ key, area }: TpmPublic): { readonly salt: Buffer; readonly encrypted: Buffer } {
-  if (key.kind === 'rsa') {
-    const salt = randomBytes(32);
-    const encrypted = publicEncrypt({ key: publicKeyOf(area), padding: constants.RSA_PKCS1_OAEP_PADDING, oaepHash: 'sha256', oaepLabel: labelOf('SECRET') }, salt);
-    return { salt, encrypted };
+  /** After TPM2_PolicyAuthValue or TPM2_PolicyPassword; `nothing` after a restart. */
+  demand(proof: 'authValue' | 'password' | 'nothing'): void { this.#proves = proof; }
+
+  override roll(nonceTpm: Uint8Array): void {
+    super.roll(nonceTpm);
+    this.#proves = 'nothing'; // the TPM forgets the policy when the nonce rolls
   }
-  const ephemeral = createECDH('prime256v1');
-  const point = ephemeral.generateKeys(); // 0x04 ‖ x ‖ y
-  const [x, y] = [point.subarray(1, 33), point.subarray(33)];
-  const z = ephemeral.computeSecret(Buffer.concat([Uint8Array.of(4), key.x, key.y]));
-  return { salt: kdfe(z, 'SECRET', x, key.x), encrypted: new TpmWriter().sized(x).sized(y).done() };
 }
 
-const u32 = (value: number): Buffer => new TpmWriter().u32(value).done();
+/** Computes a policy's digest and authorises nothing. */
+export class TrialSession extends PolicySession {
+  override use(): never { throw new TenzroError('tpm.usage', 'a trial session computes a policy and authorises nothing'); }
+}

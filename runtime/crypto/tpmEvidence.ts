@@ -16,7 +16,7 @@ export const TPM_ECC_NIST_P256 = 0x0003;
 /** TPM_GENERATED_VALUE, §6.2: no structure that a TPM signs for a caller may begin with it, so it marks what the TPM itself says. */
 const TPM_GENERATED = 0xff544347;
 /** TPM_ST, §6.9. */
-const TPM_ST = { attestNv: 0x8014, attestQuote: 0x8018 } as const;
+const TPM_ST = { attestNv: 0x8014, attestCertify: 0x8017, attestQuote: 0x8018 } as const;
 
 /** TPMA_OBJECT, §8.3.2. */
 export const OBJECT_ATTRIBUTE = {
@@ -24,16 +24,23 @@ export const OBJECT_ATTRIBUTE = {
   noDa: 1 << 10, restricted: 1 << 16, decrypt: 1 << 17, sign: 1 << 18,
 } as const;
 
-/** TPMA_NV, §13.4. `typeMask` covers the TPM_NT field (§13.2); a counter's value in it is 1. */
+/** TPMA_NV, §13.4. `typeMask` covers the TPM_NT field; a counter's value in it is 1. */
 export const NV_ATTRIBUTE = {
-  ownerWrite: 1 << 1, authWrite: 1 << 2, typeCounter: 1 << 4, typeMask: 0xf << 4, ownerRead: 1 << 17, authRead: 1 << 18, noDa: 1 << 25, orderly: 1 << 26, written: 1 << 29,
+  ownerWrite: 1 << 1, authWrite: 1 << 2, policyWrite: 1 << 3, typeCounter: 1 << 4, typeMask: 0xf << 4, policyDelete: 1 << 10, writeDefine: 1 << 13,
+  writeStClear: 1 << 14, ownerRead: 1 << 17, authRead: 1 << 18, policyRead: 1 << 19, noDa: 1 << 25, orderly: 1 << 26, clearStClear: 1 << 27, written: 1 << 29,
+  readStClear: -(2 ** 31),
 } as const;
+/** TPM_NT, §13.2; `NV_TYPE.x << NV_TYPE_SHIFT` is its place in TPMA_NV. */
+export const NV_TYPE = { ordinary: 0, counter: 1, bits: 2, extend: 4, pinFail: 8, pinPass: 9 } as const;
+export const NV_TYPE_SHIFT = 4;
 
 type TpmPublicKey =
   /** Coordinates left-padded to 32 bytes. */
   | { readonly kind: 'ecc'; readonly x: Uint8Array; readonly y: Uint8Array }
   /** Big-endian modulus. */
-  | { readonly kind: 'rsa'; readonly modulus: Uint8Array; readonly exponent: number };
+  | { readonly kind: 'rsa'; readonly modulus: Uint8Array; readonly exponent: number }
+  /** Sealed data or an HMAC key: a digest that says nothing but that they are the same. */
+  | { readonly kind: 'keyedHash'; readonly unique: Uint8Array };
 
 /** TPMT_PUBLIC, §12.2.4. */
 export interface TpmPublic {
@@ -55,14 +62,14 @@ export function parsePublic(area: Uint8Array): TpmPublic {
   expectSha256(reader);
   const attributes = reader.u32();
   const authPolicy = reader.sized();
-  if (reader.u16() !== TPM_ALG.null) reader.bytes(4); // TPMT_SYM_DEF_OBJECT §11.1.7: key bits and mode
+  if (type !== TPM_ALG.keyedHash && reader.u16() !== TPM_ALG.null) reader.bytes(4); // TPMT_SYM_DEF_OBJECT §11.1.7: key bits and mode
   const scheme = readScheme(reader);
   const key = readKey(reader, type);
   reader.end();
   return { area, attributes, authPolicy, scheme, key, name: nameOf(area) };
 }
 
-/** TPMT_ECC_SCHEME §11.2.5.6 and TPMT_RSA_SCHEME §11.2.4.2: a selector, then a hash where the selector has one. */
+/** TPMT_ECC_SCHEME §11.2.5.6, TPMT_RSA_SCHEME §11.2.4.2 and TPMT_KEYEDHASH_SCHEME §11.1.23: a selector, then a hash where the selector has one. */
 function readScheme(reader: TpmReader): number {
   const scheme = reader.u16();
   if (scheme !== TPM_ALG.null && scheme !== TPM_ALG.rsaes) expectSha256(reader);
@@ -77,7 +84,8 @@ function readKey(reader: TpmReader, type: number): TpmPublicKey {
     if (reader.u16() !== TPM_ALG.null) throw reader.error('it has a key derivation scheme');
     return { kind: 'ecc', x: coordinate(reader), y: coordinate(reader) };
   }
-  if (type !== TPM_ALG.rsa) throw reader.error(`type 0x${type.toString(16)} is neither ECC nor RSA`);
+  if (type === TPM_ALG.keyedHash) return { kind: 'keyedHash', unique: reader.sized() };
+  if (type !== TPM_ALG.rsa) throw reader.error(`type 0x${type.toString(16)} is neither ECC, RSA nor a keyed hash`);
   const bits = reader.u16();
   const exponent = reader.u32();
   const modulus = reader.sized();
@@ -101,9 +109,10 @@ function nameOf(publicArea: Uint8Array): Buffer {
   return Buffer.concat([Buffer.from([TPM_ALG.sha256 >> 8, TPM_ALG.sha256 & 0xff]), sha256(publicArea)]);
 }
 
-/** The key of a TPMT_PUBLIC for node:crypto. Throws `tpm.structure`, also for a point that is not on the curve. */
+/** The key of a TPMT_PUBLIC for node:crypto. Throws `tpm.structure`, also for a point that is not on the curve and for sealed data. */
 export function publicKeyOf(area: Uint8Array): KeyObject {
   const { key } = parsePublic(area);
+  if (key.kind === 'keyedHash') throw new TenzroError('tpm.structure', 'TPMT_PUBLIC: a keyed hash has no public key');
   const text = (bytes: Uint8Array): string => Buffer.from(bytes).toString('base64url');
   const exponent = (value: number): string => text(Buffer.from(value.toString(16).padStart(8, '0').replace(/^(00)+/, ''), 'hex'));
   const jwk = key.kind === 'ecc' ? { kty: 'EC', crv: 'P-256', x: text(key.x), y: text(key.y) } : { kty: 'RSA', n: text(key.modulus), e: exponent(key.exponent) };
@@ -134,7 +143,9 @@ export type Attested =
   /** TPMS_QUOTE_INFO, §10.12.4. */
   | { readonly kind: 'quote'; readonly selections: readonly PcrSelection[]; readonly pcrDigest: Uint8Array }
   /** TPMS_NV_CERTIFY_INFO, §10.12.8. */
-  | { readonly kind: 'nv'; readonly name: Uint8Array; readonly offset: number; readonly contents: Uint8Array };
+  | { readonly kind: 'nv'; readonly name: Uint8Array; readonly offset: number; readonly contents: Uint8Array }
+  /** TPMS_CERTIFY_INFO, §10.12.3: an object that was loaded, and the chain of its parents. */
+  | { readonly kind: 'object'; readonly name: Uint8Array; readonly qualifiedName: Uint8Array };
 
 /** TPMS_ATTEST, §10.12.12. */
 export interface TpmAttest {
@@ -145,7 +156,7 @@ export interface TpmAttest {
   readonly attested: Attested;
 }
 
-/** Checks the magic; types other than quote and NV certification are refused. */
+/** Checks the magic; types other than quote and the certification of NV contents or of an object are refused. */
 export function parseAttest(bytes: Uint8Array): TpmAttest {
   const reader = new TpmReader(bytes, 'TPMS_ATTEST');
   if (reader.u32() !== TPM_GENERATED) throw reader.error('the magic is not TPM_GENERATED: no TPM made it');
@@ -171,7 +182,8 @@ export function readClockInfo(reader: TpmReader): TpmClockInfo {
 function readAttested(reader: TpmReader, type: number): Attested {
   if (type === TPM_ST.attestQuote) return { kind: 'quote', selections: readPcrSelections(reader), pcrDigest: reader.sized() };
   if (type === TPM_ST.attestNv) return { kind: 'nv', name: reader.sized(), offset: reader.u16(), contents: reader.sized() };
-  throw reader.error(`type 0x${type.toString(16)} is neither a quote nor an NV certification`);
+  if (type === TPM_ST.attestCertify) return { kind: 'object', name: reader.sized(), qualifiedName: reader.sized() };
+  throw reader.error(`type 0x${type.toString(16)} is neither a quote nor a certification`);
 }
 
 /** TPML_PCR_SELECTION, §10.9.7. */

@@ -4,11 +4,13 @@ import { randomBytes } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { openAnchor } from '#drivers/tpm2/anchor.ts';
+import { permanent } from '#drivers/tpm2/command.ts';
 import { COUNTER_INDEX, EK_CERTIFICATE_INDEX, HANDLE, QUOTED_PCRS } from '#drivers/tpm2/constants.ts';
 import { readEkCertificate, readEndorsement } from '#drivers/tpm2/ek.ts';
 import { RC, RC_FORMAT_1 } from '#drivers/tpm2/errors.ts';
+import type { LoadedKey } from '#drivers/tpm2/keys.ts';
 import { akP256, ekEccP256, ekRsa2048 } from '#drivers/tpm2/templates.ts';
-import { Tpm, type LoadedKey } from '#drivers/tpm2/tpm.ts';
+import { Tpm } from '#drivers/tpm2/tpm.ts';
 import { socketTransport } from '#drivers/tpm2/transport.ts';
 import { toHex } from '#runtime/core/bytes.ts';
 import { sha256 } from '#runtime/crypto/hash.ts';
@@ -31,7 +33,7 @@ describe('tpm2: commands', () => {
     emulator = await temporaryTpm(this);
     tpm = new Tpm(socketTransport(emulator.address));
     await tpm.startup(SIGNAL);
-    ak = await tpm.createPrimary(HANDLE.endorsement, akP256(), SIGNAL);
+    ak = await tpm.keys.createPrimary(HANDLE.endorsement, akP256(), SIGNAL);
   });
   after(async () => {
     await tpm?.[Symbol.asyncDispose]();
@@ -41,61 +43,61 @@ describe('tpm2: commands', () => {
   it('starts up a TPM that is started already', async () => { await tpm.startup(SIGNAL); });
 
   it('tells manufacturer, vendor and firmware', async () => {
-    const { manufacturer, vendor, firmwareVersion } = await tpm.properties(SIGNAL);
+    const { manufacturer, vendor, firmwareVersion } = await tpm.info.identity(SIGNAL);
     assert.deepEqual([manufacturer, vendor], ['IBM', 'SW   TPM']);
     assert.equal((await parsedQuote()).firmwareVersion, firmwareVersion);
   });
 
   it('reads back a key, and makes the same one from the same template', async () => {
-    assert.deepEqual((await tpm.readPublic(ak.handle, SIGNAL)).public, ak.public);
-    const again = await tpm.createPrimary(HANDLE.endorsement, akP256(), SIGNAL);
-    await tpm.flushContext(again.handle, SIGNAL);
+    assert.deepEqual((await tpm.keys.readPublic(ak.handle, SIGNAL)).public, ak.public);
+    const again = await tpm.keys.createPrimary(HANDLE.endorsement, akP256(), SIGNAL);
+    await again[Symbol.asyncDispose]();
     assert.equal(toHex(again.name), toHex(ak.name));
-    await assert.rejects(tpm.readPublic(again.handle, SIGNAL), { code: 'tpm.refused', base: RC.objectMemory + 0x0e }); // TPM_RC_REFERENCE_H0: nothing loaded there
+    await assert.rejects(tpm.keys.readPublic(again.handle, SIGNAL), { code: 'tpm.refused', base: RC.objectMemory + 0x0e }); // TPM_RC_REFERENCE_H0: nothing loaded there
   });
 
   it('extends PCR 14 as foldPcr says', async () => {
-    const [[, before] = [0, Buffer.alloc(0)]] = await tpm.pcrRead([14], SIGNAL);
-    await tpm.pcrExtend(14, H, SIGNAL);
-    const [[index, value] = [0, Buffer.alloc(0)]] = await tpm.pcrRead([14], SIGNAL);
+    const [[, before] = [0, Buffer.alloc(0)]] = await tpm.pcr.read([14], SIGNAL);
+    await tpm.pcr.extend(14, H, SIGNAL);
+    const [[index, value] = [0, Buffer.alloc(0)]] = await tpm.pcr.read([14], SIGNAL);
     assert.equal(index, 14);
     assert.equal(toHex(value), toHex(foldPcr(before, H)));
   });
 
   it('reads more PCRs than one response holds, in order', async () => {
-    const values = await tpm.pcrRead(QUOTED_PCRS, SIGNAL);
+    const values = await tpm.pcr.read(QUOTED_PCRS, SIGNAL);
     assert.deepEqual(values.map(([index]) => index), [...QUOTED_PCRS]);
   });
 
   it('quotes under a signature of the attestation key', async () => {
-    const { attest, signature } = await tpm.quote(ak, H, QUOTED_PCRS, SIGNAL);
+    const { attest, signature } = await tpm.attest.quote(ak, H, QUOTED_PCRS, SIGNAL);
     assert.ok(verifyAttestSignature(publicKeyOf(ak.public.area), attest, signature));
     const { attested, extraData } = parseAttest(attest);
     assert.equal(toHex(extraData), toHex(H));
     assert.ok(attested.kind === 'quote');
     assert.deepEqual(attested.selections.map(({ pcrs }) => pcrs), [[...QUOTED_PCRS]]);
-    assert.equal(toHex(attested.pcrDigest), toHex(sha256(...(await tpm.pcrRead(QUOTED_PCRS, SIGNAL)).map(([, value]) => value))));
+    assert.equal(toHex(attested.pcrDigest), toHex(sha256(...(await tpm.pcr.read(QUOTED_PCRS, SIGNAL)).map(([, value]) => value))));
   });
 
   it('reads the clock that quotes state', async () => {
-    const read = await tpm.readClock(SIGNAL);
+    const read = await tpm.info.readClock(SIGNAL);
     const { clockInfo } = await parsedQuote();
     assert.deepEqual([clockInfo.resetCount, clockInfo.restartCount, clockInfo.safe], [read.resetCount, read.restartCount, read.safe]);
     assert.ok(clockInfo.clock >= read.clock);
   });
 
   it('counts in NV and certifies the count', async () => {
-    await assert.rejects(tpm.nvReadPublic(COUNTER_INDEX, SIGNAL), { code: 'tpm.refused', base: RC_FORMAT_1.handle });
-    await tpm.nvDefineCounter(COUNTER_INDEX, SIGNAL);
-    await assert.rejects(tpm.nvDefineCounter(COUNTER_INDEX, SIGNAL), { code: 'tpm.refused', base: RC.nvDefined });
-    const fresh = await tpm.nvReadPublic(COUNTER_INDEX, SIGNAL);
-    await assert.rejects(tpm.nvRead(fresh, 0, 8, SIGNAL), { base: RC.nvUninitialized });
-    await tpm.nvIncrement(fresh, SIGNAL);
-    const written = await tpm.nvReadPublic(COUNTER_INDEX, SIGNAL);
-    assert.notEqual(written.attributes & NV_ATTRIBUTE.written, 0);
-    const first = Buffer.from(await tpm.nvRead(written, 0, 8, SIGNAL)).readBigUInt64BE();
-    await tpm.nvIncrement(written, SIGNAL);
-    const { attest, signature } = await tpm.nvCertify(ak, written, H, SIGNAL);
+    await assert.rejects(tpm.nv.readPublic(COUNTER_INDEX, SIGNAL), { code: 'tpm.refused', base: RC_FORMAT_1.handle });
+    await tpm.nv.defineCounter(COUNTER_INDEX, permanent(HANDLE.owner), SIGNAL);
+    await assert.rejects(tpm.nv.defineCounter(COUNTER_INDEX, permanent(HANDLE.owner), SIGNAL), { code: 'tpm.refused', base: RC.nvDefined });
+    const fresh = await tpm.nv.readPublic(COUNTER_INDEX, SIGNAL);
+    await assert.rejects(tpm.nv.read(fresh, 0, 8, SIGNAL), { base: RC.nvUninitialized });
+    await tpm.nv.increment(fresh, SIGNAL);
+    const written = await tpm.nv.readPublic(COUNTER_INDEX, SIGNAL);
+    assert.notEqual(written.public.attributes & NV_ATTRIBUTE.written, 0);
+    const first = Buffer.from(await tpm.nv.read(written, 0, 8, SIGNAL)).readBigUInt64BE();
+    await tpm.nv.increment(written, SIGNAL);
+    const { attest, signature } = await tpm.attest.nv(ak, written, H, SIGNAL);
     assert.ok(verifyAttestSignature(publicKeyOf(ak.public.area), attest, signature));
     const { attested, extraData } = parseAttest(attest);
     assert.ok(attested.kind === 'nv');
@@ -106,33 +108,31 @@ describe('tpm2: commands', () => {
 
   it('carries out concurrent calls one after the other', async () => {
     const sizes = Array.from({ length: 20 }, (_, index) => 1 + index);
-    const results = await Promise.all([...sizes.map((size) => tpm.getRandom(size, SIGNAL)), parsedQuote(), tpm.readClock(SIGNAL)]);
+    const results = await Promise.all([...sizes.map((size) => tpm.info.getRandom(size, SIGNAL)), parsedQuote(), tpm.info.readClock(SIGNAL)]);
     assert.deepEqual(results.slice(0, sizes.length).map((bytes) => bytes instanceof Uint8Array && bytes.length), sizes);
   });
 
   it('does not start what was given up while it waited, and finishes what ran', async () => {
     const [first, second] = [new AbortController(), new AbortController()];
-    const outcomes = Promise.allSettled([tpm.getRandom(8, first.signal), tpm.getRandom(8, second.signal)]);
+    const outcomes = Promise.allSettled([tpm.info.getRandom(8, first.signal), tpm.info.getRandom(8, second.signal)]);
     second.abort();
     const [ran, waited] = await outcomes;
     assert.equal(ran.status, 'fulfilled');
     assert.ok(waited.status === 'rejected');
     assert.equal((waited.reason as { code: string }).code, 'tpm.timeout');
-    assert.equal((await tpm.getRandom(8, SIGNAL)).length, 8);
+    assert.equal((await tpm.info.getRandom(8, SIGNAL)).length, 8);
   });
 
   for (const [name, template] of [['P-256', ekEccP256], ['RSA', ekRsa2048]] as const) {
     it(`opens a session salted to a ${name} key that encrypts and authenticates`, async () => {
-      const ek = await tpm.createPrimary(HANDLE.endorsement, template(), SIGNAL);
-      const session = await tpm.startSession(ek, SIGNAL);
-      const random = await Promise.all([tpm.getRandom(16, SIGNAL, session.use({ encryptResponse: true })), tpm.getRandom(16, SIGNAL, session.use({ encryptResponse: true }))]);
+      await using ek = await tpm.keys.createPrimary(HANDLE.endorsement, template(), SIGNAL);
+      await using session = await tpm.sessions.startHmac({ salt: ek }, SIGNAL);
+      const random = await Promise.all([tpm.info.getRandom(16, SIGNAL, session.use({ encryptResponse: true })), tpm.info.getRandom(16, SIGNAL, session.use({ encryptResponse: true }))]);
       assert.notDeepEqual(random[0], random[1]);
-      const { attest, signature } = await tpm.quote(ak, H, [0], SIGNAL, session.use({ encryptCommand: true, encryptResponse: true }));
+      const { attest, signature } = await tpm.attest.quote(ak, H, [0], SIGNAL, session.use({ encryptCommand: true, encryptResponse: true }));
       assert.ok(verifyAttestSignature(publicKeyOf(ak.public.area), attest, signature), 'both directions decrypt to what was meant');
       assert.equal(toHex(parseAttest(attest).extraData), toHex(H));
-      await tpm.pcrExtend(16, H, SIGNAL, session.use());
-      await tpm.flushContext(session.handle, SIGNAL);
-      await tpm.flushContext(ek.handle, SIGNAL);
+      await tpm.pcr.extend(16, H, SIGNAL, session.use());
     });
   }
 
@@ -142,15 +142,7 @@ describe('tpm2: commands', () => {
     assert.equal(ekCertificate, undefined);
   });
 
-  it('clears away what an earlier client left, and says when it is full', async () => {
-    await assert.rejects(async () => {
-      for (let keys = 0; keys < 4; keys += 1) await tpm.createPrimary(HANDLE.endorsement, akP256(), SIGNAL);
-    }, { code: 'tpm.refused', base: RC.objectMemory });
-    await tpm.flushLeftovers(SIGNAL);
-    ak = await tpm.createPrimary(HANDLE.endorsement, akP256(), SIGNAL);
-  });
-
-  const parsedQuote = async (): Promise<ReturnType<typeof parseAttest>> => parseAttest((await tpm.quote(ak, H, [0], SIGNAL)).attest);
+  const parsedQuote = async (): Promise<ReturnType<typeof parseAttest>> => parseAttest((await tpm.attest.quote(ak, H, [0], SIGNAL)).attest);
 });
 
 describe('tpm2: against tpm2-tools', () => {

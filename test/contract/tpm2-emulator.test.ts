@@ -42,7 +42,7 @@ describe('tpm2: own emulator', () => {
     const clocks = [];
     for (let start = 0; start < 2; start += 1) {
       await using tpm = new Tpm(swtpmTransport(dir.path));
-      clocks.push(await tpm.readClock(SIGNAL));
+      clocks.push(await tpm.info.readClock(SIGNAL));
       await tpm.shutdown(SIGNAL);
     }
     assert.equal(clocks[1]?.resetCount, (clocks[0]?.resetCount ?? 0) + 1);
@@ -52,13 +52,13 @@ describe('tpm2: own emulator', () => {
   it('starts again, as a TPM reset, when it ended in mid-life', async () => {
     using dir = tempDir('swtpm');
     await using tpm = new Tpm(swtpmTransport(dir.path));
-    const { resetCount } = await tpm.readClock(SIGNAL);
+    const { resetCount } = await tpm.info.readClock(SIGNAL);
     const pid = pidIn(dir.path);
     process.kill(pid, 'SIGKILL');
     await until('the emulator to end', () => isGone(pid));
-    const outcome = await tpm.readClock(SIGNAL).catch((error: { code: string }) => error.code);
+    const outcome = await tpm.info.readClock(SIGNAL).catch((error: { code: string }) => error.code);
     assert.ok(outcome === 'tpm.connection' || typeof outcome === 'object');
-    assert.ok((await tpm.readClock(SIGNAL)).resetCount > resetCount);
+    assert.ok((await tpm.info.readClock(SIGNAL)).resetCount > resetCount);
   });
 
   it('ends with a gateway that was killed −9, and does not block the next start', async () => {

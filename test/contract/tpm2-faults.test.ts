@@ -29,7 +29,7 @@ describe('tpm2: faults on the way', () => {
     await emulator?.[Symbol.asyncDispose]();
   });
 
-  const works = async (): Promise<void> => assert.equal((await tpm.getRandom(8, SIGNAL)).length, 8);
+  const works = async (): Promise<void> => assert.equal((await tpm.info.getRandom(8, SIGNAL)).length, 8);
   const altered = (alter: (response: Buffer) => Buffer): Fault => ({ kind: 'alter', alter });
   const withSize = (response: Buffer, size: number): Buffer => { response.writeUInt32BE(size, 2); return response; };
 
@@ -48,7 +48,7 @@ describe('tpm2: faults on the way', () => {
   ] as const) {
     it(`${name}: ${code}`, async () => {
       proxy.faults.push(fault);
-      await assert.rejects(tpm.getRandom(8, SIGNAL), { code });
+      await assert.rejects(tpm.info.getRandom(8, SIGNAL), { code });
       await works();
     });
   }
@@ -64,34 +64,34 @@ describe('tpm2: faults on the way', () => {
 
   it('gives a TPM up that stays busy', async () => {
     proxy.faults.push(...Array.from({ length: LIMITS.tpmRetriesMax + 1 }, () => refusal(RC.retry)));
-    await assert.rejects(tpm.getRandom(8, SIGNAL), { code: 'tpm.busy' });
+    await assert.rejects(tpm.info.getRandom(8, SIGNAL), { code: 'tpm.busy' });
     proxy.faults.length = 0;
     await works();
   });
 
   it('an altered response under a session is found out', async () => {
-    const key = await tpm.createPrimary(HANDLE.endorsement, ekEccP256(), SIGNAL);
-    const session = await tpm.startSession(key, SIGNAL);
+    await using key = await tpm.keys.createPrimary(HANDLE.endorsement, ekEccP256(), SIGNAL);
+    await using session = await tpm.sessions.startHmac({ salt: key }, SIGNAL);
     const encrypted = { encryptResponse: true };
-    assert.equal((await tpm.getRandom(8, SIGNAL, session.use(encrypted))).length, 8);
+    assert.equal((await tpm.info.getRandom(8, SIGNAL, session.use(encrypted))).length, 8);
     proxy.faults.push(altered((response) => { response[16] = response.readUInt8(16) ^ 1; return response; })); // the first random byte
-    await assert.rejects(tpm.getRandom(8, SIGNAL, session.use(encrypted)), { code: 'tpm.hmac' });
+    await assert.rejects(tpm.info.getRandom(8, SIGNAL, session.use(encrypted)), { code: 'tpm.hmac' });
     await works();
   });
 
   it('the calls behind a failing one are carried out', async () => {
     proxy.faults.push({ kind: 'disconnect' });
-    const outcomes = await Promise.allSettled([tpm.getRandom(8, SIGNAL), tpm.getRandom(9, SIGNAL), tpm.readClock(SIGNAL)]);
+    const outcomes = await Promise.allSettled([tpm.info.getRandom(8, SIGNAL), tpm.info.getRandom(9, SIGNAL), tpm.info.readClock(SIGNAL)]);
     assert.deepEqual(outcomes.map(({ status }) => status), ['rejected', 'fulfilled', 'fulfilled']);
   });
 
   it('a TPM that stops is tpm.connection or tpm.unavailable, and works when it is back', async () => {
-    const resets = (await tpm.readClock(SIGNAL)).resetCount;
+    const resets = (await tpm.info.readClock(SIGNAL)).resetCount;
     await emulator.stop();
-    await assert.rejects(tpm.getRandom(8, SIGNAL), { code: 'tpm.connection' });
+    await assert.rejects(tpm.info.getRandom(8, SIGNAL), { code: 'tpm.connection' });
     await emulator.restart();
     await tpm.startup(SIGNAL);
-    assert.equal((await tpm.readClock(SIGNAL)).resetCount, resets + 1);
+    assert.equal((await tpm.info.readClock(SIGNAL)).resetCount, resets + 1);
   });
 });
 

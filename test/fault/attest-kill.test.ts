@@ -73,8 +73,8 @@ describe('attest: kill −9 in the block procedure', function () {
     let found: Uint8Array = ZERO_HASH;
     {
       await using other = new Tpm(socketTransport(emulator.address));
-      await other.pcrExtend(14, sha256(Buffer.from('somebody else')), NEVER);
-      found = (await other.pcrRead([14], NEVER))[0]?.[1] ?? ZERO_HASH;
+      await other.pcr.extend(14, sha256(Buffer.from('somebody else')), NEVER);
+      found = (await other.pcr.read([14], NEVER))[0]?.[1] ?? ZERO_HASH;
     }
     await resume(dir.path, ({ infos, reader }) => {
       assert.deepEqual(infos.map(({ sequence, resumed }) => [sequence, resumed]), [[2, false]]);
@@ -109,7 +109,7 @@ async function assertSound({ reader, tpm }: Sealing): Promise<void> {
     assert.ok(said.kind === 'tpm2');
     assert.equal(toHex(said.pcrs.find(([index]) => index === 14)?.[1] ?? ZERO_HASH), toHex(pcr), `block ${sequence}`);
   }
-  assert.equal(toHex((await tpm.pcrRead([14], NEVER))[0]?.[1] ?? ZERO_HASH), toHex(pcr), 'the TPM');
+  assert.equal(toHex((await tpm.pcr.read([14], NEVER))[0]?.[1] ?? ZERO_HASH), toHex(pcr), 'the TPM');
   assert.equal(attested, reader.size());
   for (let index = 0; index < attested; index += 1) {
     const report = verifyBundle(buildProof(reader, index), EMULATED);

@@ -60,7 +60,7 @@ describe('attest: the sealer', function () {
   }
   const payload = (sequence: number): ReturnType<typeof decodeBlock> => decodeBlock(chain.block(sequence).payload);
   const verify = (index: number): string => verifyBundle(buildProof(chain, index), ANY).outcome;
-  const pcr14 = async (): Promise<Uint8Array> => (await tpm.pcrRead([14], NEVER))[0]?.[1] ?? assert.fail('no PCR 14');
+  const pcr14 = async (): Promise<Uint8Array> => (await tpm.pcr.read([14], NEVER))[0]?.[1] ?? assert.fail('no PCR 14');
 
   it('makes a genesis that names the keys, then blocks; counters at the first, when wanted, and when due', async () => {
     const { seal, infos } = open(withTpm());

@@ -6,5 +6,5 @@ const [stateDir = ''] = process.argv.slice(2);
 const signal = new AbortController().signal;
 const tpm = new Tpm(swtpmTransport(stateDir));
 await tpm.startup(signal);
-console.log(`resets=${(await tpm.readClock(signal)).resetCount};`);
+console.log(`resets=${(await tpm.info.readClock(signal)).resetCount};`);
 setInterval(() => undefined, 60_000);

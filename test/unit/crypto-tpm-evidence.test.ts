@@ -81,9 +81,9 @@ describe('crypto: TPM structures', () => {
     }
     assert.throws(() => parsePublic(withByte(AK, 3, 0x0c)), /SHA-256/); // name algorithm SHA-384
     assert.throws(() => parsePublic(withByte(AK, 17, 0x04)), /P-256/);
-    assert.throws(() => parsePublic(withByte(AK, 1, 0x08)), /neither ECC nor RSA/);
+    assert.throws(() => parsePublic(withByte(AK, 1, 0x25)), /neither ECC, RSA nor/);
     assert.throws(() => parseAttest(withByte(QUOTE, 0, 0xfe)), /no TPM made it/);
-    assert.throws(() => parseAttest(withByte(QUOTE, 5, 0x17)), /neither a quote nor/);
+    assert.throws(() => parseAttest(withByte(QUOTE, 5, 0x19)), /neither a quote nor/);
   });
 
   it('refuses a point that is not on the curve', () => {
