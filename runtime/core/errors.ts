@@ -63,6 +63,25 @@ export const ERRORS = {
   'attest.key_malformed': row('environment', 'The identity key file is damaged: restore it from a backup, or begin a new chain in an empty data directory.'),
   'attest.key_io': row('environment', 'The identity key cannot be read or written: check the owner and the free space of the data directory.'),
 
+  // identity
+  'identity.missing': row('environment', 'The chain goes on only with its own keys: put identity/ back from a copy, or begin a new chain (tenzro identity recover --new-chain).'),
+  'identity.damaged': row('environment', 'The named file of identity/ is damaged: put it back from a copy, or begin a new chain (tenzro identity recover --new-chain).'),
+  'identity.permissions': row('environment', 'Others could read the keys: chmod 600 and chown the file if nobody has read it, else begin a new chain (tenzro identity recover --new-chain).'),
+  'identity.io': row('environment', 'The keys cannot be read or written: check the owner and the free space of the data directory.'),
+  'identity.newer_version': row('environment', 'The keys were written by a newer Tenzro Edge: upgrade.'),
+  'identity.tpm_missing': row('environment', 'The keys open only with the TPM that sealed them: bring it back (tenzro doctor looks for it). Entries are recorded; later blocks cover them.'),
+  'identity.tpm_foreign': row('environment', 'Another TPM sealed the keys: move the data directory back to its machine, or begin a new chain (tenzro identity recover --new-chain).'),
+  'identity.tpm_cleared': row('environment', 'The TPM was cleared, and what it had sealed is lost: begin a new chain (tenzro identity recover --new-chain). The old one still verifies.'),
+  'identity.boot_changed': row('environment', 'Boot what was approved, or have this state approved: tenzro identity request, then tenzro identity approve by the authority, then tenzro identity recover --approval FILE.'),
+  'identity.unapproved': row('environment', 'The authority has not approved this state: tenzro identity request, then tenzro identity approve by the authority, then tenzro identity recover --approval FILE.'),
+  'identity.revoked': row('environment', 'These keys were revoked, as by a restored old disk image: restore the newest data directory, or begin a new chain (tenzro identity recover --new-chain).'),
+  'identity.handle_taken': row('environment', 'Another program keeps an object at a TPM handle of ours: it is left alone. Remove it (tpm2_evictcontrol, tpm2_nvundefine) if nobody needs it.'),
+  'identity.tpm_owned': row('environment', 'Somebody else owns the TPM: clear it in the firmware setup if nothing else needs it, else the keys stay in a file.'),
+  'identity.approval': row('input', 'The approval does not fit these keys: have what tenzro identity request prints approved by the authority of this gateway.'),
+  'identity.authority': row('usage', 'Name a PEM file with a P-256 key: openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 makes one.'),
+  'identity.not_open': row('usage', 'That needs the open keys: see tenzro identity status for why they are locked.'),
+  'identity.running': row('usage', 'Stop the gateway first: it has the keys and the TPM.'),
+
   // topics
   'topic.invalid': row('input', 'Publish on te/device/<child>///{m,e,a}/<type>; see docs/reference/topics.md.'),
 

@@ -1,6 +1,6 @@
 /** What rooms need of each other, so that only the composition roots join them. */
 import type { ErrorCode } from './errors.ts';
-import type { Cbor, Draft, KindNumber, StoredEntry, TreeHead } from './types.ts';
+import type { Cbor, Draft, KindNumber, Maybe, StoredEntry, TreeHead } from './types.ts';
 
 /** Logger port; `observe` implements it. Fields never carry secrets. */
 export interface Log {
@@ -93,6 +93,8 @@ export interface LedgerWriter {
 export interface LastBlock {
   readonly sequence: number;
   readonly payload: Uint8Array;
+  /** As `encodeEvidence` made it. */
+  readonly evidence: Uint8Array;
   /** PCR 14 after this block's extension, where a TPM made it. */
   readonly pcrAfter?: Uint8Array;
   /** The TPM's resetCount when the block was quoted. */
@@ -102,8 +104,6 @@ export interface LastBlock {
 export interface SealedBlock extends LastBlock {
   /** COSE_Sign1, as `sign1` made it. */
   readonly cose: Uint8Array;
-  /** As `encodeEvidence` made it. */
-  readonly evidence: Uint8Array;
 }
 
 /** What the sealer needs of the ledger. Every promise resolves after the flush and rejects with a TenzroError. */
@@ -112,9 +112,11 @@ export interface BlockStore {
   /** Payload of block 0; undefined on a chain that has none yet. */
   genesis(): Promise<Uint8Array | undefined>;
   lastBlock(): Promise<LastBlock | undefined>;
-  /** Payload of the block that was begun and not yet committed. */
+  /** Evidence of a committed block. Rejects with `ledger.no_entry`. */
+  evidence(sequence: number): Promise<Uint8Array>;
+  /** The block that was begun and not yet committed, as `encodePending` made it. */
   readPending(): Promise<Uint8Array | undefined>;
-  writePending(payload: Uint8Array): Promise<void>;
+  writePending(record: Uint8Array): Promise<void>;
   /** Stores the block and drops the pending record in one transaction. */
   commitBlock(block: SealedBlock): Promise<void>;
 }
@@ -161,6 +163,85 @@ export interface Anchor {
   extend(digest: Uint8Array, signal: AbortSignal): Promise<void>;
   /** TPM2_Quote with `extraData` = digest over SHA-256 PCRs that include 14, and the values that its digest covers, ascending. */
   quote(digest: Uint8Array, signal: AbortSignal): Promise<AnchorStatement & { readonly pcrs: readonly (readonly [number, Uint8Array])[] }>;
-  /** Increments the NV counter, then TPM2_NV_Certify with `extraData` = digest; `nvPublic` is its TPMS_NV_PUBLIC. */
+  /** TPM2_NV_Certify of the NV counter as it stands, with `extraData` = digest; `nvPublic` is its TPMS_NV_PUBLIC. One that is not there is defined and begun. */
   counter(digest: Uint8Array, signal: AbortSignal): Promise<AnchorStatement & { readonly nvPublic: Uint8Array }>;
+  /** TPM2_NV_Increment of that counter. */
+  increment(signal: AbortSignal): Promise<void>;
+  /** What the TPM holds now. Changes nothing. */
+  look(signal: AbortSignal): Promise<AnchorLook>;
+}
+
+/** A TPM's state, read and not signed: for who sits at the machine. */
+export interface AnchorLook {
+  /** None: there is no counter, or it was never begun. `nvPublic` is its TPMS_NV_PUBLIC. */
+  readonly counter: Maybe<{ readonly value: bigint; readonly nvPublic: Uint8Array }>;
+  /** PCR 14 of the SHA-256 bank, 32 bytes. */
+  readonly pcr14: Uint8Array;
+  /** Counts the resets of the TPM: PCR 14 speaks about blocks with the same count only. */
+  readonly resetCount: number;
+}
+
+/** What decides whether sealed keys open: how the machine booted, and how often keys of this machine were revoked. */
+export interface BootState {
+  /** PCRs of the SHA-256 bank, ascending. */
+  readonly pcrs: readonly (readonly [index: number, value: Uint8Array])[];
+  /** Value of the TPM's revocation counter. */
+  readonly revocation: bigint;
+}
+
+/** Who may say in which boot states a sealed secret opens. */
+export interface SealingPolicy {
+  /** P-256 public key, x ‖ y, 64 bytes. */
+  readonly authority: Uint8Array;
+  /** Binds approvals to one secret, 32 bytes. */
+  readonly policyRef: Uint8Array;
+}
+
+/** A boot state with the authority's word for it. */
+export interface Approved {
+  readonly state: BootState;
+  /** ECDSA over SHA-256 of the state's policy digest and the policyRef: r ‖ s, 64 bytes. */
+  readonly signature: Uint8Array;
+}
+
+/** A secret that only the TPM can read. */
+export interface SealedSecret {
+  /** TPMT_PUBLIC. */
+  readonly publicArea: Uint8Array;
+  /** Contents of a TPM2B_PRIVATE. */
+  readonly privateArea: Uint8Array;
+}
+
+/** By which names a TPM is known again. */
+export interface VaultNames {
+  /** Of the storage key that the secret lies under: another after TPM2_Clear. */
+  readonly parent: Uint8Array;
+  /** Of the attestation key: the same over TPM2_Clear. */
+  readonly attestationKey: Uint8Array;
+}
+
+/** Authorisations of the hierarchies, 32 bytes each. */
+export interface HierarchyAuth {
+  readonly owner: Uint8Array;
+  readonly endorsement: Uint8Array;
+  readonly lockout: Uint8Array;
+}
+
+/** A TPM, seen from the gateway's identity. Every call rejects with a `tpm.*` or `identity.*` error, also when `signal` aborts. */
+export interface KeyVault {
+  /** Makes what is missing: storage key, attestation key, endorsement key (all persistent) and counter. Throws `identity.handle_taken`, `identity.tpm_owned`. */
+  prepare(signal: AbortSignal): Promise<VaultNames>;
+  /** Which TPM this is, measured by what `prepare` had made. */
+  identify(names: VaultNames, signal: AbortSignal): Promise<'ours' | 'cleared' | 'foreign'>;
+  bootState(pcrs: readonly number[], signal: AbortSignal): Promise<BootState>;
+  /** At most 128 bytes, under the storage key of that name. */
+  seal(secret: Uint8Array, policy: SealingPolicy, parent: Uint8Array, signal: AbortSignal): Promise<SealedSecret>;
+  /** The caller zeroes what it gets. Rejects with `tpm.refused` when the state is not that of the approval, or the blob not of this TPM. */
+  unseal(sealed: SealedSecret, policy: SealingPolicy, approved: Approved, parent: Uint8Array, signal: AbortSignal): Promise<Buffer>;
+  /** Increments the revocation counter; resolves with its new value. */
+  revoke(auth: HierarchyAuth, signal: AbortSignal): Promise<bigint>;
+  /** Which hierarchies have an authorisation, whosever. */
+  ownership(signal: AbortSignal): Promise<Readonly<Record<keyof HierarchyAuth, boolean>>>;
+  /** Sets the authorisations that are not set. Throws `identity.tpm_owned` where somebody else has set them. */
+  own(auth: HierarchyAuth, signal: AbortSignal): Promise<void>;
 }
