@@ -11,14 +11,13 @@ import { RC, RC_FORMAT_1 } from '#drivers/tpm2/errors.ts';
 import type { LoadedKey } from '#drivers/tpm2/keys.ts';
 import { akP256, ekEccP256, ekRsa2048 } from '#drivers/tpm2/templates.ts';
 import { Tpm } from '#drivers/tpm2/tpm.ts';
-import { socketTransport } from '#drivers/tpm2/transport.ts';
 import { toHex } from '#runtime/core/bytes.ts';
 import { sha256 } from '#runtime/crypto/hash.ts';
 import { NV_ATTRIBUTE, parseAttest, parseNvPublic, publicKeyOf, TPM_ALG, verifyAttestSignature } from '#runtime/crypto/tpmEvidence.ts';
 import { foldPcr } from '#runtime/ledger/block.ts';
 import { requirePeer } from '#test/support/peers.ts';
 import { run } from '#test/support/process.ts';
-import { temporaryTpm, type TemporaryTpm } from '#test/support/swtpm.ts';
+import { temporaryTpm, transportTo, type TemporaryTpm } from '#test/support/swtpm.ts';
 import { tempDir } from '#test/support/temp.ts';
 
 const SIGNAL = new AbortController().signal;
@@ -31,7 +30,7 @@ describe('tpm2: commands', () => {
 
   before(async function () {
     emulator = await temporaryTpm(this);
-    tpm = new Tpm(socketTransport(emulator.address));
+    tpm = new Tpm(transportTo(emulator.address));
     await tpm.startup(SIGNAL);
     ak = await tpm.keys.createPrimary(HANDLE.endorsement, akP256(), SIGNAL);
   });
@@ -149,13 +148,13 @@ describe('tpm2: against tpm2-tools', () => {
   let emulator: TemporaryTpm;
   before(async function () {
     requirePeer(this, 'tpm2_checkquote');
-    emulator = await temporaryTpm(this, { tools: true });
+    emulator = await temporaryTpm(this, { tools: true, own: true });
   });
   after(async () => { await emulator?.[Symbol.asyncDispose](); });
 
   /** One client at a time: the driver leaves before a tool comes. */
   async function withTpm<T>(work: (tpm: Tpm) => Promise<T>): Promise<T> {
-    await using tpm = new Tpm(socketTransport(emulator.address));
+    await using tpm = new Tpm(transportTo(emulator.address));
     return await work(tpm);
   }
   async function tool(name: string, ...args: string[]): Promise<void> {

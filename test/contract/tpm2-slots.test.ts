@@ -4,9 +4,8 @@ import { HANDLE, HANDLE_RANGE } from '#drivers/tpm2/constants.ts';
 import type { LoadedKey } from '#drivers/tpm2/keys.ts';
 import { akP256, srkP256 } from '#drivers/tpm2/templates.ts';
 import { Tpm } from '#drivers/tpm2/tpm.ts';
-import { socketTransport } from '#drivers/tpm2/transport.ts';
 import { publicKeyOf, verifyAttestSignature } from '#runtime/crypto/tpmEvidence.ts';
-import { temporaryTpm, type TemporaryTpm } from '#test/support/swtpm.ts';
+import { temporaryTpm, transportTo, type TemporaryTpm } from '#test/support/swtpm.ts';
 
 const SIGNAL = new AbortController().signal;
 const H = Buffer.alloc(32, 7);
@@ -17,7 +16,7 @@ describe('tpm2: places', () => {
 
   beforeEach(async function () {
     emulator = await temporaryTpm(this);
-    tpm = new Tpm(socketTransport(emulator.address));
+    tpm = new Tpm(transportTo(emulator.address));
     await tpm.startup(SIGNAL);
   });
   afterEach(async () => {
@@ -54,7 +53,7 @@ describe('tpm2: places', () => {
 
   it('makes room by flushing what an earlier client left', async () => {
     for (let keys = 0; keys < 3; keys += 1) await tpm.keys.createPrimary(HANDLE.endorsement, akP256(), SIGNAL);
-    await using later = new Tpm(socketTransport(emulator.address));
+    await using later = new Tpm(transportTo(emulator.address));
     await tpm[Symbol.asyncDispose]();
     await using ak = await later.keys.createPrimary(HANDLE.endorsement, akP256(), SIGNAL);
     assert.equal((await later.info.handles(HANDLE_RANGE.transient, SIGNAL)).length, 1);

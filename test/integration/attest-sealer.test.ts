@@ -18,7 +18,7 @@ import { parsePolicy } from '#runtime/verify/policy.ts';
 import { verifyBundle } from '#runtime/verify/verifier.ts';
 import { MemoryChain, testReading } from '#test/support/memoryChain.ts';
 import { NEVER, sealerOptions } from '#test/support/sealHarness.ts';
-import { temporaryTpm, type TemporaryTpm } from '#test/support/swtpm.ts';
+import { temporaryTpm, transportTo, type TemporaryTpm } from '#test/support/swtpm.ts';
 import { tpmProxy, type TpmProxy } from '#test/support/tpmProxy.ts';
 
 const SEED = randomBytes(32);
@@ -145,8 +145,8 @@ describe('attest: the sealer', function () {
 
   it('another TPM than the genesis names gives no evidence', async function () {
     await open(withTpm()).seal();
-    await using other = await temporaryTpm(this);
-    await using otherTpm = new Tpm(socketTransport(other.address));
+    await using other = await temporaryTpm(this, { own: true });
+    await using otherTpm = new Tpm(transportTo(other.address));
     const { seal, counters } = open({ clock, openAnchor: { kind: 'value', value: (signal) => openAnchor(otherTpm, signal) } });
     const { evidence } = await seal();
     assert.ok(evidence.kind === 'none' && evidence.reason.startsWith('attest.foreign_tpm'));

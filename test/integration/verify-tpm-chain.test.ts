@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict';
-import { socketTransport } from '#drivers/tpm2/transport.ts';
 import { encodeCbor } from '#runtime/crypto/cbor.ts';
 import { sha256 } from '#runtime/crypto/hash.ts';
 import { blockHash, decodeBlock, type Identity } from '#runtime/ledger/block.ts';
@@ -11,7 +10,7 @@ import { DEFAULT_POLICY, parsePolicy, type Policy } from '#runtime/verify/policy
 import type { Report } from '#runtime/verify/report.ts';
 import { verifyBundle } from '#runtime/verify/verifier.ts';
 import { MemoryChain, testReading } from '#test/support/memoryChain.ts';
-import { temporaryTpm, type TemporaryTpm } from '#test/support/swtpm.ts';
+import { temporaryTpm, transportTo, type TemporaryTpm } from '#test/support/swtpm.ts';
 import { TestBoot, TpmSealer } from '#test/support/tpmChain.ts';
 
 const EMULATED: Policy = parsePolicy({ version: 1, accept: ['emulated'] });
@@ -34,12 +33,12 @@ describe('verify a chain that a TPM attests', function () {
   let identity: Identity;
 
   const grow = (to: MemoryChain): void => { to.append(testReading(to.entries.length)); };
-  const boot = (): Promise<TestBoot> => TestBoot.open(socketTransport(tpm.address));
+  const boot = (): Promise<TestBoot> => TestBoot.open(transportTo(tpm.address));
 
   /** Two boots: blocks 0–1, reset, blocks 2–5; entry n is first covered by block n. */
   before(async function () {
-    tpm = await temporaryTpm(this);
-    otherTpm = await temporaryTpm(this);
+    tpm = await temporaryTpm(this, { own: true });
+    otherTpm = await temporaryTpm(this, { own: true });
     chain = new MemoryChain();
     const sealer = new TpmSealer(chain);
     const seal = async (running: TestBoot, first: boolean): Promise<void> => { grow(chain); await sealer.seal(running, { first }); };
@@ -170,7 +169,7 @@ describe('verify a chain that a TPM attests', function () {
     });
 
     it('a quote by another TPM, and one by another key under this TPM\'s name', async () => {
-      await using stranger = await TestBoot.open(socketTransport(otherTpm.address));
+      await using stranger = await TestBoot.open(transportTo(otherTpm.address));
       assertRefuted(await forged(async ({ hash }) => honest(stranger, hash)), 'quote.pcrs');
       assertRefuted(await forged(async ({ running, hash }) => {
         const [own, foreign] = [await honest(running, hash), await stranger.evidence(hash, { counter: false })];

@@ -16,6 +16,7 @@ const PACKAGE_OF = {
   swtpm_localca: 'swtpm-tools',
   tpm2_activatecredential: 'tpm2-tools',
   tpm2_checkquote: 'tpm2-tools',
+  tpm2_clear: 'tpm2-tools',
   unshare: 'util-linux',
 } as const;
 export type Peer = keyof typeof PACKAGE_OF;

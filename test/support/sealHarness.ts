@@ -1,7 +1,6 @@
 /** A sealer over a real ledger and a real emulator: what the gateway's composition root joins, without the gateway. */
 import { openAnchor } from '#drivers/tpm2/anchor.ts';
 import { Tpm } from '#drivers/tpm2/tpm.ts';
-import { socketTransport } from '#drivers/tpm2/transport.ts';
 import { loadIdentitySeed } from '#runtime/attest/identityKey.ts';
 import { Sealer, type BlockInfo, type SealerOptions } from '#runtime/attest/sealer.ts';
 import { systemClock } from '#runtime/core/clock.ts';
@@ -11,6 +10,7 @@ import { ZERO_HASH } from '#runtime/ledger/block.ts';
 import { blockStoreOf, openReader, type ChainReader } from '#runtime/ledger/reader.ts';
 import type { WriterClient } from '#runtime/ledger/writerClient.ts';
 import { draft, startLedger } from './ledger.ts';
+import { transportTo } from './swtpm.ts';
 
 export const NEVER: AbortSignal = new AbortController().signal;
 
@@ -47,7 +47,7 @@ export async function openSealing(dataDir: string, tpmAddress: string, wanted: P
   const stack = new AsyncDisposableStack();
   const ledger = stack.use(await startLedger(dataDir));
   const reader = stack.use(await openReader(dataDir));
-  const tpm = stack.use(new Tpm(socketTransport(tpmAddress)));
+  const tpm = stack.use(new Tpm(transportTo(tpmAddress)));
   const options = sealerOptions(blockStoreOf(ledger, reader), await loadIdentitySeed(dataDir, { create: reader.blockCount() === 0 }), {
     openAnchor: { kind: 'value', value: (signal) => openAnchor(tpm, signal) }, bootEpoch: ledger.bootEpoch, ...wanted,
   });

@@ -4,29 +4,44 @@ import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { connect, createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import type { Context } from 'mocha';
 import { setTimeout as delay } from 'node:timers/promises';
+import { deviceTransport, socketTransport, type Transport } from '#drivers/tpm2/transport.ts';
+import { machineTpm, proxiedTpm } from './kernelTpm.ts';
 import { requirePeer } from './peers.ts';
 
 export interface TemporaryTpm extends AsyncDisposable {
-  /** For `socketTransport`: path of a unix socket. One client at a time. */
+  /** For `transportTo`: a socket, with one client at a time; or a device of the kernel, named `tpmrm…`. */
   readonly address: string;
-  /** For tpm2-tools (`-T`), when started with `tools`; while `address` has no client. */
+  /** For tpm2-tools (`-T`), when started with `tools`; while a socket has no other client. */
   readonly tcti: string;
-  readonly folder: string;
   /** Ends the process (kill −9 with `hard`) and starts it again on the same state: a TPM reset. */
   restart(options?: { readonly hard?: boolean }): Promise<void>;
   stop(): Promise<void>;
 }
 
-/** Skips the test when swtpm is not installed (fails in CI). `tools`: listens on TCP for tpm2-tools instead of the unix socket. */
-export async function temporaryTpm(context: Context, options: { readonly tools?: boolean } = {}): Promise<TemporaryTpm> {
-  return startTpm(requirePeer(context, 'swtpm'), options);
+export interface TpmWishes {
+  /** Listens on TCP for tpm2-tools instead of the unix socket. */
+  readonly tools?: boolean;
+  /** The test resets it, is its platform firmware, or wants one more: never the machine's TPM. */
+  readonly own?: boolean;
 }
 
+/**
+ * An emulator; with TENZRO_TEST_TPM, a device of the kernel such as /dev/tpmrm0, that TPM, which loses its keys and NV indices (TPM2_Clear). Skips the
+ * test when swtpm is not installed (fails in CI).
+ */
+export async function temporaryTpm(context: Context, wishes: TpmWishes = {}): Promise<TemporaryTpm> {
+  const device = process.env['TENZRO_TEST_TPM'];
+  if (device === undefined) return startTpm(requirePeer(context, 'swtpm'), wishes);
+  return wishes.own === true ? proxiedTpm(context) : machineTpm(context, device);
+}
+
+export const transportTo = (address: string): Transport => (basename(address).startsWith('tpmrm') ? deviceTransport(address) : socketTransport(address));
+
 /** The same for those who are no test. `program`: path of swtpm. */
-export async function startTpm(program: string, { tools = false }: { readonly tools?: boolean } = {}): Promise<TemporaryTpm> {
+export async function startTpm(program: string, { tools = false }: Pick<TpmWishes, 'tools'> = {}): Promise<TemporaryTpm> {
   const folder = await mkdtemp(join(tmpdir(), 'tenzro-tpm-'));
   const port = tools ? await freePortPair() : 0;
   const address = tools ? `127.0.0.1:${port}` : join(folder, 'tpm.sock');
@@ -53,7 +68,7 @@ export async function startTpm(program: string, { tools = false }: { readonly to
 
   await start();
   return {
-    address, folder,
+    address,
     tcti: `swtpm:host=127.0.0.1,port=${port}`,
     restart: async ({ hard = false } = {}) => { await stop(hard ? 'SIGKILL' : 'SIGTERM'); await rm(address, { force: true }); await start(); },
     stop,

@@ -1,9 +1,11 @@
-/** Stands between our driver and a TPM emulator, and spoils what passes. One client, like swtpm itself. */
+/** Stands between our driver and a TPM, and spoils what passes. */
 import { once } from 'node:events';
-import { connect, createServer, type Socket } from 'node:net';
+import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
-import { HEADER_BYTES } from '#drivers/tpm2/constants.ts';
+import { transportTo } from './swtpm.ts';
 import { tempDir } from './temp.ts';
+
+const NEVER = new AbortController().signal;
 
 /** What happens to one exchange. `answer`: this goes back instead, and the TPM never sees the command. */
 export type Fault =
@@ -28,7 +30,7 @@ export function refusal(code: number): Fault {
   return { kind: 'answer', response };
 }
 
-/** `holdMs`: for how long the answer to a command is held back. */
+/** `tpmAddress`: as `transportTo` takes it. `holdMs`: for how long the answer to a command is held back. */
 export async function tpmProxy(tpmAddress: string, holdMs: (command: Buffer) => number = () => 0): Promise<TpmProxy> {
   const dir = tempDir('tpm-proxy');
   const address = join(dir.path, 'proxy.sock');
@@ -36,32 +38,24 @@ export async function tpmProxy(tpmAddress: string, holdMs: (command: Buffer) => 
   const clients = new Set<Socket>();
   let passed = 0;
   const server = createServer((client) => {
-    const tpm = connect(tpmAddress);
+    const tpm = transportTo(tpmAddress);
     clients.add(client);
-    client.on('close', () => { clients.delete(client); tpm.destroy(); });
+    client.on('close', () => { clients.delete(client); void tpm[Symbol.asyncDispose](); });
     client.on('error', () => client.destroy());
-    tpm.on('error', () => client.destroy());
-    tpm.on('close', () => client.destroy());
-    let fault: Fault | undefined;
-    let heldMs = 0;
-    client.on('data', (command: Buffer) => {
-      fault = faults.shift();
-      if (fault?.kind === 'silence') return;
-      if (fault?.kind === 'answer') return void client.write(fault.response);
+    const pass = async (command: Buffer, fault: Fault | undefined): Promise<void> => {
       passed += 1;
-      heldMs = holdMs(command);
-      tpm.write(command);
-    });
-    let response: Buffer = Buffer.alloc(0);
-    tpm.on('data', (chunk: Buffer) => {
-      response = Buffer.concat([response, chunk]);
-      if (response.length < HEADER_BYTES || response.length < response.readUInt32BE(2)) return;
-      const whole = response;
-      response = Buffer.alloc(0);
+      const heldMs = holdMs(command);
+      const response = await tpm.transact(command, NEVER);
       if (fault?.kind === 'disconnect') return void client.destroy();
-      const answer = fault?.kind === 'alter' ? fault.alter(whole) : whole;
+      const answer = fault?.kind === 'alter' ? fault.alter(response) : response;
       if (heldMs === 0) client.write(answer);
       else setTimeout(() => client.write(answer), heldMs);
+    };
+    client.on('data', (command: Buffer) => {
+      const fault = faults.shift();
+      if (fault?.kind === 'silence') return;
+      if (fault?.kind === 'answer') return void client.write(fault.response);
+      pass(command, fault).catch(() => client.destroy()); // the TPM is gone
     });
   });
   server.listen(address);
