@@ -157,13 +157,14 @@ function anchored(settings: Settings, base: string): Settings {
   const listeners = settings.mqtt.listeners.map((listener) => {
     if (listener.tls === undefined) return listener;
     const { certFile, keyFile, clientCaFile } = listener.tls;
-    const tls = { certFile: resolve(base, certFile), keyFile: resolve(base, keyFile), ...(clientCaFile === undefined ? {} : { clientCaFile: resolve(base, clientCaFile) }) };
+    const tls = { ...listener.tls, certFile: resolve(base, certFile), keyFile: resolve(base, keyFile), ...(clientCaFile === undefined ? {} : { clientCaFile: resolve(base, clientCaFile) }) };
     return { ...listener, tls };
   });
   return {
     ...settings,
     dataDir: resolve(base, settings.dataDir),
     mqtt: { ...settings.mqtt, listeners },
+    confidential: { recipients: settings.confidential.recipients.map(({ name, publicKeyFile }) => ({ name, publicKeyFile: resolve(base, publicKeyFile) })) },
     infer: { ...settings.infer, modelsDir: resolve(base, settings.infer.modelsDir) },
   };
 }

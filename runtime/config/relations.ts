@@ -8,7 +8,7 @@ const ANONYMOUS = 'anonymous';
 
 /** `given`: whether the file itself states the key. An issue's path is the key to mend. */
 export function checkRelations(settings: Settings, given: (path: Path) => boolean): readonly SchemaIssue[] {
-  return [...listeners(settings), ...users(settings, given), ...mappings(settings), ...records(settings, given), ...attest(settings, given)];
+  return [...listeners(settings), ...users(settings, given), ...mappings(settings), ...records(settings, given), ...confidential(settings), ...attest(settings, given)];
 }
 
 /** Exactly the addresses that never leave the machine. */
@@ -92,6 +92,12 @@ function* records({ ingest }: Settings, given: (path: Path) => boolean): Generat
     if (rule.mode !== 'summary' && given([...at, 'windowMs'])) yield { path: [...at, 'windowMs'], message: `has a meaning only with mode: summary, here mode is ${rule.mode}` };
     if (rule.mode !== 'onChange' && given([...at, 'deadband'])) yield { path: [...at, 'deadband'], message: `has a meaning only with mode: onChange, here mode is ${rule.mode}` };
   }
+}
+
+function* confidential({ ingest, confidential: { recipients } }: Settings): Generator<SchemaIssue> {
+  yield* repeats(recipients.map(({ name }) => name), (i) => ['confidential', 'recipients', i, 'name']);
+  const sealed = ingest.record.findIndex((rule) => rule.confidential);
+  if (sealed >= 0 && recipients.length === 0) yield { path: ['ingest', 'record', sealed, 'confidential'], message: 'confidential.recipients names nobody who could read it: make a key with tenzro confidential keygen' };
 }
 
 function* attest({ attest: settings }: Settings, given: (path: Path) => boolean): Generator<SchemaIssue> {

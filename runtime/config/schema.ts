@@ -63,6 +63,7 @@ const recording = v.object({
   mode: required(v.picklist(['every', 'onChange', 'summary', 'never']), 'every message, only changes, one summary per window, or nothing.'),
   deadband: setting(v.pipe(v.number(), v.finite(), v.minValue(0)), 0, 'onChange: smallest absolute change of any channel that counts.'),
   windowMs: setting(integer(0, DAY_MS), 0, 'summary: length of the window, 1000 or more.'),
+  confidential: setting(v.boolean(), false, 'Records readings, events and alarms sealed to `confidential.recipients`; models do not see them.'),
 });
 
 const section = <E extends v.ObjectEntries>(entries: E) => v.optional(v.object(entries), {} as v.InferInput<v.ObjectSchema<E, undefined>>);
@@ -82,6 +83,12 @@ export function settingsSchema(defaults: MachineDefaults) {
       registration: setting(v.picklist(['auto', 'explicit']), 'auto', 'auto: a child that just starts publishing is registered; explicit: it is rejected until registered.'),
       mappings: setting(v.array(mapping), [], "Other devices' topics, mapped to readings. First match wins."),
       record: setting(v.array(recording), [], 'What is recorded for which topic.'),
+    }),
+    confidential: section({
+      recipients: setting(v.pipe(v.array(v.object({
+        name: required(name, 'Name of the recipient; it stands in the chain.'),
+        publicKeyFile: required(text(4096), 'PEM file of its X-Wing public key, made by `tenzro confidential keygen`.'),
+      })), v.maxLength(LIMITS.recipientsMax)), [], 'Who can read confidential entries. The gateway itself cannot.'),
     }),
     system: section({
       enabled: setting(v.boolean(), true, "Records the machine's own temperatures, load, memory, disk, network and power."),

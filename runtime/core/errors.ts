@@ -58,6 +58,8 @@ export const ERRORS = {
 
   // attest
   'attest.foreign_tpm': row('environment', 'This chain began with another TPM (or this one got a new endorsement seed): move the data directory back to its machine, or begin a new chain.'),
+  'attest.foreign_counter': row('environment', 'The NV counter is not the one that this chain began with: somebody deleted it or rolled the TPM back. Find out who; blocks go on with quotes and without a counter.'),
+  'attest.too_many_challenges': row('pushback', 'Challenges come faster than blocks are made for them: ask again after the stated time.'),
   'attest.foreign_key': row('environment', 'The identity key is not that of this chain: restore identity.seed from a backup, or begin a new chain in an empty data directory.'),
   'attest.key_permissions': row('environment', 'Others could read the identity key: chmod 600 and chown the file if nobody has read it, else begin a new chain.'),
   'attest.key_malformed': row('environment', 'The identity key file is damaged: restore it from a backup, or begin a new chain in an empty data directory.'),
@@ -143,6 +145,11 @@ export const ERRORS = {
   'entry.malformed': row('input', 'The entry does not decode: the store was damaged or altered.'),
   'block.malformed': row('input', 'The block does not decode: the store or bundle was damaged or altered.'),
   'bundle.malformed': row('input', 'The file is not a proof bundle: export it again with tenzro proof.'),
+
+  // confidential entries
+  'confidential.key': row('environment', 'Name a key file that tenzro confidential keygen made: FILE for opening, FILE.pub for a recipient in the configuration.'),
+  'confidential.not_recipient': row('input', 'Use the private key of one of the recipients that the message names.'),
+  'confidential.no_epoch': row('input', 'Export the proof again where the chain still holds the keyEpoch entry: tenzro proof adds it by itself.'),
 
   // verify
   'bundle.too_large': row('usage', 'Ask tenzro proof for fewer entries at once.'),

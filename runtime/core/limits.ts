@@ -53,6 +53,16 @@ export const LIMITS = {
   /** The same for messages read back from the log at start, over all clients. */
   redeliveryRestoredMax: 8_192,
 
+  // confidential entries
+  recipientsMax: 8,
+  /** A content key seals this many entries, or for this long: then a new one begins. */
+  keyEpochEntriesMax: 1_000_000,
+  keyEpochMs: 86_400_000,
+  /** Epochs whose redeliveries are still recognised; older tags mean nothing to anybody any more. */
+  tagKeysMax: 4,
+  /** How far a proof looks around the place where a `keyEpoch` entry should stand: clocks are read before the order of the log is settled. */
+  keyEpochSearchEntries: 4_096,
+
   // ledger
   batchEntriesMax: 1_024,
   batchBytesMax: 1024 * 1024,

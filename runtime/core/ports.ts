@@ -46,7 +46,11 @@ export interface InboundRecord extends InboundMessage {
 }
 
 export type DecodeOutcome =
-  | { readonly kind: 'record'; readonly entryKind: KindNumber; readonly source: string; readonly body: Cbor }
+  | {
+    readonly kind: 'record'; readonly entryKind: KindNumber; readonly source: string; readonly body: Cbor;
+    /** The body is sealed; `keyEpoch`, where there is one, MUST be recorded before it. */
+    readonly confidential?: { readonly keyEpoch?: Draft };
+  }
   /** Acknowledged and, by policy, not an entry of its own. */
   | { readonly kind: 'skip'; readonly reason: 'unrecorded' | 'unchanged' | 'duplicate' | 'summarised' }
   /** Bad input: acknowledged (a retry would be as bad), counted under its code, told on te/errors. */

@@ -11,6 +11,7 @@ export interface Settings {
   readonly dataDir: string;
   readonly mqtt: MqttSettings;
   readonly ingest: IngestSettings;
+  readonly confidential: ConfidentialSettings;
   readonly system: { readonly enabled: boolean; readonly intervalMs: number };
   readonly infer: InferSettings;
   readonly ledger: LedgerSettings;
@@ -81,6 +82,17 @@ export interface RecordRule {
   readonly deadband: number;
   /** summary: length of the window. */
   readonly windowMs: number;
+  /** Readings, events and alarms are recorded sealed to `confidential.recipients`. */
+  readonly confidential?: boolean;
+}
+
+/** Who can read what is recorded as confidential. */
+export interface ConfidentialSettings {
+  readonly recipients: readonly {
+    readonly name: string;
+    /** Absolute path of the PEM file that `tenzro confidential keygen` wrote. */
+    readonly publicKeyFile: string;
+  }[];
 }
 
 export interface InferSettings {

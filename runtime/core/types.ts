@@ -187,6 +187,34 @@ export const MEASUREMENT_BODY = {
 export const MEASUREMENTS = ['tcg', 'ima', 'software'] as const;
 export type Measurement = (typeof MEASUREMENTS)[number];
 
+/**
+ * Keys of the body of a `keyEpoch` entry: from here on confidential entries are sealed under a new content key, which each recipient can open
+ * (ledger/confidential.ts).
+ */
+export const KEY_EPOCH_BODY = {
+  /** 16 bytes that the sealed entries name: the entry's monotonic time in µs, big-endian, then 8 random bytes. */
+  context: 1,
+  /** HPKE's numbers of KEM, KDF and AEAD (RFC 9180 §7). */
+  suite: 2,
+  /** Array of [name, SHA-256 of the public key, HPKE's enc, sealed content key]. */
+  recipients: 3,
+} as const;
+
+/** Keys of the body of a confidential reading, event, alarm or summary: 1, 4 and 7 are in clear and mean what they mean in its kind, the rest is sealed. */
+export const SEALED_BODY = {
+  topic: 1,
+  flags: 4,
+  /** Absent in summaries, where 7 is sealed. */
+  packetId: 7,
+  context: 20,
+  /** Number of the entry under its content key, from 0: also the nonce. */
+  sequence: 21,
+  /** AES-256-GCM over the CBOR of the other keys, tag included. */
+  ciphertext: 22,
+  /** With packetId: lets the gateway, and nobody else, recognise a redelivery after a restart. */
+  tag: 23,
+} as const;
+
 /** One head of the log: `root` is the RFC 6962 root over the first `size` leaves. */
 export interface TreeHead {
   readonly size: number;
