@@ -25,7 +25,6 @@ export async function openAnchor(tpm: Tpm, signal: AbortSignal): Promise<Anchor>
 class TpmAnchor implements Anchor {
   readonly #tpm: Tpm;
   readonly #ak: LoadedKey;
-  #counter: NvIndex | undefined;
 
   constructor(tpm: Tpm, ak: LoadedKey) {
     this.#tpm = tpm;
@@ -57,18 +56,32 @@ class TpmAnchor implements Anchor {
   }
 
   async counter(digest: Uint8Array, signal: AbortSignal): ReturnType<Anchor['counter']> {
-    await this.#tpm.nv.increment(this.#counter ?? await this.#findCounter(signal), signal);
-    // The first increment ever sets the attribute `written`, and with it the name that is certified.
-    const counter = await this.#tpm.nv.readPublic(COUNTER_INDEX, signal);
-    this.#counter = counter;
+    const counter = await this.#begunCounter(signal);
     const statement = await this.#tpm.attest.nv(this.#ak, counter, digest, signal);
     return { ...statement, nvPublic: counter.public.area };
   }
 
-  async #findCounter(signal: AbortSignal): Promise<NvIndex> {
-    const found = await this.#readCounter(signal);
-    if (found) return found;
-    await this.#tpm.nv.defineCounter(COUNTER_INDEX, permanent(HANDLE.owner), signal);
+  async increment(signal: AbortSignal): Promise<void> { await this.#tpm.nv.increment(await this.#begunCounter(signal), signal); }
+
+  async look(signal: AbortSignal): ReturnType<Anchor['look']> {
+    const counter = await this.#readCounter(signal);
+    const { resetCount } = await this.#tpm.readClock(signal);
+    return {
+      pcr14: await this.pcr14(signal), resetCount,
+      counter: counter && isBegun(counter) ? { kind: 'value', value: { value: await this.#tpm.nv.readCounter(counter, signal), nvPublic: counter.public.area } }
+        : { kind: 'none', reason: `the TPM has no counter at NV index 0x${COUNTER_INDEX.toString(16)}` },
+    };
+  }
+
+  /** Asked for each time: who deletes and redefines it under us must not go unnoticed. A counter has no value, and its name is not final, before its first increment. */
+  async #begunCounter(signal: AbortSignal): Promise<NvIndex> {
+    let counter = await this.#readCounter(signal);
+    if (!counter) {
+      await this.#tpm.nv.defineCounter(COUNTER_INDEX, permanent(HANDLE.owner), signal);
+      counter = await this.#tpm.nv.readPublic(COUNTER_INDEX, signal);
+    }
+    if (isBegun(counter)) return counter;
+    await this.#tpm.nv.increment(counter, signal);
     return this.#tpm.nv.readPublic(COUNTER_INDEX, signal);
   }
 
@@ -83,3 +96,5 @@ class TpmAnchor implements Anchor {
     }
   }
 }
+
+const isBegun = (counter: NvIndex): boolean => (counter.public.attributes & NV_ATTRIBUTE.written) !== 0;

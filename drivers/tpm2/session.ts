@@ -93,10 +93,11 @@ export class Session implements AsyncDisposable {
   /** Nobody knows which nonce the TPM holds. */
   lose(): void { this.#isLost = true; }
 
+  /** After the commands that were called before. */
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.#release();
     this.#isLost = true;
     this.#key.fill(0);
-    await this.#release();
   }
 }
 

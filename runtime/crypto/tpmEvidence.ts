@@ -208,6 +208,12 @@ export function verifyAttestSignature(publicKey: KeyObject, attest: Uint8Array, 
   return pair !== undefined && verify('sha256', attest, { key: publicKey, dsaEncoding: 'ieee-p1363' }, pair);
 }
 
+/** The TPMT_SIGNATURE of an ECDSA signature with SHA-256 and P-256, given as r ‖ s, 32 bytes each (`ieee-p1363` in node:crypto). */
+export function ecdsaSignature(pair: Uint8Array): Buffer {
+  const head = (value: number): Buffer => Buffer.from([value >> 8, value & 0xff]);
+  return Buffer.concat([head(TPM_ALG.ecdsa), head(TPM_ALG.sha256), head(32), pair.subarray(0, 32), head(32), pair.subarray(32, 64)]);
+}
+
 /** r ‖ s of TPMS_SIGNATURE_ECC (§11.3.2). */
 function readEcdsa(signature: Uint8Array): Buffer | undefined {
   try {

@@ -19,7 +19,7 @@ describe('tpm2: response codes', () => {
   it('names command, subject and code, and says what to do where that is not evident', () => {
     const refusal = new TpmRefusal(COMMAND.nvDefineSpace, 0x9a2);
     assert.equal(refusal.base, RC_FORMAT_1.badAuth);
-    assert.match(refusal.message, /^TPM2 nvDefineSpace: badAuth \(session 1\), code 0x9a2: the hierarchy has a password/);
+    assert.match(refusal.message, /^TPM2 nvDefineSpace: badAuth \(session 1\), code 0x9a2: the authValue is wrong/);
   });
 });
 
