@@ -122,7 +122,7 @@ function decodeLinks(value: Cbor | undefined): readonly Uint8Array[] {
 }
 
 /** Walks the item heads (RFC 8949 §3) without building anything: what would decode to too many objects is refused first. Stops beyond the bound. */
-function countItems(texts: readonly Uint8Array[]): number {
+export function countItems(texts: readonly Uint8Array[]): number {
   let items = 0;
   for (const bytes of texts) {
     for (let at = 0; at < bytes.length && items <= LIMITS.bundleItemsMax; items++) {

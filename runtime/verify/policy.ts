@@ -38,6 +38,10 @@ export interface Policy {
   readonly lease: 'required' | 'optional';
   /** SHA-256 of the ML-DSA keys whose leases count, lower-case hex. */
   readonly verifiers: readonly string[];
+  /** An appraisal: how far a block's wall time may be from the verifier's clock. */
+  readonly clockSkewSeconds: number;
+  /** An appraisal: how long its lease lasts. */
+  readonly leaseSeconds: number;
   /** Longest chain of blocks between start and head that is still judged. */
   readonly maxLinks: number;
   /** Chain id, lower-case hex: only proofs of this device's chain count. */
@@ -46,23 +50,24 @@ export interface Policy {
 
 export const DEFAULT_POLICY: Policy = {
   accept: ['dtpm', 'enrolled'], ekRoots: [], vendorRoots: true, enrolled: [], enrollers: [], pcrs: new Map(), software: [], models: [], firmware: [],
-  lease: 'optional', verifiers: [], maxLinks: LIMITS.proofLinksMax,
+  lease: 'optional', verifiers: [], clockSkewSeconds: 300, leaseSeconds: 3_600, maxLinks: LIMITS.proofLinksMax,
 };
 
 const KEYS = [
-  'version', 'accept', 'ekRoots', 'vendorRoots', 'enrolled', 'enrollers', 'pcrs', 'software', 'models', 'firmware', 'ima', 'lease', 'verifiers', 'maxLinks', 'device',
+  'version', 'accept', 'ekRoots', 'vendorRoots', 'enrolled', 'enrollers', 'pcrs', 'software', 'models', 'firmware', 'ima', 'lease', 'verifiers', 'clockSkewSeconds', 'leaseSeconds',
+  'maxLinks', 'device',
 ] as const;
 const SHA256_HEX = /^[0-9a-f]{64}$/;
 const FIRMWARE_HEX = /^[0-9a-f]{16}$/;
 /** PCRs that a quote of ours may cover: Part 2 §10.6.2, three bytes of selection. */
 const PCR_MAX = 23;
+/** A gateway without a clock of its own may start some days behind. */
+const CLOCK_SKEW_SECONDS_MAX = 7 * 24 * 3_600;
 
 /** Checks a policy as YAML gave it. Throws `policy.invalid` that names the key; unknown keys are refused. */
 export function parsePolicy(value: unknown): Policy {
   const given = asObject(value, 'the policy', KEYS);
   if (given['version'] !== 1) throw invalid('version must be 1');
-  const maxLinks = given['maxLinks'] ?? DEFAULT_POLICY.maxLinks;
-  if (typeof maxLinks !== 'number' || !Number.isInteger(maxLinks) || maxLinks < 0 || maxLinks > LIMITS.proofLinksMax) throw invalid(`maxLinks must be a whole number from 0 to ${LIMITS.proofLinksMax}`);
   const device = given['device'];
   return {
     accept: given['accept'] === undefined ? DEFAULT_POLICY.accept : asList(given['accept'], 'accept').map(asTrustLevel),
@@ -77,9 +82,16 @@ export function parsePolicy(value: unknown): Policy {
     ...(given['ima'] === undefined ? {} : { ima: asImaRule(given['ima']) }),
     lease: asLeaseRule(given['lease'] ?? DEFAULT_POLICY.lease),
     verifiers: asDigests(given['verifiers'] ?? [], 'verifiers'),
-    maxLinks,
+    clockSkewSeconds: asCount(given['clockSkewSeconds'] ?? DEFAULT_POLICY.clockSkewSeconds, 'clockSkewSeconds', 0, CLOCK_SKEW_SECONDS_MAX),
+    leaseSeconds: asCount(given['leaseSeconds'] ?? DEFAULT_POLICY.leaseSeconds, 'leaseSeconds', LIMITS.leaseSecondsMin, LIMITS.leaseSecondsMax),
+    maxLinks: asCount(given['maxLinks'] ?? DEFAULT_POLICY.maxLinks, 'maxLinks', 0, LIMITS.proofLinksMax),
     ...(device === undefined ? {} : { device: asDigest(device, 'device') }),
   };
+}
+
+function asCount(value: unknown, name: string, min: number, max: number): number {
+  if (typeof value !== 'number' || !Number.isInteger(value) || value < min || value > max) throw invalid(`${name} must be a whole number from ${min} to ${max}`);
+  return value;
 }
 
 function asTrustLevel(value: unknown): TrustLevel {
