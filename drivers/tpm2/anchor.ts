@@ -65,7 +65,7 @@ class TpmAnchor implements Anchor {
 
   async look(signal: AbortSignal): ReturnType<Anchor['look']> {
     const counter = await this.#readCounter(signal);
-    const { resetCount } = await this.#tpm.readClock(signal);
+    const { resetCount } = await this.#tpm.info.readClock(signal);
     return {
       pcr14: await this.pcr14(signal), resetCount,
       counter: counter && isBegun(counter) ? { kind: 'value', value: { value: await this.#tpm.nv.readCounter(counter, signal), nvPublic: counter.public.area } }

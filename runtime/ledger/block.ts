@@ -42,6 +42,15 @@ export interface Support {
   readonly software?: number;
 }
 
+/** Where the NV counter stands in a chain: at the last block that counts (see anchors.ts). */
+export interface AnchorMark {
+  readonly sequence: number;
+  /** The counter's value that this block certified; it was incremented afterwards. */
+  readonly counter: bigint;
+  /** Increments from the chain's first anchor to this one that no block names. */
+  readonly missing: bigint;
+}
+
 export interface BlockPayload {
   /** SHA-256 of the genesis payload; undefined only in the genesis itself. */
   readonly chainId?: Uint8Array;
@@ -61,6 +70,8 @@ export interface BlockPayload {
   /** A verifier's nonce: the block, and with it its quote and counter, was made after the challenge. */
   readonly challenge?: Uint8Array;
   readonly support?: Support;
+  /** The last anchor before this block; absent while there is none. */
+  readonly anchor?: AnchorMark;
   /** PCR 14 before this block's own extension, present on the first block after the TPM was reset (or PCR 14 was found changed by another). */
   readonly pcrStart?: Uint8Array;
   /** Genesis only. */
@@ -70,7 +81,7 @@ export interface BlockPayload {
 /** Keys of the payload map. 12 (previous receipt) is reserved by the design for what comes later. */
 const KEY = {
   version: 1, chainId: 2, sequence: 3, previous: 4, time: 5, treeSize: 6, root: 7, software: 8, bootEpoch: 9, lease: 10, models: 11, pcrStart: 13, identity: 14,
-  challenge: 15, support: 16,
+  challenge: 15, support: 16, anchor: 17,
 } as const;
 const ID_KEY = { signingKey: 1, akPublic: 2, ekPublic: 3, ekCertificate: 4, exchangeKey: 5 } as const;
 const SUPPORT_KEY = { enrolment: 1, lease: 2, bootLog: 3, imaLog: 4, software: 5 } as const;
@@ -95,6 +106,7 @@ export function encodeBlock(block: BlockPayload): Buffer {
   if (block.lease) map.set(KEY.lease, block.lease.kind === 'value' ? block.lease.value : block.lease.reason.slice(0, REASON_CHARACTERS_MAX));
   if (block.challenge) map.set(KEY.challenge, block.challenge);
   if (block.support) map.set(KEY.support, encodeSupport(block.support));
+  if (block.anchor) map.set(KEY.anchor, [block.anchor.sequence, block.anchor.counter, block.anchor.missing]);
   if (block.pcrStart) map.set(KEY.pcrStart, block.pcrStart);
   if (block.identity) map.set(KEY.identity, encodeIdentity(block.identity));
   return encodeCbor(map);
@@ -131,6 +143,7 @@ export function decodeBlock(payload: Uint8Array): BlockPayload {
   const identity = map.get(KEY.identity);
   const challenge = map.get(KEY.challenge);
   const support = map.get(KEY.support);
+  const anchor = map.get(KEY.anchor);
   return {
     sequence: asCount(map.get(KEY.sequence), 'sequence'),
     previous: asHash(map.get(KEY.previous), 'previous'),
@@ -144,6 +157,7 @@ export function decodeBlock(payload: Uint8Array): BlockPayload {
     ...(map.has(KEY.lease) ? { lease: decodeLease(map.get(KEY.lease)) } : {}),
     ...(challenge === undefined ? {} : { challenge: asNonce(challenge) }),
     ...(support === undefined ? {} : { support: decodeSupport(support) }),
+    ...(anchor === undefined ? {} : { anchor: decodeAnchor(anchor) }),
     ...(pcrStart === undefined ? {} : { pcrStart: asHash(pcrStart, 'PCR start') }),
     ...(identity === undefined ? {} : { identity: decodeIdentity(identity) }),
   };
@@ -168,6 +182,12 @@ function decodeLease(value: Cbor | undefined): Maybe<Uint8Array> {
   if (typeof value !== 'string') return { kind: 'value', value: asHash(value, 'lease') };
   if (value.length > REASON_CHARACTERS_MAX) throw malformed(`the lease's reason has more than ${REASON_CHARACTERS_MAX} characters`);
   return { kind: 'none', reason: value };
+}
+
+function decodeAnchor(value: Cbor): AnchorMark {
+  const parts = Array.isArray(value) ? (value as readonly Cbor[]) : [];
+  if (parts.length !== 3) throw malformed('the anchor is not a list of three');
+  return { sequence: asCount(parts[0], 'anchor'), counter: asU64(parts[1], 'anchor counter'), missing: asU64(parts[2], 'missing increments') };
 }
 
 function decodeSupport(value: Cbor): Support {
@@ -209,6 +229,11 @@ function asNonce(value: Cbor): Uint8Array {
 function asCount(value: Cbor | undefined, name: string): number {
   if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 0) throw malformed(`${name} is not a non-negative integer`);
   return value;
+}
+/** CBOR of 64 bits decodes to a number where that is exact. */
+function asU64(value: Cbor | undefined, name: string): bigint {
+  if (typeof value === 'bigint' && value >= 0n) return value;
+  return BigInt(asCount(value, name));
 }
 
 const malformed = (why: string): TenzroError => new TenzroError('block.malformed', `block: ${why}`);

@@ -10,12 +10,13 @@ import { TenzroError, messageOf, type ErrorCode } from '#runtime/core/errors.ts'
 import { LIMITS } from '#runtime/core/limits.ts';
 import { CompactRange } from '#runtime/crypto/merkle.ts';
 import { sha256 } from '#runtime/crypto/hash.ts';
-import { decodeBlock, HASH_BYTES, type BlockPayload } from './block.ts';
+import { HASH_BYTES, type BlockPayload } from './block.ts';
 import { checkDataFile } from './dataFile.ts';
 import { decodeEntry } from './entry.ts';
 import { BlockWalk } from './fsckBlocks.ts';
 import { CHAIN_FILE, decodeState, ledgerPaths, PENDING_KEY, readU64, STATE_KEY, tileKey, type ChainState, type DbName } from './layout.ts';
 import { acquireLock } from './lock.ts';
+import { decodePending } from './pending.ts';
 import { Segment, SegmentError } from './segment.ts';
 import { Store, type Pair } from './store.ts';
 import { TileTree, tileRoot, type Tile } from './tiles.ts';
@@ -256,6 +257,6 @@ class Checker {
       if (index !== undefined && index > this.#tree.size) this.#add({ code: 'ledger.corrupt', database: 'cursors', key: key.toString(), offset: 0, detail: `${index} is beyond the ${this.#tree.size} entries` });
     }
     const pending = this.#store.get('pending', PENDING_KEY);
-    if (pending) this.#attempt('pending', 'block', () => decodeBlock(pending));
+    if (pending) this.#attempt('pending', 'block', () => decodePending(pending));
   }
 }

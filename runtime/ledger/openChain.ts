@@ -18,6 +18,7 @@ import {
   type ChainState, type Finding,
 } from './layout.ts';
 import { acquireLock } from './lock.ts';
+import { decodePending } from './pending.ts';
 import { Segment } from './segment.ts';
 import { Store } from './store.ts';
 import { TileTree, type TileSource } from './tiles.ts';
@@ -102,7 +103,7 @@ function readTail(store: Store): Tail | undefined {
   const lastWallMicros = lastSegment ? lastEntryOf(lastSegment).wallMicros : 0;
   checkLastBlock(store, state, tree);
   const pending = store.get('pending', PENDING_KEY);
-  if (pending) decodeBlock(pending);
+  if (pending) decodePending(pending);
   return { state, tree, lastWallMicros };
 }
 

@@ -138,7 +138,9 @@ export class ChainReader implements LedgerReader, ProofSource, AsyncDisposable {
 
   lastBlock(): LastBlock | undefined {
     const last = this.state()?.lastBlock;
-    return last && { ...last, payload: this.block(last.sequence).payload };
+    if (!last) return undefined;
+    const { payload, evidence } = this.block(last.sequence);
+    return { ...last, payload, evidence };
   }
 
   pending(): Uint8Array | undefined {
@@ -201,8 +203,9 @@ export function blockStoreOf(writer: Pick<BlockStore, 'head' | 'writePending' | 
     head: async () => writer.head(),
     genesis: async () => (reader.blockCount() === 0 ? undefined : reader.block(0).payload),
     lastBlock: async () => reader.lastBlock(),
+    evidence: async (sequence: number) => reader.block(sequence).evidence,
     readPending: async () => reader.pending(),
-    writePending: async (payload: Uint8Array) => writer.writePending(payload),
+    writePending: async (record: Uint8Array) => writer.writePending(record),
     commitBlock: async (block: SealedBlock) => writer.commitBlock(block),
   };
 }

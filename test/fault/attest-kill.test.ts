@@ -1,11 +1,13 @@
 /** kill −9 before and after each step of the block procedure, on a real ledger and a real emulator: it resumes, and what is proved afterwards is true. */
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
+import { openAnchor } from '#drivers/tpm2/anchor.ts';
 import { Tpm } from '#drivers/tpm2/tpm.ts';
 import { socketTransport } from '#drivers/tpm2/transport.ts';
 import { toHex } from '#runtime/core/bytes.ts';
 import { sha256 } from '#runtime/crypto/hash.ts';
-import { blockHash, decodeBlock, foldPcr, ZERO_HASH } from '#runtime/ledger/block.ts';
+import { anchorAfter } from '#runtime/ledger/anchors.ts';
+import { blockHash, decodeBlock, foldPcr, ZERO_HASH, type AnchorMark } from '#runtime/ledger/block.ts';
 import { decodeEvidence } from '#runtime/ledger/evidence.ts';
 import { buildProof } from '#runtime/ledger/proofBuilder.ts';
 import { parsePolicy } from '#runtime/verify/policy.ts';
@@ -39,10 +41,11 @@ describe('attest: kill −9 in the block procedure', function () {
   }
 
   for (const [step, edge, resumed] of [
-    ['pending', 'before', false], ['pending', 'after', true], ['extend', 'before', true], ['extend', 'after', true], ['quote', 'before', true], ['quote', 'after', true],
-    ['counter', 'before', true], ['counter', 'after', true], ['commit', 'before', true], ['commit', 'after', false],
+    ['pending', 'before', false], ['pending', 'after', false], ['extend', 'before', false], ['extend', 'after', true], ['quote', 'before', true], ['quote', 'after', true],
+    ['counter', 'before', true], ['counter', 'after', true], ['evidence', 'before', true], ['evidence', 'after', true], ['increment', 'before', true], ['increment', 'after', true],
+    ['commit', 'before', true], ['commit', 'after', false],
   ] as const) {
-    it(`${edge} step ${step}: ${resumed ? 'the pending block is ended' : 'nothing is pending'}`, async () => {
+    it(`${edge} step ${step}: ${resumed ? 'the TPM has heard of the pending block, and it is ended' : 'nothing that the TPM has heard of is pending'}; no increment is lost`, async () => {
       using dir = tempDir('seal');
       await kill(dir.path, step, edge);
       await resume(dir.path, ({ infos, reader }) => {
@@ -66,6 +69,19 @@ describe('attest: kill −9 in the block procedure', function () {
     });
     await emulator.restart();
   });
+
+  for (const step of ['evidence', 'increment'] as const) {
+    it(`a TPM reset after a kill ${step === 'evidence' ? 'before' : 'after'} the increment: the block is whole and ended all the same, and no increment is lost`, async () => {
+      using dir = tempDir('seal');
+      await kill(dir.path, step, 'after');
+      await emulator.restart({ hard: true });
+      await resume(dir.path, ({ infos }) => {
+        assert.deepEqual(infos.map(({ sequence, resumed }) => [sequence, resumed]), [[2, true], [3, false]]);
+        assert.ok(infos.every(({ findings }) => findings.length === 0));
+      });
+      await emulator.restart();
+    });
+  }
 
   it('PCR 14 extended by another program between kill and start: the pending block gives way to one that states what it found', async () => {
     using dir = tempDir('seal');
@@ -96,6 +112,16 @@ describe('attest: kill −9 in the block procedure', function () {
 
 const payloads = (reader: Sealing['reader']): ReturnType<typeof decodeBlock>[] => Array.from({ length: reader.blockCount() }, (_, sequence) => decodeBlock(reader.block(sequence).payload));
 
+const anchorsOf = (reader: Sealing['reader']): AnchorMark[] => Array.from({ length: reader.blockCount() }, (_, sequence) => {
+  const { payload, evidence } = reader.block(sequence);
+  return anchorAfter(decodeBlock(payload), decodeEvidence(evidence));
+}).filter((mark, sequence): mark is AnchorMark => mark?.sequence === sequence);
+
+async function liveCounter(tpm: Tpm): Promise<bigint> {
+  const { counter } = await (await openAnchor(tpm, NEVER)).look(NEVER);
+  return counter.kind === 'value' ? counter.value.value : assert.fail(counter.reason);
+}
+
 /** Every attested entry verifies; the blocks fold to what each quote saw, and to what the TPM holds now. */
 async function assertSound({ reader, tpm }: Sealing): Promise<void> {
   let pcr: Uint8Array = ZERO_HASH;
@@ -111,6 +137,9 @@ async function assertSound({ reader, tpm }: Sealing): Promise<void> {
   }
   assert.equal(toHex((await tpm.pcr.read([14], NEVER))[0]?.[1] ?? ZERO_HASH), toHex(pcr), 'the TPM');
   assert.equal(attested, reader.size());
+  const marks = anchorsOf(reader);
+  assert.ok(marks.length >= 1 && marks.every(({ missing }) => missing === 0n), 'every increment is in a block');
+  assert.equal(await liveCounter(tpm), (marks.at(-1)?.counter ?? 0n) + 1n, 'the TPM');
   for (let index = 0; index < attested; index += 1) {
     const report = verifyBundle(buildProof(reader, index), EMULATED);
     assert.equal(report.outcome, 'verified', JSON.stringify(report.checks.filter(({ result }) => result === 'fail')));

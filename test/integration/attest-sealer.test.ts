@@ -163,7 +163,7 @@ describe('attest: the sealer', function () {
     let asked = 0;
     const { seal, infos, counters } = open(withTpm((anchor) => ({
       akPublic: anchor.akPublic,
-      endorsement: (signal) => anchor.endorsement(signal), pcr14: (signal) => anchor.pcr14(signal), extend: (digest, signal) => anchor.extend(digest, signal), quote: (digest, signal) => anchor.quote(digest, signal),
+      endorsement: (signal) => anchor.endorsement(signal), pcr14: (signal) => anchor.pcr14(signal), extend: (digest, signal) => anchor.extend(digest, signal), quote: (digest, signal) => anchor.quote(digest, signal), increment: (signal) => anchor.increment(signal), look: (signal) => anchor.look(signal),
       counter: () => { asked += 1; return Promise.reject(new TenzroError('tpm.refused', 'no NV space')); },
     })));
     await seal();
@@ -179,7 +179,7 @@ describe('attest: the sealer', function () {
     let meddling = 1;
     const { seal } = open(withTpm((anchor) => ({
       akPublic: anchor.akPublic,
-      endorsement: (signal) => anchor.endorsement(signal), pcr14: (signal) => anchor.pcr14(signal), counter: (digest, signal) => anchor.counter(digest, signal), quote: (digest, signal) => anchor.quote(digest, signal),
+      endorsement: (signal) => anchor.endorsement(signal), pcr14: (signal) => anchor.pcr14(signal), counter: (digest, signal) => anchor.counter(digest, signal), quote: (digest, signal) => anchor.quote(digest, signal), increment: (signal) => anchor.increment(signal), look: (signal) => anchor.look(signal),
       extend: async (digest, signal) => {
         await anchor.extend(digest, signal);
         meddling -= 1;

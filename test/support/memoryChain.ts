@@ -61,6 +61,7 @@ export class MemoryChain implements BlockStore, ProofSource {
   head(): Promise<TreeHead> { return Promise.resolve({ size: this.entries.length, root: this.rootAt(this.entries.length) }); }
   genesis(): Promise<Uint8Array | undefined> { return Promise.resolve(this.blocks[0]?.payload); }
   lastBlock(): Promise<LastBlock | undefined> { return Promise.resolve(this.blocks.at(-1)); }
+  evidence(sequence: number): Promise<Uint8Array> { return Promise.resolve(this.block(sequence).evidence); }
   readPending(): Promise<Uint8Array | undefined> { return Promise.resolve(this.#pending); }
   writePending(payload: Uint8Array): Promise<void> { this.#pending = payload; return Promise.resolve(); }
   commitBlock(block: SealedBlock): Promise<void> { this.blocks.push(block); this.#pending = undefined; return Promise.resolve(); }

@@ -34,7 +34,10 @@ export class TestBoot implements AsyncDisposable {
   /** What the TPM says about `hash`, without extending anything. */
   async evidence(hash: Uint8Array, options: { readonly counter: boolean }): Promise<TpmEvidence> {
     const { pcrs, ...quote } = await this.anchor.quote(hash, NEVER);
-    return { kind: 'tpm2', quote, pcrs, ...(options.counter ? { counter: await this.anchor.counter(hash, NEVER) } : {}) };
+    if (!options.counter) return { kind: 'tpm2', quote, pcrs };
+    const counter = await this.anchor.counter(hash, NEVER);
+    await this.anchor.increment(NEVER);
+    return { kind: 'tpm2', quote, pcrs, counter };
   }
 
   async [Symbol.asyncDispose](): Promise<void> { await this.#tpm[Symbol.asyncDispose](); }
