@@ -168,10 +168,20 @@ class DeviceTransport implements Transport {
   }
 }
 
+/**
+ * The kernel's resource manager does not pass on a command that names a handle which this connection has not loaded (EINVAL: tpm2_map_command in
+ * Linux drivers/char/tpm/tpm2-space.c), and the connection goes on. This is what a TPM itself says to that: TPM_RC_REFERENCE_H0, Part 2 §6.6.3.
+ */
+const NOTHING_LOADED = Buffer.from('80010000000a00000910', 'hex');
+
 async function exchangeWithFile(file: FileHandle, command: Buffer): Promise<Buffer> {
   const failed = (what: string, cause?: unknown): TenzroError => new TenzroError('tpm.connection', `the TPM device ${what}${cause === undefined ? '' : `: ${messageOf(cause)}`}`, { cause });
-  const { bytesWritten } = await file.write(command, 0, command.length, null).catch((cause: unknown) => { throw failed('refused the command', cause); });
-  if (bytesWritten !== command.length) throw failed('took half a command');
+  const written = await file.write(command, 0, command.length, null).catch((cause: unknown) => {
+    if (cause instanceof Error && 'code' in cause && cause.code === 'EINVAL') return undefined;
+    throw failed('refused the command', cause);
+  });
+  if (written === undefined) return Buffer.from(NOTHING_LOADED);
+  if (written.bytesWritten !== command.length) throw failed('took half a command');
   const buffer = Buffer.alloc(LIMITS.tpmCommandBytesMax);
   let length = 0;
   for (;;) {
