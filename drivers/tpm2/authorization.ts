@@ -115,6 +115,7 @@ export class AuthorizationArea {
     if (new Set(sessions.map(({ session }) => session)).size < sessions.length) throw usage('a session can serve a command only once');
     if (sessions.filter(({ use }) => use.encryptCommand).length > 1 || sessions.filter(({ use }) => use.encryptResponse).length > 1) throw usage('only one session can encrypt in each direction');
     if (this.#parts.some(({ kind }, at) => kind === 'password' && at >= this.#authorized)) throw usage('more passwords than entities to authorise');
+    if (this.#parts.slice(this.#authorized).some((part) => part.kind === 'session' && !part.use.encryptCommand && !part.use.encryptResponse)) throw usage('a session that authorises nothing must encrypt');
     if (sessions.some(({ session }) => session.isLost)) throw new TenzroError('tpm.session_lost', 'the session was closed, or an answer to it did not come or was wrong');
   }
 }

@@ -1,7 +1,8 @@
 /** The endorsement key, and its certificate where the vendor left one: TCG EK Credential Profile for TPM 2.0. The EK says which TPM this is; it never signs. */
 import { NV_ATTRIBUTE } from '#runtime/crypto/tpmEvidence.ts';
-import { EK_CERTIFICATE_INDEX, HANDLE } from './constants.ts';
+import { EK_CERTIFICATE_INDEX, HANDLE, PERSISTENT } from './constants.ts';
 import { RC_FORMAT_1, TpmRefusal } from './errors.ts';
+import { atHandle, isMadeFrom } from './persistent.ts';
 import { ekEccP256, ekRsa2048 } from './templates.ts';
 import type { Tpm } from './tpm.ts';
 
@@ -12,13 +13,20 @@ export interface Endorsement {
   readonly ekCertificate?: Uint8Array;
 }
 
-/** The key that has a certificate, P-256 before RSA (which takes a hardware TPM many seconds); without any certificate the P-256 key. */
+/** The key that has a certificate, P-256 before RSA (which takes a hardware TPM many seconds); without any certificate the P-256 key. The persistent one where there is one. */
 export async function readEndorsement(tpm: Tpm, signal: AbortSignal): Promise<Endorsement> {
+  const { template, certificate } = await choose(tpm, signal);
+  await using key = await tpm.keys.createPrimary(HANDLE.endorsement, template, signal);
+  return { ekPublic: key.public.area, ...(certificate ? { ekCertificate: certificate } : {}) };
+}
+
+/** Of the same key, for CreatePrimary in the endorsement hierarchy. */
+export const endorsementTemplate = async (tpm: Tpm, signal: AbortSignal): Promise<Buffer> => (await choose(tpm, signal)).template;
+
+async function choose(tpm: Tpm, signal: AbortSignal): Promise<{ readonly template: Buffer; readonly certificate: Uint8Array | undefined }> {
   const ecc = await readEkCertificate(tpm, EK_CERTIFICATE_INDEX.eccP256, signal);
   const rsa = ecc ? undefined : await readEkCertificate(tpm, EK_CERTIFICATE_INDEX.rsa2048, signal);
-  const certificate = ecc ?? rsa;
-  await using key = await tpm.keys.createPrimary(HANDLE.endorsement, rsa ? ekRsa2048() : ekEccP256(), signal);
-  return { ekPublic: key.public.area, ...(certificate ? { ekCertificate: certificate } : {}) };
+  return { template: rsa ? ekRsa2048() : ekEccP256(), certificate: ecc ?? rsa };
 }
 
 /** Undefined when the index is not there or does not hold a DER certificate. */
