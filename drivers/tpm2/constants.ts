@@ -30,8 +30,8 @@ export const COMPARISON = {
   unsignedGreaterOrEqual: 0x0007, signedLessOrEqual: 0x0008, unsignedLessOrEqual: 0x0009, bitsSet: 0x000a, bitsClear: 0x000b,
 } as const;
 export type Comparison = (typeof COMPARISON)[keyof typeof COMPARISON];
-/** TPM_PT, §6.13: fixed properties. */
-export const PROPERTY = { manufacturer: 0x105, vendorString1: 0x106, vendorString4: 0x109, firmwareVersion1: 0x10b, firmwareVersion2: 0x10c } as const;
+/** TPM_PT, §6.13: fixed properties, and of the variable ones `permanent`, a TPMA_PERMANENT (§8.6). */
+export const PROPERTY = { manufacturer: 0x105, vendorString1: 0x106, vendorString4: 0x109, firmwareVersion1: 0x10b, firmwareVersion2: 0x10c, permanent: 0x200 } as const;
 
 /** TPMA_SESSION, §8.4. `decrypt`: the first command parameter is encrypted; `encrypt`: the first response parameter is. */
 export const SESSION_ATTRIBUTE = { continueSession: 0x01, decrypt: 0x20, encrypt: 0x40 } as const;
@@ -52,6 +52,14 @@ export const BLOCK_PCR = 14;
 /** Our NV counter, in the range that the TCG Registry of Reserved TPM 2.0 Handles leaves to the owner (0x01800000–0x01BFFFFF). */
 export const COUNTER_INDEX = 0x01805445;
 export const COUNTER_BYTES = 8;
+/** How often keys of this machine were revoked: a second counter, which only the owner increments. */
+export const REVOCATION_INDEX = 0x01805446;
+
+/**
+ * Where our persistent keys lie, in the ranges that the TCG Registry of Reserved TPM 2.0 Handles (§2.3) gives to primary keys of the owner
+ * (0x81000000–0x8100FFFF) and of the endorsement hierarchy (0x81010000–0x8101FFFF).
+ */
+export const PERSISTENT = { storageKey: 0x81005445, attestationKey: 0x81015445, endorsementKey: 0x81015446 } as const;
 
 /** EK certificates: TCG EK Credential Profile for TPM 2.0 §2.2.1.4, low range. */
 export const EK_CERTIFICATE_INDEX = { rsa2048: 0x01c00002, eccP256: 0x01c0000a } as const;

@@ -16,6 +16,8 @@ export interface Endorsement {
 /** The key that has a certificate, P-256 before RSA (which takes a hardware TPM many seconds); without any certificate the P-256 key. The persistent one where there is one. */
 export async function readEndorsement(tpm: Tpm, signal: AbortSignal): Promise<Endorsement> {
   const { template, certificate } = await choose(tpm, signal);
+  const persistent = await atHandle(tpm, PERSISTENT.endorsementKey, signal);
+  if (persistent && isMadeFrom(persistent.public.area, template)) return { ekPublic: persistent.public.area, ...(certificate ? { ekCertificate: certificate } : {}) };
   await using key = await tpm.keys.createPrimary(HANDLE.endorsement, template, signal);
   return { ekPublic: key.public.area, ...(certificate ? { ekCertificate: certificate } : {}) };
 }

@@ -243,9 +243,9 @@ export interface KeyVault {
   /** The caller zeroes what it gets. Rejects with `tpm.refused` when the state is not that of the approval, or the blob not of this TPM. */
   unseal(sealed: SealedSecret, policy: SealingPolicy, approved: Approved, parent: Uint8Array, signal: AbortSignal): Promise<Buffer>;
   /** Increments the revocation counter; resolves with its new value. */
-  revoke(auth: HierarchyAuth, signal: AbortSignal): Promise<bigint>;
+  revoke(auth: HierarchyAuth, parent: Uint8Array, signal: AbortSignal): Promise<bigint>;
   /** Which hierarchies have an authorisation, whosever. */
   ownership(signal: AbortSignal): Promise<Readonly<Record<keyof HierarchyAuth, boolean>>>;
   /** Sets the authorisations that are not set. Throws `identity.tpm_owned` where somebody else has set them. */
-  own(auth: HierarchyAuth, signal: AbortSignal): Promise<void>;
+  own(auth: HierarchyAuth, parent: Uint8Array, signal: AbortSignal): Promise<void>;
 }
