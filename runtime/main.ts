@@ -133,7 +133,7 @@ class Gateway {
     return WriterClient.start({
       clock, batchDelayMs: settings.ledger.batchDelayMs, events: this.#writerEvents(),
       spawn: (started) => {
-        const workerData: WriterData = { dataDir: settings.dataDir, version: manifest.version, started, retention: settings.ledger.retention, ingest: settings.ingest };
+        const workerData: WriterData = { dataDir: settings.dataDir, version: manifest.version, started, retention: settings.ledger.retention, ingest: settings.ingest, confidential: settings.confidential };
         return new Worker(new URL('./writer.ts', import.meta.url), { name: 'tenzro-writer', workerData, resourceLimits: WRITER_HEAP });
       },
     });

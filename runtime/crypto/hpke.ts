@@ -10,6 +10,7 @@ import { encapsulateXWing, type ExchangeKey } from './xwing.ts';
 /** §7.1 with the KEM that the draft registers, and §7.2. */
 const KEM_X_WING = 0x647a;
 const KDF_HKDF_SHA256 = 0x0001;
+export const HPKE_SUITE = [KEM_X_WING, KDF_HKDF_SHA256, AES_256_GCM.id] as const;
 const HASH_BYTES = 32;
 const MODE_BASE = 0x00; // table 1
 const EMPTY = new Uint8Array(0);

@@ -11,6 +11,7 @@ import { equalBytes } from '#runtime/core/bytes.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
 import type { LedgerReader } from '#runtime/core/ports.ts';
 import { INFERENCE_BODY, KIND, type Cbor, type Entry, type StoredEntry } from '#runtime/core/types.ts';
+import { isSealed } from '#runtime/ledger/confidential.ts';
 import { decodeEntry, peek } from '#runtime/ledger/entry.ts';
 import { JudgeQueue } from './judgeQueue.ts';
 import type { Judge } from './plan.ts';
@@ -113,9 +114,10 @@ export class Engine {
   #take({ index, bytes }: StoredEntry): boolean {
     const { kind, source } = peek(bytes);
     if (kind !== KIND.reading || !this.#queues.some((queue) => queue.mayWatch(source, bytes))) return false;
-    const reading = readingOf(index, decodeEntry(bytes));
+    const entry = decodeEntry(bytes);
+    const reading = readingOf(index, entry);
     if (reading === undefined) {
-      this.#options.count('infer.undecoded');
+      this.#options.count(isSealed(entry.body) ? 'infer.confidential' : 'infer.undecoded');
       return false;
     }
     for (const queue of this.#queues) if (queue.mayWatch(source, bytes)) queue.push(reading);

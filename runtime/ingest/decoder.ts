@@ -2,11 +2,14 @@
  * Bytes in, entries out: the `Decoder` of core/ports.ts. Runs in the writer thread, one message at a time, and never waits. Nothing that a
  * message holds can make it throw; what is wrong comes back as a rejection with a stable code (docs/reference/topics.md).
  */
+import { invariant } from '#runtime/core/errors.ts';
 import type { DecodeOutcome, Decoder, InboundRecord } from '#runtime/core/ports.ts';
 import type { IngestSettings } from '#runtime/core/settings.ts';
 import {
-  ALARM_BODY, EVENT_BODY, KIND, READING_BODY, READING_FLAG, REGISTRATION_BODY, type Cbor, type Draft, type KindNumber,
+  ALARM_BODY, EVENT_BODY, KIND, READING_BODY, READING_FLAG, REGISTRATION_BODY, SUMMARY_BODY, type Cbor, type Draft, type KindNumber,
 } from '#runtime/core/types.ts';
+import type { Recipient } from '#runtime/ledger/confidential.ts';
+import { Confidential, NO_TAG_KEYS, type TagKeys } from './confidential.ts';
 import { Entities, type RegistrationHow } from './entities.ts';
 import { decodeMapped } from './mapping.ts';
 import { decodeMeasurement, type Decoded } from './measurement.ts';
@@ -24,16 +27,28 @@ const SKIP = {
   summarised: { kind: 'skip', reason: 'summarised' },
 } as const satisfies Record<string, DecodeOutcome>;
 
+export interface Confidentiality {
+  readonly recipients: readonly Recipient[];
+  readonly tagKeys: TagKeys;
+}
+
+const NOBODY: Confidentiality = { recipients: [], tagKeys: NO_TAG_KEYS };
+
 /** Throws `ingest.mapping_rule` for settings that cannot work. */
-export const createDecoder = (settings: IngestSettings): Decoder => new IngestDecoder(settings);
+export const createDecoder = (settings: IngestSettings, confidentiality: Confidentiality = NOBODY): Decoder => new IngestDecoder(settings, confidentiality);
 
 class IngestDecoder implements Decoder {
   readonly #entities: Entities;
   readonly #plans: Plans;
   readonly #redeliveries = new Redeliveries();
   readonly #summaries = new Summaries();
+  readonly #tagKeys: TagKeys;
+  readonly #confidential: Confidential;
 
-  constructor(settings: IngestSettings) {
+  constructor(settings: IngestSettings, { recipients, tagKeys }: Confidentiality) {
+    invariant(recipients.length > 0 || !settings.record.some((rule) => rule.confidential), 'what is confidential has somebody who can read it');
+    this.#tagKeys = tagKeys;
+    this.#confidential = new Confidential(recipients, tagKeys);
     this.#entities = new Entities(settings.registration);
     this.#plans = new Plans(settings, this.#entities);
   }
@@ -45,7 +60,7 @@ class IngestDecoder implements Decoder {
     if (record.duplicate && record.packetId !== 0 && this.#redeliveries.known(record)) return SKIP.duplicate;
     const outcome = this.#decodeBy(plan, record);
     if (record.packetId !== 0 && outcome.kind !== 'reject') this.#redeliveries.accepted(record);
-    return outcome;
+    return outcome.kind === 'record' && isConfidential(plan) ? this.#confidential.sealMessage(outcome, record) : outcome;
   }
 
   due(wallMicros: number, monoMicros: number): readonly Draft[] {
@@ -57,7 +72,7 @@ class IngestDecoder implements Decoder {
   }
 
   remember(entryKind: KindNumber, source: string, body: Cbor): void {
-    recall({ entities: this.#entities, plans: this.#plans, redeliveries: this.#redeliveries }, entryKind, source, body);
+    recall({ entities: this.#entities, plans: this.#plans, redeliveries: this.#redeliveries, tagKeys: this.#tagKeys }, entryKind, source, body);
   }
 
   learn(topic: string, payload: Uint8Array): void {
@@ -69,7 +84,13 @@ class IngestDecoder implements Decoder {
     const summaries = this.#summaries.takeClosed(closeUntilMicros);
     if (firstSeen.length + summaries.length === 0) return [];
     const stamped = (kind: KindNumber) => (one: { source: string; body: Cbor }): Draft => ({ kind, source: one.source, wallMicros, monoMicros, body: one.body });
-    return [...firstSeen.map(stamped(KIND.registration)), ...summaries.map(stamped(KIND.summary))];
+    return [...firstSeen.map(stamped(KIND.registration)), ...summaries.map(stamped(KIND.summary)).flatMap((draft) => this.#sealSummary(draft))];
+  }
+
+  #sealSummary(draft: Draft): readonly Draft[] {
+    const topic = draft.body instanceof Map ? (draft.body as ReadonlyMap<number, Cbor>).get(SUMMARY_BODY.topic) : undefined;
+    const plan = typeof topic === 'string' ? this.#plans.of(topic) : undefined;
+    return plan !== undefined && !(plan instanceof Rejection) && isConfidential(plan) ? this.#confidential.sealDraft(draft) : [draft];
   }
 
   #decodeBy(plan: Exclude<Plan, { kind: 'unrecorded' }>, record: InboundRecord): DecodeOutcome {
@@ -153,6 +174,8 @@ class IngestDecoder implements Decoder {
     });
   }
 }
+
+const isConfidential = (plan: Plan): boolean => 'confidential' in plan && plan.confidential;
 
 function flagsOf(record: InboundRecord, simulated: boolean): number {
   return (record.duplicate ? READING_FLAG.duplicate : 0) | (record.retain ? READING_FLAG.retained : 0) | (simulated ? READING_FLAG.simulated : 0);

@@ -15,6 +15,7 @@ export interface ReadingPlan {
   readonly table: UnitTable;
   /** Absent for thin-edge's own format. */
   readonly mapped: MappedTopic | undefined;
+  readonly confidential: boolean;
   /** Absent: every message is recorded. */
   readonly rule: RecordRule | undefined;
   /** onChange: the last recorded values by channel. */
@@ -23,7 +24,8 @@ export interface ReadingPlan {
 
 export type Plan =
   | ReadingPlan
-  | { readonly kind: 'event' | 'alarm' | 'registration'; readonly source: string }
+  | { readonly kind: 'event' | 'alarm'; readonly source: string; readonly confidential: boolean }
+  | { readonly kind: 'registration'; readonly source: string }
   /** Units of `measurement`, a topic of its own. */
   | { readonly kind: 'units'; readonly source: string; readonly measurement: string }
   | { readonly kind: 'unrecorded' };
@@ -81,13 +83,15 @@ export class Plans {
     if (parsed.channel === 'm' && parsed.suffix === META_SUFFIX) return { kind: 'units', source, measurement: topic.slice(0, -META_SUFFIX.length - 1) };
     if (parsed.suffix !== '') return UNRECORDED;
     if (parsed.channel === 'm') return this.#reading(topic, source, undefined);
-    if (parsed.channel === 'e') return { kind: 'event', source };
-    return parsed.channel === 'a' ? { kind: 'alarm', source } : UNRECORDED;
+    if (parsed.channel !== 'e' && parsed.channel !== 'a') return UNRECORDED;
+    return { kind: parsed.channel === 'e' ? 'event' : 'alarm', source, confidential: this.#ruleOf(topic)?.confidential ?? false };
   }
 
+  #ruleOf(topic: string): RecordRule | undefined { return this.#rules.find((one) => matchesFilter(one.topic, topic)); }
+
   #reading(topic: string, source: string, mapped: MappedTopic | undefined): Plan {
-    const rule = this.#rules.find((one) => matchesFilter(one.topic, topic));
+    const rule = this.#ruleOf(topic);
     if (rule?.mode === 'never') return UNRECORDED;
-    return { kind: 'reading', source, table: this.#entities.unitsOf(topic), mapped, rule, last: undefined };
+    return { kind: 'reading', source, table: this.#entities.unitsOf(topic), mapped, rule, confidential: rule?.confidential ?? false, last: undefined };
   }
 }

@@ -5,6 +5,9 @@
 import { LIMITS } from '#runtime/core/limits.ts';
 import type { InboundRecord } from '#runtime/core/ports.ts';
 
+/** Says whether a payload is the one that a sealed entry holds. */
+export type SealedMatch = (payload: Uint8Array) => boolean;
+
 interface Window {
   readonly packetIds: Uint16Array;
   readonly digests: Float64Array;
@@ -15,6 +18,8 @@ export class Redeliveries {
   readonly #clients = new Map<string, Window>();
   /** Read back from the log, where no client stands; each is good for one redelivery, so that equal messages of two clients stay two. */
   readonly #restored = new Map<string, number>();
+  /** The same for sealed entries, by packet identifier and topic. */
+  readonly #restoredSealed = new Map<string, SealedMatch[]>();
 
   /** True when `record` was accepted before. Only for messages with DUP. */
   known(record: InboundRecord): boolean {
@@ -23,10 +28,18 @@ export class Redeliveries {
     if (window?.digests.some((one, i) => one === digest && window.packetIds[i] === record.packetId)) return true;
     const key = restoredKey(record.packetId, digest);
     const left = this.#restored.get(key) ?? 0;
-    if (left === 0) return false;
+    if (left === 0 && !this.#takeSealed(record)) return false;
     if (left === 1) this.#restored.delete(key);
-    else this.#restored.set(key, left - 1);
+    else if (left > 1) this.#restored.set(key, left - 1);
     this.accepted(record);
+    return true;
+  }
+
+  #takeSealed({ packetId, topic, payload }: InboundRecord): boolean {
+    const candidates = this.#restoredSealed.get(sealedKey(packetId, topic)) ?? [];
+    const found = candidates.findIndex((matches) => matches(payload));
+    if (found < 0) return false;
+    candidates.splice(found, 1);
     return true;
   }
 
@@ -49,8 +62,17 @@ export class Redeliveries {
     if (count === 0 && this.#restored.size >= LIMITS.redeliveryRestoredMax) dropOldest(this.#restored);
     this.#restored.set(key, count + 1);
   }
+
+  restoreSealed(topic: string, packetId: number, matches: SealedMatch): void {
+    const key = sealedKey(packetId, topic);
+    const candidates = this.#restoredSealed.get(key) ?? [];
+    if (candidates.length === 0 && this.#restoredSealed.size >= LIMITS.redeliveryRestoredMax) dropOldest(this.#restoredSealed);
+    if (candidates.length < LIMITS.redeliveryWindowMax) candidates.push(matches);
+    this.#restoredSealed.set(key, candidates);
+  }
 }
 
+const sealedKey = (packetId: number, topic: string): string => `${packetId}:${topic}`;
 const restoredKey = (packetId: number, digest: number): string => `${packetId}:${digest}`;
 
 export function dropOldest<K>(map: Map<K, unknown>): void {

@@ -3,6 +3,8 @@
  * broker retains: registrations and units that are older than that tail.
  */
 import { KIND, READING_BODY, REGISTRATION_BODY, type Cbor, type KindNumber } from '#runtime/core/types.ts';
+import { sealedOf } from '#runtime/ledger/confidential.ts';
+import type { TagKeys } from './confidential.ts';
 import type { Entities } from './entities.ts';
 import { digestOf, type Redeliveries } from './redeliveries.ts';
 import type { Plans } from './plans.ts';
@@ -13,25 +15,38 @@ interface Memory {
   readonly entities: Entities;
   readonly plans: Plans;
   readonly redeliveries: Redeliveries;
+  readonly tagKeys: TagKeys;
 }
 
 const OURS: ReadonlySet<KindNumber> = new Set([KIND.reading, KIND.event, KIND.alarm, KIND.registration, KIND.summary]);
 
 /** Entries of other kinds, and bodies that lack what is needed, teach nothing. Call oldest first. */
-export function recall({ entities, plans, redeliveries }: Memory, kind: KindNumber, source: string, body: Cbor): void {
+export function recall(memory: Memory, kind: KindNumber, source: string, body: Cbor): void {
   if (!OURS.has(kind) || !(body instanceof Map)) return;
+  const { entities, plans, redeliveries } = memory;
+  if (recallSealed(memory, source, body)) return;
   const fields = body as ReadonlyMap<number, Cbor>;
   const topic = fields.get(READING_BODY.topic);
   if (typeof topic !== 'string') return;
   const payload = fields.get(READING_BODY.payload);
   const packetId = fields.get(READING_BODY.packetId);
   if (payload instanceof Uint8Array && typeof packetId === 'number') redeliveries.restore(topic, payload, packetId);
-  if (kind === KIND.registration) recallRegistration({ entities, plans, redeliveries }, source, topic, fields);
+  if (kind === KIND.registration) recallRegistration({ entities, plans }, source, topic, fields);
   else entities.restore(source);
   if (kind === KIND.reading) recallValues(plans, topic, fields.get(READING_BODY.values));
 }
 
-function recallRegistration({ entities, plans }: Memory, source: string, topic: string, body: ReadonlyMap<number, Cbor>): void {
+/** Of a sealed entry: who sent it, and how to know its message again. The last value of an onChange topic is gone: its next reading counts as a change. */
+function recallSealed({ entities, redeliveries, tagKeys }: Memory, source: string, body: Cbor): boolean {
+  const sealed = sealedOf(body);
+  if (!sealed) return false;
+  entities.restore(source);
+  const { topic, packetId, tag } = sealed;
+  if (packetId !== undefined && tag !== undefined) redeliveries.restoreSealed(topic, packetId, (payload) => tagKeys.matches(sealed, tag, payload));
+  return true;
+}
+
+function recallRegistration({ entities, plans }: Pick<Memory, 'entities' | 'plans'>, source: string, topic: string, body: ReadonlyMap<number, Cbor>): void {
   const payload = body.get(REGISTRATION_BODY.payload);
   const plan = plans.of(topic);
   if (plan instanceof Rejection || !(payload instanceof Uint8Array)) return entities.restore(source);

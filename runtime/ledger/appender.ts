@@ -17,8 +17,8 @@ import { SegmentBuilder } from './segment.ts';
 import { TileTree } from './tiles.ts';
 
 /** What became of a batch's messages, by number. */
-/** `alarms` are among the recorded. */
-export type BatchCounts = Record<'recorded' | 'alarms' | 'rejected' | Extract<DecodeOutcome, { kind: 'skip' }>['reason'], number>;
+/** `alarms` and `confidential` are among the recorded. */
+export type BatchCounts = Record<'recorded' | 'alarms' | 'confidential' | 'rejected' | Extract<DecodeOutcome, { kind: 'skip' }>['reason'], number>;
 
 export interface Reject {
   readonly code: ErrorCode;
@@ -45,7 +45,7 @@ export interface Stamp {
 export const clockStepBody = (expectedMicros: number, foundMicros: number, when: 'running' | 'start'): ReadonlyMap<number, Cbor> =>
   new Map<number, Cbor>([[CLOCK_STEP_BODY.expectedMicros, expectedMicros], [CLOCK_STEP_BODY.foundMicros, foundMicros], [CLOCK_STEP_BODY.when, when]]);
 
-const noCounts = (): BatchCounts => ({ recorded: 0, alarms: 0, rejected: 0, unrecorded: 0, unchanged: 0, duplicate: 0, summarised: 0 });
+const noCounts = (): BatchCounts => ({ recorded: 0, alarms: 0, confidential: 0, rejected: 0, unrecorded: 0, unchanged: 0, duplicate: 0, summarised: 0 });
 
 export class Appender implements BatchVisitor {
   readonly #store: OpenChain['store'];
@@ -117,11 +117,14 @@ export class Appender implements BatchVisitor {
     else if (outcome.kind === 'reject') this.#reject(outcome, record.topic);
     else {
       const { wallMicros, monoMicros } = record;
+      const keyEpoch = outcome.confidential?.keyEpoch;
+      if (keyEpoch) this.#append(keyEpoch);
       const refusal = this.#tryAppend({ kind: outcome.entryKind, source: outcome.source, wallMicros, monoMicros, body: outcome.body });
       if (refusal) this.#reject(refusal, record.topic);
       else {
         this.#counts.recorded++;
         if (outcome.entryKind === KIND.alarm) this.#counts.alarms++;
+        if (outcome.confidential) this.#counts.confidential++;
       }
     }
   }

@@ -1,0 +1,87 @@
+/**
+ * Seals what policy calls confidential: each run, and then now and again, a new content key, told to the recipients in a `keyEpoch` entry and kept nowhere
+ * else. Lives in the decoder, so its order is that of the log. A gateway that was robbed cannot open what it recorded under earlier keys.
+ */
+import { randomBytes } from 'node:crypto';
+import { invariant } from '#runtime/core/errors.ts';
+import { LIMITS } from '#runtime/core/limits.ts';
+import type { DecodeOutcome, InboundRecord } from '#runtime/core/ports.ts';
+import { MAIN_ENTITY } from '#runtime/core/topic.ts';
+import { KIND, SEALED_BODY, type Cbor, type Draft } from '#runtime/core/types.ts';
+import { AES_256_GCM } from '#runtime/crypto/aead.ts';
+import { contextOf, keyEpochBody, sealBody, type Place, type Recipient } from '#runtime/ledger/confidential.ts';
+
+/** What a tag is made of, beside the payload. */
+export type Tagged = Pick<Place, 'context' | 'sequence'> & { readonly topic: string };
+
+/**
+ * Keys of the tags by which this gateway, and nobody who reads the chain, knows the message of a sealed entry again after a restart. One per content key;
+ * they outlive it by a few epochs.
+ */
+export interface TagKeys {
+  /** From here on tags are of this context. */
+  begin(context: Uint8Array): void;
+  /** Undefined before the first `begin`. */
+  tag(tagged: Tagged, payload: Uint8Array): Uint8Array | undefined;
+  /** False also where the context's key is gone. */
+  matches(tagged: Tagged, tag: Uint8Array, payload: Uint8Array): boolean;
+}
+
+/** Where nothing is confidential. */
+export const NO_TAG_KEYS: TagKeys = { begin: () => undefined, tag: () => undefined, matches: () => false };
+
+interface Epoch {
+  readonly context: Uint8Array;
+  readonly contentKey: Uint8Array;
+  readonly endsAtMicros: number;
+  sequence: number;
+}
+
+type Stamp = Pick<Draft, 'wallMicros' | 'monoMicros'>;
+type Recorded = Extract<DecodeOutcome, { kind: 'record' }>;
+
+export class Confidential {
+  readonly #recipients: readonly Recipient[];
+  readonly #tagKeys: TagKeys;
+  #epoch: Epoch | undefined;
+
+  constructor(recipients: readonly Recipient[], tagKeys: TagKeys) {
+    this.#recipients = recipients;
+    this.#tagKeys = tagKeys;
+  }
+
+  sealMessage(outcome: Recorded, record: InboundRecord): Recorded {
+    const keyEpoch = this.#turn(record);
+    const { sealed, place } = this.#seal(outcome.entryKind, outcome.source, outcome.body);
+    const tag = record.packetId === 0 ? undefined : this.#tagKeys.tag({ ...place, topic: record.topic }, record.payload);
+    if (tag) sealed.set(SEALED_BODY.tag, tag);
+    return { ...outcome, body: sealed, confidential: keyEpoch ? { keyEpoch } : {} };
+  }
+
+  /** The draft sealed; before it, where it is due, the `keyEpoch` entry. */
+  sealDraft(draft: Draft): readonly Draft[] {
+    const keyEpoch = this.#turn(draft);
+    const sealed = { ...draft, body: this.#seal(draft.kind, draft.source, draft.body).sealed };
+    return keyEpoch ? [keyEpoch, sealed] : [sealed];
+  }
+
+  #seal(kind: Draft['kind'], source: string, body: Cbor): { readonly sealed: Map<number, Cbor>; readonly place: Place } {
+    const epoch = this.#epoch;
+    invariant(epoch && body instanceof Map, 'what is sealed has a key and a map for a body');
+    const place = { kind, source, context: epoch.context, sequence: epoch.sequence++ };
+    return { sealed: sealBody(body as ReadonlyMap<number, Cbor>, place, epoch.contentKey), place };
+  }
+
+  /** Begins a new content key where that is due; the entry that says so. */
+  #turn({ wallMicros, monoMicros }: Stamp): Draft | undefined {
+    const before = this.#epoch;
+    if (before && before.sequence < LIMITS.keyEpochEntriesMax && monoMicros < before.endsAtMicros) return undefined;
+    const context = contextOf(monoMicros, randomBytes(8));
+    const contentKey = randomBytes(AES_256_GCM.keyBytes);
+    const body = keyEpochBody(context, contentKey, this.#recipients);
+    before?.contentKey.fill(0);
+    this.#epoch = { context, contentKey, endsAtMicros: monoMicros + LIMITS.keyEpochMs * 1000, sequence: 0 };
+    this.#tagKeys.begin(context);
+    return { kind: KIND.keyEpoch, source: MAIN_ENTITY, wallMicros, monoMicros, body };
+  }
+}
