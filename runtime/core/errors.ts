@@ -156,6 +156,15 @@ export const ERRORS = {
   'bundle.newer_version': row('usage', 'The proof was written by a newer Tenzro Edge: verify it with a version at least as new.'),
   'policy.invalid': row('usage', 'See docs/reference/verifier-checks.md for the keys of a policy file, and docs/policies for examples.'),
 
+  // enrolment
+  'x509.malformed': row('input', 'The bytes are no X.509 certificate in DER: they were damaged, cut or padded, or are of another kind.'),
+  'enrolment.malformed': row('input', 'The bytes are no enrolment statement: they were damaged or altered, or come from another program.'),
+  'enrol.request': row('input', 'The request is not one of this protocol (docs/reference/enrolment.md): compare the versions of gateway and enroller.'),
+  'enrol.certificate': row('input', 'The EK certificate does not fit the EK or its issuers: look for another TPM behind this gateway. Without a certificate of a known vendor it can be enrolled on first use only.'),
+  'enrol.answer': row('input', 'The answer is late, used already, or wrong: the gateway begins again. If it stays so, the AK is not in the TPM of that EK.'),
+  'enrol.challenge': row('input', 'The challenge does not parse or does not open: compare the versions of gateway and enroller, and check that no other enroller answers.'),
+  'enrol.busy': row('pushback', 'The enroller holds its most open attempts: begin again after the stated time.'),
+
   // lease and verifier
   'lease.malformed': row('input', 'The bytes are no lease: they were damaged or altered, or come from another program.'),
   'lease.foreign_verifier': row('input', 'Another key than verifier.key signed it: compare that key with what tenzro verifier init printed on the verifier.'),

@@ -123,6 +123,18 @@ export const LIMITS = {
   imaBurstMax: 16,
   imaIntervalMs: 600_000,
 
+  // enrolment
+  /** One X.509 certificate in DER; real EK certificates and their issuers have 0.8 to 2.5 KiB. */
+  certificateBytesMax: 4 * 1024,
+  /** An EK certificate and its intermediates, as a TPM or a genesis carries them. */
+  ekCertificatesMax: 8,
+  /** Certificates in a policy or a PEM bundle of issuers. */
+  issuersMax: 512,
+  enrolmentMessageBytesMax: 48 * 1024,
+  /** A hardware TPM takes many seconds to make an RSA EK before it can answer. */
+  enrolmentLifetimeMs: 120_000,
+  enrolmentsOpenMax: 256,
+
   // lease and verifier
   /** How long a challenge may be answered. */
   nonceLifetimeMs: 60_000,
@@ -169,6 +181,8 @@ invariant(LIMITS.topicBytesMax < LIMITS.packetBytesMax, 'a topic must fit a pack
 invariant(LIMITS.blockIntervalMs <= LIMITS.idleBlockIntervalMs, 'an idle gateway seals more rarely, not more often');
 invariant(LIMITS.packetBytesMax <= LIMITS.subscriberBacklogBytesMax, 'one packet must fit the backlog of a subscriber');
 invariant(LIMITS.sessionQueueBytesMax <= LIMITS.sessionQueuesTotalBytesMax, 'one queue must fit the total of the queues');
+invariant(LIMITS.certificateBytesMax * LIMITS.ekCertificatesMax + 8 * 1024 <= LIMITS.enrolmentMessageBytesMax, 'an EK\'s certificates and the keys must fit an enrolment request');
+invariant(LIMITS.enrolmentMessageBytesMax <= LIMITS.blockBytesMax, 'what a request carries must fit a genesis');
 invariant(LIMITS.noncesPerClientMax < LIMITS.noncesOpenMax, 'one client must not hold every nonce');
 invariant(LIMITS.verifierRequestTimeoutMs < LIMITS.nonceLifetimeMs, 'a nonce must outlive the request that answers it');
 invariant(LIMITS.verifierRequestTimeoutMs < LIMITS.leaseRequestTimeoutMs, 'the verifier gives up before the gateway does');

@@ -249,3 +249,15 @@ export interface KeyVault {
   /** Sets the authorisations that are not set. Throws `identity.tpm_owned` where somebody else has set them. */
   own(auth: HierarchyAuth, parent: Uint8Array, signal: AbortSignal): Promise<void>;
 }
+
+/** A TPM, seen from enrolment: opens what an enroller protected for its EK and AK. */
+export interface Activator {
+  /** TPMT_PUBLIC of the EK and of the AK that it activates for. */
+  readonly ekPublic: Uint8Array;
+  readonly akPublic: Uint8Array;
+  /**
+   * TPM2_ActivateCredential: contents of a TPM2B_ID_OBJECT and of a TPM2B_ENCRYPTED_SECRET in, the credential out. The caller zeroes what it gets. Rejects
+   * with `tpm.refused` when it was made for another EK or AK, with other `tpm.*` errors also when `signal` aborts.
+   */
+  activate(blob: Uint8Array, secret: Uint8Array, signal: AbortSignal): Promise<Buffer>;
+}
