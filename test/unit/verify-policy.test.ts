@@ -25,6 +25,8 @@ describe('verification policy', () => {
     refuses({ version: 1, enrolled: [{ ek: 'AB'.repeat(32), ak: 'ab'.repeat(32) }] }, /enrolled\[0\]\.ek must be 64 lower-case/);
     refuses({ version: 1, device: 12 }, /device must be 64/);
     refuses({ version: 1, maxLinks: -1 }, /maxLinks/);
+    refuses({ version: 1, leaseSeconds: 1 }, /leaseSeconds must be a whole number from 2 to/);
+    refuses({ version: 1, clockSkewSeconds: '5' }, /clockSkewSeconds/);
     refuses({ version: 1, ekRoots: ['-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----'] }, /ekRoots\[0\] is not a certificate/);
   });
 
