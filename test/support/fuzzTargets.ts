@@ -2,17 +2,21 @@
 import { strict as assert } from 'node:assert';
 import { decodeCbor, encodeCbor } from '#runtime/crypto/cbor.ts';
 import { parseSign1, verifySign1 } from '#runtime/crypto/cose.ts';
+import { parseEventLog, replayEventLog } from '#runtime/crypto/eventLog.ts';
 import { sha256 } from '#runtime/crypto/hash.ts';
+import { findImaPrefix, parseImaLog, subjectOf } from '#runtime/crypto/imaLog.ts';
 import { parseAttest, parseNvPublic, parsePublic, publicKeyOf, verifyAttestSignature } from '#runtime/crypto/tpmEvidence.ts';
 import { decodeBlock, encodeBlock } from '#runtime/ledger/block.ts';
 import { decodeBlockHeader } from '#runtime/ledger/blockHeader.ts';
 import { BUNDLE_MAGIC, decodeBundleBody, openBundle } from '#runtime/ledger/bundle.ts';
 import { decodeEntry } from '#runtime/ledger/entry.ts';
 import { decodeEvidence, encodeEvidence } from '#runtime/ledger/evidence.ts';
+import { decodeMeasurement, encodeMeasurement } from '#runtime/ledger/measurement.ts';
 import { buildProof } from '#runtime/ledger/proofBuilder.ts';
 import { DEFAULT_POLICY, TRUST_LEVELS } from '#runtime/verify/policy.ts';
 import { verifyBundle } from '#runtime/verify/verifier.ts';
 import { softChain } from './memoryChain.ts';
+import { EVERY_EVENT, SOME_FILES, writeEventLog, writeImaList, writeOldEventLog } from './measuredLogs.ts';
 import { AK, CERTIFY, NV, QUOTE, QUOTE_SIGNATURE } from './tpmVectors.ts';
 
 export interface FuzzTarget {
@@ -41,6 +45,31 @@ function judgeBody(body: Buffer): void {
   if (report.outcome === 'verified') assert.ok(bodies.some((sound) => sound.equals(body)), 'a bent bundle verifies');
 }
 
+/** What is called sound must be a log by itself, and each event must have cost its bytes. */
+function judgeEventLog(bytes: Buffer): void {
+  const log = parseEventLog(bytes);
+  replayEventLog(log);
+  assert.ok(log.soundBytes <= bytes.length && log.events.length <= log.soundBytes / 16);
+  const sound = parseEventLog(bytes.subarray(0, log.soundBytes));
+  if (log.events.length > 0) assert.ok(sound.fault === undefined && sound.events.length <= log.events.length); // fewer: zeros at the end are padding
+  if (log.fault) throw log.fault;
+}
+
+function judgeImaLog(bytes: Buffer): void {
+  const { events, soundBytes, fault } = parseImaLog(bytes);
+  for (const event of events) subjectOf(event);
+  assert.equal(findImaPrefix(events, sha256(bytes)), undefined);
+  assert.ok(soundBytes <= bytes.length && events.length <= soundBytes / 32);
+  const sound = parseImaLog(bytes.subarray(0, soundBytes));
+  assert.deepEqual([sound.fault, sound.events.length], [undefined, events.length]);
+  if (fault) throw fault;
+}
+
+const measurements = [
+  encodeMeasurement({ what: 'tcg', log: writeEventLog([]), digest: sha256(AK) }), encodeMeasurement({ what: 'ima', log: writeImaList(SOME_FILES), offset: 7, digest: sha256(AK) }),
+  encodeMeasurement({ what: 'ima', reason: 'no IMA' }), encodeMeasurement({ what: 'software', digest: sha256(AK), components: [['configuration', sha256(NV)]] }),
+].map(encodeCbor);
+
 /** Built at first use: most runs ask for one. */
 export const FUZZ_TARGETS: ReadonlyMap<string, () => FuzzTarget | Promise<FuzzTarget>> = new Map<string, () => FuzzTarget | Promise<FuzzTarget>>([
   ['cbor', () => decoder([...chain.entries.slice(0, 3), ...proofs, evidence], decodeCbor)],
@@ -56,6 +85,9 @@ export const FUZZ_TARGETS: ReadonlyMap<string, () => FuzzTarget | Promise<FuzzTa
   ['bundle', () => decoder(proofs, (bytes) => { if (verifyBundle(bytes, ANYTHING).outcome === 'verified') assert.ok(proofs.some((proof) => proof.equals(bytes)), 'a bent file verifies'); })],
   ['bundle.body', () => decoder(bodies, decodeBundleBody)],
   ['bundle.mended', () => decoder(bodies, judgeBody)],
+  ['eventlog', () => decoder([writeEventLog(EVERY_EVENT), writeEventLog(EVERY_EVENT, ['sha1', 'sha256', 'sha384'], AK), writeOldEventLog(EVERY_EVENT)], judgeEventLog)],
+  ['imalog', () => decoder([writeImaList(SOME_FILES), writeImaList(SOME_FILES, 'ima'), writeImaList(SOME_FILES, 'ima-sig'), writeImaList(SOME_FILES, 'ima-buf')], judgeImaLog)],
+  ['measurement', () => decoder(measurements, (bytes) => decodeMeasurement(decodeCbor(bytes)))],
   ['tpm.attest', () => decoder([QUOTE, CERTIFY], parseAttest)],
   ['tpm.public', () => decoder([AK], (bytes) => { parsePublic(bytes); publicKeyOf(bytes); })],
   ['tpm.nvPublic', () => decoder([NV], parseNvPublic)],

@@ -6,7 +6,7 @@ export PATH="$PATH:/usr/sbin:/sbin"
 
 # program:package, for programs; file:package for headers.
 peers=(
-  swtpm:swtpm swtpm_setup:swtpm-tools tpm2_checkquote:tpm2-tools
+  swtpm:swtpm swtpm_setup:swtpm-tools tpm2_checkquote:tpm2-tools evmctl:ima-evm-utils
   mosquitto:mosquitto mosquitto_pub:mosquitto-clients
   cc:gcc /usr/include/stdio.h:libc6-dev
   unshare:util-linux

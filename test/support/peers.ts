@@ -7,15 +7,18 @@ import { skipBecause } from './skips.ts';
 /** Program to the Debian package that brings it. */
 const PACKAGE_OF = {
   cc: 'gcc',
+  evmctl: 'ima-evm-utils',
   mosquitto: 'mosquitto',
   mosquitto_pub: 'mosquitto-clients',
   mosquitto_sub: 'mosquitto-clients',
   openssl: 'openssl',
   swtpm: 'swtpm',
+  swtpm_ioctl: 'swtpm-tools',
   swtpm_setup: 'swtpm-tools',
   swtpm_localca: 'swtpm-tools',
   tpm2_activatecredential: 'tpm2-tools',
   tpm2_checkquote: 'tpm2-tools',
+  tpm2_eventlog: 'tpm2-tools',
   tpm2_clear: 'tpm2-tools',
   unshare: 'util-linux',
 } as const;
