@@ -13,7 +13,8 @@ import type { NvIndex } from './nv.ts';
 import { akP256 } from './templates.ts';
 import type { Tpm } from './tpm.ts';
 
-const QUOTE_TRIES = 3;
+/** While a kernel with IMA starts programs, PCR 10 moves with each of their files. */
+const QUOTE_TRIES = 10;
 
 /** Starts the TPM where nobody has, and makes the attestation key. After any error of the anchor, open a new one: loaded keys may be gone. */
 export async function openAnchor(tpm: Tpm, signal: AbortSignal): Promise<Anchor> {
