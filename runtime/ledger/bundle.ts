@@ -30,6 +30,22 @@ export interface BundleEntry {
   readonly path: readonly Uint8Array[];
 }
 
+/** The counter's certification in an anchor between start and head: with its link, enough to judge that anchor. */
+export interface LinkAnchor {
+  readonly sequence: number;
+  /** TPMS_ATTEST, raw. */
+  readonly attest: Uint8Array;
+  /** TPMT_SIGNATURE, raw. */
+  readonly signature: Uint8Array;
+}
+
+/** RFC 9162 §2.1.4.1: the log of `fromSize` entries is the beginning of the head's. */
+export interface BundleConsistency {
+  readonly fromSize: number;
+  /** 32 bytes each. */
+  readonly path: readonly Uint8Array[];
+}
+
 export interface Bundle {
   /** At least one, indices strictly ascending. */
   readonly entries: readonly BundleEntry[];
@@ -38,11 +54,15 @@ export interface Bundle {
   readonly start?: BundleBlock;
   /** Payloads of every block between start (else genesis) and head, oldest first. */
   readonly links: readonly Uint8Array[];
-  /** First block that covers the entries; absent when that is the genesis. */
+  /** Of the anchors among the links, sequences strictly ascending. */
+  readonly anchors: readonly LinkAnchor[];
+  /** First block that covers the entries, or the block that answers a challenge; absent when that is the genesis. */
   readonly head?: BundleBlock;
+  /** Only in an answer to a challenge that asked for more blocks than fit. */
+  readonly consistency?: BundleConsistency;
 }
 
-const KEY = { version: 1, entries: 2, genesis: 3, start: 4, links: 5, head: 6 } as const;
+const KEY = { version: 1, entries: 2, genesis: 3, start: 4, links: 5, head: 6, anchors: 7, consistency: 8 } as const;
 
 /** Throws `bundle.too_large` for what `decodeBundleBody` would refuse. */
 export function encodeBundle(bundle: Bundle): Buffer {
@@ -55,6 +75,8 @@ export function encodeBundle(bundle: Bundle): Buffer {
   ]);
   if (bundle.start) map.set(KEY.start, blockOf(bundle.start));
   if (bundle.head) map.set(KEY.head, blockOf(bundle.head));
+  if (bundle.anchors.length > 0) map.set(KEY.anchors, bundle.anchors.map(({ sequence, attest, signature }) => [sequence, attest, signature]));
+  if (bundle.consistency) map.set(KEY.consistency, [bundle.consistency.fromSize, [...bundle.consistency.path]]);
   const body = encodeCbor(map);
   if (countItems([body]) > LIMITS.bundleItemsMax || countItems(bundle.entries.map(({ bytes }) => bytes)) > LIMITS.bundleItemsMax) throw tooLarge(`more than ${LIMITS.bundleItemsMax} CBOR items`);
   const file = encodeCbor([BUNDLE_MAGIC, sha256(body), body]);
@@ -85,12 +107,15 @@ export function decodeBundleBody(body: Uint8Array): Bundle {
   for (const key of fields.keys()) if (!known.has(key)) throw malformed(`unknown key ${String(key)}`);
   const start = fields.get(KEY.start);
   const head = fields.get(KEY.head);
+  const consistency = fields.get(KEY.consistency);
   return {
     entries: decodeEntries(fields.get(KEY.entries)),
     genesis: decodeBlockPair(fields.get(KEY.genesis), 'genesis'),
     links: decodeLinks(fields.get(KEY.links)),
+    anchors: fields.has(KEY.anchors) ? decodeAnchors(fields.get(KEY.anchors)) : [],
     ...(start === undefined ? {} : { start: decodeBlockPair(start, 'start') }),
     ...(head === undefined ? {} : { head: decodeBlockPair(head, 'head') }),
+    ...(consistency === undefined ? {} : { consistency: decodeConsistency(consistency) }),
   };
 }
 
@@ -119,6 +144,25 @@ function decodeBlockPair(value: Cbor | undefined, name: string): BundleBlock {
 function decodeLinks(value: Cbor | undefined): readonly Uint8Array[] {
   if (!isList(value) || value.length > LIMITS.proofLinksMax) throw malformed(`links are not a list of at most ${LIMITS.proofLinksMax} payloads`);
   return value.map((link, i) => asBlockBytes(link, `link ${i}`));
+}
+
+/** Never empty: one bundle has one encoding. */
+function decodeAnchors(value: Cbor | undefined): readonly LinkAnchor[] {
+  if (!isList(value) || value.length === 0 || value.length > LIMITS.proofLinksMax) throw malformed(`anchors are not a list of 1 to ${LIMITS.proofLinksMax}`);
+  let last = 0;
+  return value.map((item) => {
+    const [sequence, attest, signature] = isList(item) && item.length === 3 ? item : [];
+    if (typeof sequence !== 'number' || !Number.isSafeInteger(sequence) || sequence <= last) throw malformed('anchors are not in strictly ascending order');
+    last = sequence;
+    return { sequence, attest: asBlockBytes(attest, `anchor ${sequence}`), signature: asBlockBytes(signature, `anchor ${sequence}`) };
+  });
+}
+
+function decodeConsistency(value: Cbor): BundleConsistency {
+  const [fromSize, path] = isList(value) && value.length === 2 ? value : [];
+  if (typeof fromSize !== 'number' || !Number.isSafeInteger(fromSize) || fromSize < 0) throw malformed('consistency from no size');
+  if (!isList(path) || path.length > PATH_HASHES_MAX + 1) throw malformed(`consistency has no path, or one of more than ${PATH_HASHES_MAX + 1} hashes`);
+  return { fromSize, path: path.map((hash) => asHash(hash, 'consistency')) };
 }
 
 /** Walks the item heads (RFC 8949 §3) without building anything: what would decode to too many objects is refused first. Stops beyond the bound. */

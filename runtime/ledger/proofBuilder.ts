@@ -1,8 +1,9 @@
 /** Makes a proof bundle from what the ledger holds. Pulls from a port, so that it neither knows LMDB nor waits. */
 import { TenzroError, invariant } from '#runtime/core/errors.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
+import { anchorStatement } from './anchors.ts';
 import { decodeBlock, type BlockPayload, type Support } from './block.ts';
-import { encodeBundle, type BundleBlock, type BundleEntry } from './bundle.ts';
+import { encodeBundle, type Bundle, type BundleBlock, type BundleEntry } from './bundle.ts';
 import { decodeEvidence } from './evidence.ts';
 
 export interface ProofBlock extends BundleBlock {
@@ -20,25 +21,50 @@ export interface ProofSource {
   /** Blocks 0 … count-1 are there. */
   blockCount(): number;
   block(sequence: number): ProofBlock;
+  /** RFC 9162 §2.1.4.1 between two sizes of this log. */
+  consistency(from: number, to: number): readonly Uint8Array[];
 }
 
 /** Proves entries `first` to `last`, both included. Throws `ledger.no_entry`, `ledger.pruned`, `ledger.not_attested`, `ledger.no_chain` or `bundle.too_large`. */
 export function buildProof(source: ProofSource, first: number, last: number = first): Buffer {
   if (!Number.isSafeInteger(first) || !Number.isSafeInteger(last) || first < 0 || last < first) throw new TenzroError('ledger.no_entry', `${first} to ${last} is not a range of entries`);
   const head = headSequence(source, last);
-  const start = startSequence(source, head);
-  const { treeSize, support } = payloadOf(source, head);
-  const blocks = Array.from({ length: Math.max(0, head - start - 1) }, (_, i) => source.block(start + 1 + i).payload);
-  return encodeBundle({
-    entries: entriesOf(source, [...supporting(source, support, treeSize).filter((index) => index < first || index > last), ...range(first, last)], treeSize),
-    genesis: source.block(0),
-    links: blocks,
-    ...(start === 0 || start === head ? {} : { start: source.block(start) }),
-    ...(head === 0 ? {} : { head: source.block(head) }),
-  });
+  return encodeBundle(assemble(source, range(first, last), startSequence(source, head), head));
 }
 
-const range = (first: number, last: number): readonly number[] => Array.from({ length: last - first + 1 }, (_, at) => first + at);
+/**
+ * Proves that block `head` is the chain's, with the newest entry under it: the answer to a challenge. `from`: a block that the asker knows. Every block
+ * from there on is in the answer; where those are too many, a proof that the log under `from` is the beginning of the log under `head`.
+ * Throws `ledger.no_entry`, and `bundle.too_large`.
+ */
+export function buildHeadProof(source: ProofSource, head: number, from: number = head): Buffer {
+  if (from < 0 || from > head) throw new TenzroError('ledger.no_entry', `there is no block ${from}: the last is ${head}`);
+  const { treeSize } = payloadOf(source, head);
+  const start = startSequence(source, head);
+  const isFar = from < start && head - from - 1 > LIMITS.proofLinksMax;
+  const bundle = assemble(source, [treeSize - 1], isFar ? start : Math.min(start, from), head);
+  if (!isFar) return encodeBundle(bundle);
+  const fromSize = payloadOf(source, from).treeSize;
+  return encodeBundle({ ...bundle, consistency: { fromSize, path: source.consistency(fromSize, treeSize) } });
+}
+
+function assemble(source: ProofSource, wanted: readonly number[], start: number, head: number): Bundle {
+  const { treeSize, support } = payloadOf(source, head);
+  const links = range(start + 1, head - 1).map((sequence) => ({ sequence, ...source.block(sequence) }));
+  return {
+    entries: entriesOf(source, [...new Set([...supporting(source, support, treeSize), ...wanted])], treeSize),
+    genesis: source.block(0),
+    links: links.map(({ payload }) => payload),
+    anchors: links.flatMap(({ sequence, payload, evidence }) => {
+      const statement = anchorStatement(decodeBlock(payload), decodeEvidence(evidence));
+      return statement ? [{ sequence, attest: statement.attest, signature: statement.signature }] : [];
+    }),
+    ...(start === 0 || start === head ? {} : { start: source.block(start) }),
+    ...(head === 0 ? {} : { head: source.block(head) }),
+  };
+}
+
+const range = (first: number, last: number): readonly number[] => Array.from({ length: Math.max(0, last - first + 1) }, (_, at) => first + at);
 
 /** What the head names for its verifier and is still stored: a proof without it says less, and still verifies. */
 function supporting(source: ProofSource, { enrolment, lease, bootLog, imaLog = [], software }: Support = {}, treeSize: number): readonly number[] {

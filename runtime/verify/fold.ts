@@ -41,5 +41,5 @@ export function checkFold(book: CheckBook, opened: OpenedBundle): void {
 
 function beginText({ block }: Link): string {
   if (!block.pcrStart) return 'the fold begins there and not at the TPM\'s boot: the segment is longer than a bundle holds';
-  return equalBytes(block.pcrStart, ZERO_HASH) ? 'that is the TPM\'s boot' : 'something else had extended PCR 14 before that block';
+  return equalBytes(block.pcrStart, ZERO_HASH) ? 'that is the TPM\'s boot' : 'something else had extended PCR 14 before that block: a boot loader does, and blocks cut from this boot would look the same';
 }

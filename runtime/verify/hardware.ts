@@ -2,38 +2,40 @@
  * What the TPM said: the AK, its quotes and NV certifications. Parsing and comparing come first; the signatures, which cost more, are judged by
  * `checkAttestSignatures` when everything else fits. Structures: TCG TPM 2.0 Library Part 2.
  */
-import { asBuffer, equalBytes } from '#runtime/core/bytes.ts';
+import { equalBytes } from '#runtime/core/bytes.ts';
 import { messageOf } from '#runtime/core/errors.ts';
 import { sha256 } from '#runtime/crypto/hash.ts';
 import {
-  NV_ATTRIBUTE, OBJECT_ATTRIBUTE, parseAttest, parseNvPublic, parsePublic, publicKeyOf, TPM_ALG, verifyAttestSignature,
-  type Attested, type TpmAttest, type TpmNvPublic, type TpmPublic,
+  OBJECT_ATTRIBUTE, parseAttest, parseNvPublic, parsePublic, publicKeyOf, TPM_ALG, verifyAttestSignature,
+  type Attested, type TpmAttest, type TpmPublic,
 } from '#runtime/crypto/tpmEvidence.ts';
+import type { BlockPayload } from '#runtime/ledger/block.ts';
 import type { TpmEvidence } from '#runtime/ledger/evidence.ts';
 import type { CheckBook, CheckCode } from './checks.ts';
-import type { OpenedBlock, OpenedBundle } from './opened.ts';
+import { checkCounters, type CounterWitness } from './counters.ts';
+import type { OpenedAnchor, OpenedBlock, OpenedBundle } from './opened.ts';
 
 const AK_MUST = ['fixedTpm', 'fixedParent', 'sensitiveDataOrigin', 'restricted', 'sign'] as const;
 /** TPM_RH_ENDORSEMENT, Part 2 §7.4; the qualified name of a hierarchy is its handle (Part 1 §16). */
 const RH_ENDORSEMENT = Buffer.from('4000000b', 'hex');
 const NAME_ALG_BYTES = 2;
-/** TPM_NT_COUNTER holds 64 bits, Part 2 §13.2. */
-const COUNTER_BYTES = 8;
 
 /** A block's TPM evidence, parsed. */
 interface Witness {
   readonly name: string;
+  readonly block: BlockPayload;
   /** The hash that every statement must be about. */
   readonly hash: Uint8Array;
   readonly evidence: TpmEvidence;
   readonly quote: TpmAttest;
-  readonly counter?: { readonly attest: TpmAttest; readonly nvPublic: TpmNvPublic };
+  readonly counter?: CounterWitness;
 }
 
 const EVIDENCE_CHECKS = ['ak.attributes', 'quote.signature', 'quote.extradata', 'quote.pcrs', 'counter.name', 'counter.increasing', 'counter.continuous', 'clock.monotone'] as const satisfies readonly CheckCode[];
 
 /** Everything about the evidence but its signatures. */
-export function checkEvidence(book: CheckBook, { genesis, blocks }: OpenedBundle): void {
+export function checkEvidence(book: CheckBook, opened: OpenedBundle): void {
+  const { genesis, blocks, anchors } = opened;
   if (blocks.every(({ evidence }) => evidence.kind === 'none')) {
     for (const code of EVIDENCE_CHECKS) book.skip(code, 'no block of the bundle has TPM evidence');
     return;
@@ -42,22 +44,26 @@ export function checkEvidence(book: CheckBook, { genesis, blocks }: OpenedBundle
   if (!akPublic) return book.fail('ak.attributes', 'there is TPM evidence, but the genesis names no attestation key');
   const ak = book.attempt('ak.attributes', () => parsePublic(akPublic));
   const witnesses = blocks.flatMap((opening) => book.attempt('quote.signature', () => witnessOf(opening)) ?? []);
+  const between = anchors.flatMap((anchor) => book.attempt('quote.signature', () => linkWitness(anchor)) ?? []);
   if (!ak || book.refuted) return;
+  const counters = [...witnesses.flatMap(({ counter }) => counter ?? []), ...between].toSorted((a, b) => a.block.sequence - b.block.sequence);
   checkAk(book, ak);
-  checkExtraData(book, witnesses);
-  checkPcrs(book, witnesses, ak);
-  checkCounters(book, witnesses);
+  checkExtraData(book, witnesses, counters);
+  checkPcrs(book, witnesses, counters, ak);
+  checkCounters(book, opened, counters);
   checkClock(book, witnesses.map(({ name, quote }) => ({ name, ...quote.clockInfo })));
 }
 
-function witnessOf({ name, hash, evidence }: OpenedBlock): Witness[] {
+function witnessOf({ name, block, hash, evidence }: OpenedBlock): Witness[] {
   if (evidence.kind === 'none') return [];
   const { counter } = evidence;
   return [{
-    name, hash, evidence, quote: parseAttest(evidence.quote.attest),
-    ...(counter ? { counter: { attest: parseAttest(counter.attest), nvPublic: parseNvPublic(counter.nvPublic) } } : {}),
+    name, block, hash, evidence, quote: parseAttest(evidence.quote.attest),
+    ...(counter ? { counter: { name, block, hash, attest: parseAttest(counter.attest), nvPublic: parseNvPublic(counter.nvPublic) } } : {}),
   }];
 }
+
+const linkWitness = ({ block, hash, statement }: OpenedAnchor): CounterWitness => ({ name: `block ${block.sequence}`, block, hash, attest: parseAttest(statement.attest) });
 
 /** A restricted key signs what the TPM itself says and nothing that merely looks like it (Part 1, Object Attributes). */
 function checkAk(book: CheckBook, ak: TpmPublic): void {
@@ -67,23 +73,21 @@ function checkAk(book: CheckBook, ak: TpmPublic): void {
   else book.pass('ak.attributes', 'fixed to its TPM, made there, restricted to signing what the TPM says');
 }
 
-function checkExtraData(book: CheckBook, witnesses: readonly Witness[]): void {
-  for (const { name, hash, quote, counter } of witnesses) {
-    if (!equalBytes(quote.extraData, hash)) book.fail('quote.extradata', `${name}: the quote is about something else than this block`);
-    if (counter && !equalBytes(counter.attest.extraData, hash)) book.fail('quote.extradata', `${name}: the counter's certification is about something else than this block`);
-  }
+function checkExtraData(book: CheckBook, witnesses: readonly Witness[], counters: readonly CounterWitness[]): void {
+  for (const { name, hash, quote } of witnesses) if (!equalBytes(quote.extraData, hash)) book.fail('quote.extradata', `${name}: the quote is about something else than this block`);
+  for (const { name, hash, attest } of counters) if (!equalBytes(attest.extraData, hash)) book.fail('quote.extradata', `${name}: the counter's certification is about something else than this block`);
   book.pass('quote.extradata', `${namesOf(witnesses)}: made over the hash of the block`);
 }
 
-function checkPcrs(book: CheckBook, witnesses: readonly Witness[], ak: TpmPublic): void {
+function checkPcrs(book: CheckBook, witnesses: readonly Witness[], counters: readonly CounterWitness[], ak: TpmPublic): void {
   // The AK is a primary key of the endorsement hierarchy: in another one, reset and restart counts would be obfuscated (Part 1, Timing Components).
   const signer = Buffer.concat([ak.name.subarray(0, NAME_ALG_BYTES), sha256(RH_ENDORSEMENT, ak.name)]);
-  for (const { name, quote, counter, evidence } of witnesses) {
+  for (const { name, quote, evidence } of witnesses) {
     const fault = quoteFault(quote.attested, evidence);
     if (fault !== undefined) book.fail('quote.pcrs', `${name}: ${fault}`);
-    const strange = [quote, ...(counter ? [counter.attest] : [])].some(({ qualifiedSigner }) => !equalBytes(qualifiedSigner, signer));
-    if (strange) book.fail('quote.pcrs', `${name}: its qualified signer is not the AK as a primary key of the endorsement hierarchy`);
   }
+  const strange = [...witnesses.map(({ name, quote }) => ({ name, attest: quote })), ...counters].find(({ attest }) => !equalBytes(attest.qualifiedSigner, signer));
+  if (strange) book.fail('quote.pcrs', `${strange.name}: its qualified signer is not the AK as a primary key of the endorsement hierarchy`);
   book.pass('quote.pcrs', `${namesOf(witnesses)}: digest and selection fit the values; signed by the AK in the endorsement hierarchy`);
 }
 
@@ -94,41 +98,6 @@ function quoteFault(attested: Attested, { pcrs }: TpmEvidence): string | undefin
   if (selection.pcrs.join() !== pcrs.map(([index]) => index).join()) return 'the quote selects other PCRs than the evidence lists';
   const digest = sha256(...pcrs.map(([, value]) => value));
   return equalBytes(digest, attested.pcrDigest) ? undefined : 'the listed PCR values are not those that were quoted';
-}
-
-function checkCounters(book: CheckBook, witnesses: readonly Witness[]): void {
-  const values: { name: string; value: bigint }[] = [];
-  let pinned: TpmNvPublic | undefined;
-  for (const { name, counter } of witnesses) {
-    if (!counter) continue;
-    const { attest: { attested }, nvPublic } = counter;
-    const fault = counterFault(attested, nvPublic, pinned);
-    if (fault !== undefined) return book.fail('counter.name', `${name}: ${fault}`);
-    pinned ??= nvPublic;
-    if (attested.kind === 'nv') values.push({ name, value: asBuffer(attested.contents).readBigUInt64BE() });
-  }
-  if (!pinned) {
-    book.unknown('counter.name', 'no block of the bundle carries a counter');
-    book.unknown('counter.continuous', 'no block of the bundle carries a counter');
-    return book.unknown('counter.increasing', 'no block of the bundle carries a counter');
-  }
-  book.pass('counter.name', `NV index 0x${pinned.index.toString(16).padStart(8, '0')}, a counter that never goes back`);
-  const text = values.map(({ name, value }) => `${name} ${value}`).join(', ');
-  book.unknown('counter.continuous', 'the bundle holds the evidence of its first and last block only: whether an increment is missing between them does not show');
-  const [first, second] = values;
-  if (!first || !second) return book.unknown('counter.increasing', `one value only (${text}): nothing to compare it with`);
-  const stuck = values.find(({ value }, i) => i > 0 && value <= (values[i - 1]?.value ?? 0n));
-  if (stuck) book.fail('counter.increasing', `${stuck.name}: the counter did not rise (${text})`);
-  else book.pass('counter.increasing', text);
-}
-
-function counterFault(attested: Attested, nvPublic: TpmNvPublic, pinned: TpmNvPublic | undefined): string | undefined {
-  if (attested.kind !== 'nv') return 'not an NV certification';
-  if (!equalBytes(attested.name, nvPublic.name)) return 'the certified name is not that of the NV index in the evidence';
-  if (pinned && !equalBytes(pinned.name, nvPublic.name)) return 'another NV index than in the block before';
-  if ((nvPublic.attributes & NV_ATTRIBUTE.typeMask) !== NV_ATTRIBUTE.typeCounter) return 'the NV index is not a counter';
-  if (attested.offset !== 0 || attested.contents.length !== COUNTER_BYTES) return 'not the whole counter was certified';
-  return undefined;
 }
 
 type Reading = { readonly name: string } & TpmAttest['clockInfo'];
@@ -158,20 +127,18 @@ function clockFault(before: Reading, now: Reading): string | undefined {
 const namesOf = (witnesses: readonly Witness[]): string => witnesses.map(({ name }) => name).join(', ');
 
 /** The AK's signature over the raw bytes of every quote and certification. */
-export function checkAttestSignatures(book: CheckBook, { genesis, blocks }: OpenedBundle): void {
+export function checkAttestSignatures(book: CheckBook, { genesis, blocks, anchors }: OpenedBundle): void {
   const akPublic = genesis.block.identity?.akPublic;
   if (!akPublic || blocks.every(({ evidence }) => evidence.kind === 'none')) return;
   try {
     const key = publicKeyOf(akPublic);
-    let count = 0;
-    for (const { name, evidence } of blocks) {
-      if (evidence.kind === 'none') continue;
-      for (const { attest, signature } of [evidence.quote, ...(evidence.counter ? [evidence.counter] : [])]) {
-        if (!verifyAttestSignature(key, attest, signature)) return book.fail('quote.signature', `${name}: not signed by the AK of the genesis`);
-        count++;
-      }
-    }
-    book.pass('quote.signature', `${count} statements of a TPM, signed by the AK of the genesis`);
+    const statements = [
+      ...blocks.flatMap(({ name, evidence }) => (evidence.kind === 'none' ? [] : [evidence.quote, ...(evidence.counter ? [evidence.counter] : [])].map((statement) => ({ name, ...statement })))),
+      ...anchors.map(({ statement }) => ({ name: `block ${statement.sequence}`, ...statement })),
+    ];
+    const forged = statements.find(({ attest, signature }) => !verifyAttestSignature(key, attest, signature));
+    if (forged) return book.fail('quote.signature', `${forged.name}: not signed by the AK of the genesis`);
+    book.pass('quote.signature', `${statements.length} statements of a TPM, signed by the AK of the genesis`);
   } catch (error) {
     book.fail('quote.signature', messageOf(error));
   }

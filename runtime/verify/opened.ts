@@ -1,5 +1,6 @@
 /** A bundle taken apart: every block parsed, nothing judged yet. */
-import type { Bundle, BundleBlock } from '#runtime/ledger/bundle.ts';
+import { TenzroError } from '#runtime/core/errors.ts';
+import type { Bundle, BundleBlock, LinkAnchor } from '#runtime/ledger/bundle.ts';
 import { blockHash, decodeBlock, type BlockPayload } from '#runtime/ledger/block.ts';
 import { decodeEvidence, type Evidence } from '#runtime/ledger/evidence.ts';
 import { parseSign1, type Sign1 } from '#runtime/crypto/cose.ts';
@@ -34,6 +35,13 @@ export interface OpenedBundle {
   readonly blocks: readonly OpenedBlock[];
   /** Every block from start to head, both included, oldest first. */
   readonly segment: readonly Link[];
+  /** The anchors between start and head. */
+  readonly anchors: readonly OpenedAnchor[];
+}
+
+/** The counter's certification in a block of which only the payload is in the bundle. */
+export interface OpenedAnchor extends Link {
+  readonly statement: LinkAnchor;
 }
 
 /** Throws what the codecs throw, with the block's name in front. */
@@ -45,8 +53,14 @@ export function openBlocks(bundle: Bundle): OpenedBundle {
   const impliedStart = reachesGenesis ? genesis : head;
   const start = bundle.start ? openBlock('start', bundle.start) : impliedStart;
   const links = bundle.links.map((payload): Link => ({ block: decodeBlock(payload), hash: blockHash(payload) }));
+  const bySequence = new Map(links.map((link) => [link.block.sequence, link]));
+  const anchors = bundle.anchors.map((statement): OpenedAnchor => {
+    const link = bySequence.get(statement.sequence);
+    if (!link) throw new TenzroError('bundle.malformed', `block ${statement.sequence} is not among the links, and its counter is in the bundle`);
+    return { ...link, statement };
+  });
   return {
-    bundle, genesis, start, head,
+    bundle, genesis, start, head, anchors,
     blocks: [...new Set([genesis, start, head])],
     segment: start === head ? [...links, head] : [start, ...links, head],
   };

@@ -14,6 +14,7 @@ import { CheckBook } from './checks.ts';
 import { checkEndorsement, trustOf, type Trust } from './endorsement.ts';
 import { viewEntry } from './entryView.ts';
 import { checkFold } from './fold.ts';
+import { checkFresh } from './fresh.ts';
 import { checkAttestSignatures, checkEvidence } from './hardware.ts';
 import { checkLease } from './lease.ts';
 import { openBlocks, type OpenedBundle } from './opened.ts';
@@ -24,7 +25,12 @@ type Subject = Report['subject'];
 
 const NO_SUBJECT: Subject = { chainId: '', device: '', entries: [] };
 
-export function verifyBundle(file: Uint8Array, policy: Policy): Report {
+export interface VerifyOptions {
+  /** Our challenge: the head must answer it. */
+  readonly nonce?: Uint8Array;
+}
+
+export function verifyBundle(file: Uint8Array, policy: Policy, { nonce }: VerifyOptions = {}): Report {
   const book = new CheckBook();
   const bundle = readBundle(book, file, policy);
   const opened = bundle && book.attempt('block.format', () => openBlocks(bundle));
@@ -41,7 +47,8 @@ export function verifyBundle(file: Uint8Array, policy: Policy): Report {
   const trust = judgeTrust(book, opened, policy, subject.chainId);
   checkBoot(book, opened, policy);
   checkLease(book, opened, policy);
-  noteWhatIsMissing(book, opened);
+  book.skip('receipt', 'the bundle holds no receipt of a territory');
+  checkFresh(book, opened, nonce);
   return reportOf(book, subject, trust);
 }
 
@@ -105,11 +112,4 @@ function trustIn(book: CheckBook, evidence: Evidence, identity: Identity | undef
   book.skip('ek.enrolment', 'the head has no TPM evidence');
   const why = evidence.kind === 'none' ? ` (${evidence.reason})` : '';
   return { level: 'software', reason: `the head has no TPM evidence${why}: only its signature speaks for it` };
-}
-
-/** What nobody can learn from this file, said aloud. */
-function noteWhatIsMissing(book: CheckBook, { head }: OpenedBundle): void {
-  book.skip('quote.fresh', 'no challenge was made: an old quote is as good as a new one');
-  book.skip('receipt', 'the bundle holds no receipt of a territory');
-  book.unknown('tail', `what came after block ${head.block.sequence} is not in the bundle: that the chain was cut there later is invisible to the chain alone`);
 }

@@ -10,7 +10,7 @@ import { encodeBlockHeader, keyIdOf } from '#runtime/ledger/blockHeader.ts';
 import { encodeEntry } from '#runtime/ledger/entry.ts';
 import { encodeEvidence, type Evidence } from '#runtime/ledger/evidence.ts';
 import { leafHash, nodeHash } from '#runtime/crypto/merkle.ts';
-import { inclusionPath, rootOf, type NodeSource } from '#runtime/ledger/merkle.ts';
+import { consistencyPath, inclusionPath, rootOf, type NodeSource } from '#runtime/ledger/merkle.ts';
 import type { ProofBlock, ProofSource } from '#runtime/ledger/proofBuilder.ts';
 
 /** 2026-11-23T00:00:00Z. */
@@ -50,6 +50,7 @@ export class MemoryChain implements BlockStore, ProofSource {
     return bytes;
   }
   inclusionPath(index: number, treeSize: number): readonly Uint8Array[] { return inclusionPath(index, treeSize, this.#node); }
+  consistency(from: number, to: number): readonly Uint8Array[] { return consistencyPath(from, to, this.#node); }
   oldest(): number { return 0; }
   blockCount(): number { return this.blocks.length; }
   block(sequence: number): ProofBlock {

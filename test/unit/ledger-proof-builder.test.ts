@@ -77,6 +77,7 @@ class FarChain implements ProofSource {
 
   entry(index: number): Uint8Array { return this.#chain.entry(index); }
   inclusionPath(index: number, treeSize: number): readonly Uint8Array[] { return this.#chain.inclusionPath(index, treeSize); }
+  consistency(from: number, to: number): readonly Uint8Array[] { return this.#chain.consistency(from, to); }
   oldest(): number { return 0; }
   blockCount(): number { return FarChain.count; }
   block(sequence: number): ReturnType<MemoryChain['block']> {
