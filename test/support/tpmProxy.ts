@@ -21,7 +21,11 @@ export interface TpmProxy extends AsyncDisposable {
   readonly faults: Fault[];
   /** Commands that the TPM saw. */
   readonly passed: () => number;
+  /** What came from the driver, the newest COMMANDS_KEPT. */
+  readonly commands: readonly Buffer[];
 }
+
+const COMMANDS_KEPT = 64;
 
 /** A response that is only a code. */
 export function refusal(code: number): Fault {
@@ -36,6 +40,7 @@ export async function tpmProxy(tpmAddress: string, holdMs: (command: Buffer) => 
   const address = join(dir.path, 'proxy.sock');
   const faults: Fault[] = [];
   const clients = new Set<Socket>();
+  const commands: Buffer[] = [];
   let passed = 0;
   const server = createServer((client) => {
     const tpm = transportTo(tpmAddress);
@@ -52,6 +57,8 @@ export async function tpmProxy(tpmAddress: string, holdMs: (command: Buffer) => 
       else setTimeout(() => client.write(answer), heldMs);
     };
     client.on('data', (command: Buffer) => {
+      commands.push(command);
+      if (commands.length > COMMANDS_KEPT) commands.shift();
       const fault = faults.shift();
       if (fault?.kind === 'silence') return;
       if (fault?.kind === 'answer') return void client.write(fault.response);
@@ -61,7 +68,7 @@ export async function tpmProxy(tpmAddress: string, holdMs: (command: Buffer) => 
   server.listen(address);
   await once(server, 'listening');
   return {
-    address, faults, passed: () => passed,
+    address, faults, commands, passed: () => passed,
     [Symbol.asyncDispose]: async () => {
       for (const client of clients) client.destroy();
       server.close();
