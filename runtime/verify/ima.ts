@@ -8,32 +8,40 @@ import { findMeasurement } from './measured.ts';
 import type { OpenedBundle } from './opened.ts';
 import type { Policy } from './policy.ts';
 
-/** The kernel's first event: a hash of PCRs 0 to 9, no file. */
+/** A hash of PCRs 0 to 9. */
 const BOOT_AGGREGATE = 'boot_aggregate';
 const NAMED_MAX = 3;
 
 export function checkImaLog(book: CheckBook, opened: OpenedBundle, quoted: ReadonlyMap<number, Uint8Array>, { ima }: Policy): void {
-  /** Nothing is learnt; a policy that lists files then refuses. */
-  const open = (why: string): void => { if (ima) book.fail('ima.log', `${why}; the policy lists files`); else book.unknown('ima.log', why); };
-  const value = quoted.get(IMA_PCR);
-  if (!value) return open('the quote leaves PCR 10 out');
-  if (equalBytes(value, ZERO_HASH)) return open('PCR 10 is zero: this kernel does not measure files');
-  const list = listOf(opened);
-  if (list.kind === 'none') return open(list.reason);
-  if (list.kind === 'wrong') return book.fail('ima.log', list.reason);
-  const { events, fault } = parseImaLog(list.bytes);
-  const prefix = findImaPrefix(events, value);
-  if (!prefix && fault) return book.fail('ima.log', `IMA's list is not whole: ${fault.message}`);
-  if (!prefix) return open(`no beginning of the ${events.length} recorded events makes PCR 10 what was quoted: more files ran than were recorded by then, or the list was altered. A later proof may say more`);
-  const files = events.slice(0, prefix.count).filter(({ pcr }) => pcr === IMA_PCR);
-  const text = `${files.length} of ${events.length} recorded events replay to the quoted PCR 10`;
+  const proven = provenEvents(opened, quoted.get(IMA_PCR));
+  if (proven.kind === 'wrong') return book.fail('ima.log', proven.reason);
+  if (proven.kind === 'none') return ima ? book.fail('ima.log', `${proven.reason}; the policy lists files`) : book.unknown('ima.log', proven.reason);
+  const { events, recorded } = proven;
+  const text = `${events.length} of ${recorded} recorded events replay to the quoted PCR 10`;
   if (!ima) return book.pass('ima.log', `${text}; the policy lists no files, so that none was judged`);
-  const strange = files.flatMap((event, at) => strangerIn(event, at, ima.allow) ?? []);
+  const strange = events.flatMap((event, at) => strangerIn(event, at, ima.allow) ?? []);
   if (strange.length === 0) return book.pass('ima.log', `${text}; all are in the policy`);
-  book.fail('ima.log', `${strange.length} of ${files.length} measured files are not in the policy: ${strange.slice(0, NAMED_MAX).join(', ')}${strange.length > NAMED_MAX ? ' …' : ''}`);
+  book.fail('ima.log', `${strange.length} of ${events.length} measured files are not in the policy: ${strange.slice(0, NAMED_MAX).join(', ')}${strange.length > NAMED_MAX ? ' …' : ''}`);
 }
 
-type List = { readonly kind: 'value'; readonly bytes: Buffer } | { readonly kind: 'none'; readonly reason: string } | { readonly kind: 'wrong'; readonly reason: string };
+type Nothing = { readonly kind: 'none'; readonly reason: string } | { readonly kind: 'wrong'; readonly reason: string };
+type Proven = { readonly kind: 'value'; readonly events: readonly ImaEvent[]; readonly recorded: number } | Nothing;
+
+/** The events that stand behind the quoted value of PCR 10, in order. `wrong`: what the head names contradicts itself. */
+export function provenEvents(opened: OpenedBundle, quoted: Uint8Array | undefined): Proven {
+  const none = (reason: string): Nothing => ({ kind: 'none', reason });
+  if (!quoted) return none('the quote leaves PCR 10 out');
+  if (equalBytes(quoted, ZERO_HASH)) return none('PCR 10 is zero: this kernel does not measure files');
+  const list = listOf(opened);
+  if (list.kind !== 'value') return list;
+  const { events, fault } = parseImaLog(list.bytes);
+  const prefix = findImaPrefix(events, quoted);
+  if (prefix) return { kind: 'value', events: events.slice(0, prefix.count).filter(({ pcr }) => pcr === IMA_PCR), recorded: events.length };
+  if (fault) return { kind: 'wrong', reason: `IMA's list is not whole: ${fault.message}` };
+  return none(`no beginning of the ${events.length} recorded events makes PCR 10 what was quoted: more files ran than were recorded by then, or the list was altered. A later proof may say more`);
+}
+
+type List = { readonly kind: 'value'; readonly bytes: Buffer } | Nothing;
 
 /** The chunks joined. */
 function listOf(opened: OpenedBundle): List {
@@ -53,12 +61,15 @@ function listOf(opened: OpenedBundle): List {
   return { kind: 'value', bytes: Buffer.concat(chunks, sizeBytes) };
 }
 
+/** The kernel's own first event: no file. */
+export const isBootAggregate = (event: ImaEvent, at: number): boolean => at === 0 && subjectOf(event)?.name === BOOT_AGGREGATE;
+
 /** How a file that the policy does not list is called. */
 function strangerIn(event: ImaEvent, at: number, allow: ReadonlySet<string>): string | undefined {
   const subject = subjectOf(event);
   const name = subject ? printable(subject.name) : `event ${at}`;
   if (event.violation) return `${name} (changed while it was measured)`;
-  if (at === 0 && subject?.name === BOOT_AGGREGATE) return undefined;
+  if (isBootAggregate(event, at)) return undefined;
   const isListed = subject?.algorithm === 'sha256' && allow.has(toHex(subject.digest));
   return isListed ? undefined : name;
 }

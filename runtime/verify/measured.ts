@@ -25,7 +25,7 @@ export function findMeasurement<W extends What>({ bundle }: OpenedBundle, index:
     const { kind, body } = decodeEntry(found.bytes);
     if (kind !== KIND.measurement) return wrong('is no measurement');
     const measurement = decodeMeasurement(body);
-    return isOf(measurement, what) ? { kind: 'value', index, body: measurement } : wrong(`is a ${NAMES[measurement.what]}`);
+    return isOf(measurement, what) ? { kind: 'value', index, body: measurement } : wrong(`is another measurement (${NAMES[measurement.what]})`);
   } catch (error) {
     return wrong(`does not decode: ${messageOf(error)}`);
   }
