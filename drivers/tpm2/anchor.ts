@@ -16,11 +16,17 @@ import type { Tpm } from './tpm.ts';
 /** While a kernel with IMA starts programs, PCR 10 moves with each of their files. */
 const QUOTE_TRIES = 10;
 
+/** The attestation key of each TPM's latest anchor: it gives way to that of the next. */
+const attestationKeys = new WeakMap<Tpm, LoadedKey>();
+
 /** Starts the TPM where nobody has, and makes the attestation key. After any error of the anchor, open a new one: loaded keys may be gone. */
 export async function openAnchor(tpm: Tpm, signal: AbortSignal): Promise<Anchor> {
   await tpm.startup(signal);
+  await attestationKeys.get(tpm)?.[Symbol.asyncDispose]();
   await tpm.flushLeftovers(signal);
-  return new TpmAnchor(tpm, await tpm.keys.createPrimary(HANDLE.endorsement, akP256(), signal));
+  const ak = await tpm.keys.createPrimary(HANDLE.endorsement, akP256(), signal);
+  attestationKeys.set(tpm, ak);
+  return new TpmAnchor(tpm, ak);
 }
 
 class TpmAnchor implements Anchor {

@@ -4,10 +4,11 @@
  *
  * All methods run inside the command queue's tasks, so one at a time.
  */
+import { TenzroError } from '#runtime/core/errors.ts';
 import { TpmReader } from '#runtime/crypto/tpmReader.ts';
 import { decodeResponse, encodeCommand, EMPTY, guard, TpmWriter } from './codec.ts';
 import { CAPABILITY, COMMAND, HANDLE_RANGE, type CommandCode } from './constants.ts';
-import { RC, TpmRefusal } from './errors.ts';
+import { decodeResponseCode, RC, RC_FORMAT_1, TpmRefusal } from './errors.ts';
 
 export type SlotKind = 'object' | 'session';
 
@@ -23,10 +24,14 @@ interface Place extends Slot {
   /** TPMS_CONTEXT (Part 2 §14.5) while it is swapped out. */
   context: Buffer | undefined;
   lastUse: number;
+  /** How many sessions had been swapped out before it. */
+  savedAt: number;
 }
 
 const ROOM_TRIES_MAX = 8;
 const STRAYS_MAX = 64;
+/** A TPM saves no more sessions when one has been out for TPM_PT_CONTEXT_GAP_MAX others, 255 at least (Part 1 §30.5): it goes in and out before. */
+const SESSION_GAP_MAX = 128;
 
 /** Which kind of place a refusal asks for, §6.6.3. */
 const LACKING = new Map<number, SlotKind>([
@@ -37,14 +42,25 @@ export class Slots {
   readonly #send: (command: Buffer) => Promise<Buffer>;
   readonly #places = new Set<Place>();
   #uses = 0;
+  #sessionsSaved = 0;
+  #mayHaveStrays = false;
 
   constructor(send: (command: Buffer) => Promise<Buffer>) { this.#send = send; }
 
-  /** Sends what `encode` makes once all of `needed` is loaded, again each time that the TPM lacked room and room could be made. */
-  async exchange(needed: readonly Slot[], encode: () => Buffer): Promise<Buffer> {
+  /** There is something to clean up. */
+  get isUsed(): boolean { return this.#places.size > 0 || this.#mayHaveStrays; }
+
+  /**
+   * Sends what `encode` makes once all of `needed` is loaded, again each time that the TPM lacked room and room could be made. `makes`: the command
+   * loads something. Throws `tpm.key_lost` or `tpm.session_lost` where a needed one is gone.
+   */
+  async exchange(needed: readonly Slot[], encode: () => Buffer, { makes = false }: { readonly makes?: boolean } = {}): Promise<Buffer> {
+    if (this.#mayHaveStrays) await this.flushStrays();
     for (let tries = 0; ; tries += 1) {
       await this.#restore(needed);
+      this.#mayHaveStrays = makes; // until its answer is known
       const response = await this.#send(encode());
+      this.#mayHaveStrays = false;
       const kind = LACKING.get(response.readUInt32BE(6));
       if (kind === undefined || tries === ROOM_TRIES_MAX || !(await this.#makeRoom(kind, needed))) return response;
     }
@@ -52,8 +68,8 @@ export class Slots {
 
   /** What a command has just made. Whatever was thought to be there is gone: the TPM was reset. */
   adopt(kind: SlotKind, handle: number): Slot {
-    for (const place of this.#places) if (place.context === undefined && samePlace(place, kind, handle)) this.#places.delete(place);
-    const place: Place = { kind, handle, context: undefined, lastUse: this.#uses += 1 };
+    for (const place of this.#places) if (isThere(place, kind, handle)) this.#places.delete(place);
+    const place: Place = { kind, handle, context: undefined, lastUse: this.#uses += 1, savedAt: 0 };
     this.#places.add(place);
     return place;
   }
@@ -62,8 +78,16 @@ export class Slots {
   async release(slot: Slot): Promise<void> {
     const place = this.#find(slot);
     if (!place) return;
-    this.#places.delete(place); // whatever comes of the flush: without an owner it is stray
-    if (place.kind === 'session' || place.context === undefined) await this.#command(COMMAND.flushContext, new TpmWriter().u32(place.handle).done());
+    this.#places.delete(place);
+    if (place.kind === 'object' && place.context !== undefined) return; // nothing of it is in the TPM
+    this.#mayHaveStrays = true; // until the answer is known
+    const { code } = decodeResponse(await this.#send(plain(COMMAND.flushContext, new TpmWriter().u32(place.handle).done())), PLAIN);
+    this.#mayHaveStrays = code !== RC.success && decodeResponseCode(code).base !== RC_FORMAT_1.handle;
+  }
+
+  async releaseAll(): Promise<void> {
+    for (const place of this.#places) await this.release(place);
+    if (this.#mayHaveStrays) await this.flushStrays();
   }
 
   /** Somebody flushed this handle by hand. */
@@ -71,17 +95,25 @@ export class Slots {
     for (const place of this.#places) if (place.handle === handle && (place.kind === 'session' || place.context === undefined)) this.#places.delete(place);
   }
 
-  /** Flushes what is loaded and not ours, left by an earlier process or by a command whose end we did not see. Gives their number. */
-  async flushStrays(kind: SlotKind): Promise<number> {
-    const ranges = kind === 'object' ? [HANDLE_RANGE.transient] : [HANDLE_RANGE.loadedSession, HANDLE_RANGE.savedSession];
+  /** The TPM is about to lose them all. */
+  forgetAll(): void {
+    this.#places.clear();
+    this.#mayHaveStrays = false;
+  }
+
+  /** Flushes what is loaded and not ours, left by an earlier process or by a command whose answer did not come. Gives their number. */
+  async flushStrays(kinds: readonly SlotKind[] = ['object', 'session']): Promise<number> {
     let flushed = 0;
-    for (const first of ranges) {
-      for (const handle of await this.#handles(first)) {
-        if ([...this.#places].some((place) => samePlace(place, kind, handle) && (kind === 'session' || place.context === undefined))) continue;
-        await this.#command(COMMAND.flushContext, new TpmWriter().u32(handle).done());
-        flushed += 1;
+    for (const kind of kinds) {
+      for (const first of RANGES[kind]) {
+        for (const handle of await this.#handles(first)) {
+          if ([...this.#places].some((place) => isThere(place, kind, handle))) continue;
+          await this.#command(COMMAND.flushContext, new TpmWriter().u32(handle).done());
+          flushed += 1;
+        }
       }
     }
+    if (kinds.length === 2) this.#mayHaveStrays = false;
     return flushed;
   }
 
@@ -90,30 +122,51 @@ export class Slots {
   async #restore(needed: readonly Slot[]): Promise<void> {
     for (const slot of needed) {
       const place = this.#find(slot);
-      if (!place) continue;
+      if (!place) throw new TenzroError(slot.kind === 'object' ? 'tpm.key_lost' : 'tpm.session_lost', 'it was disposed of or flushed, or the TPM was reset');
       place.lastUse = this.#uses += 1;
-      const { context } = place;
-      if (context === undefined) continue;
-      const response = await this.exchange(needed.filter((other) => other !== slot && this.#find(other)?.context === undefined), () => plain(COMMAND.contextLoad, context));
-      const frame = decodeResponse(response, { handle: true, sessions: false });
-      if (frame.code !== RC.success) {
-        this.#places.delete(place);
-        throw new TpmRefusal(COMMAND.contextLoad, frame.code);
+      while (place.context !== undefined && !(await this.#load(place))) {
+        if (!(await this.#makeRoom(slot.kind, needed))) throw new TpmRefusal(COMMAND.contextLoad, slot.kind === 'object' ? RC.objectMemory : RC.sessionMemory);
       }
-      place.handle = frame.handle;
-      place.context = undefined;
     }
   }
 
+  /** False when there is no room. */
+  async #load(place: Place): Promise<boolean> {
+    const frame = decodeResponse(await this.#send(plain(COMMAND.contextLoad, place.context ?? Buffer.alloc(0))), { handle: true, sessions: false });
+    if (LACKING.has(frame.code)) return false;
+    if (frame.code !== RC.success) {
+      this.#places.delete(place);
+      throw new TpmRefusal(COMMAND.contextLoad, frame.code);
+    }
+    place.handle = frame.handle;
+    place.context = undefined;
+    return true;
+  }
+
+  /** False when nothing can give way. */
   async #makeRoom(kind: SlotKind, needed: readonly Slot[]): Promise<boolean> {
-    if (await this.flushStrays(kind) > 0) return true;
+    if (await this.flushStrays([kind]) > 0) return true;
     const [oldest] = [...this.#places].filter((place) => place.kind === kind && place.context === undefined && !needed.includes(place)).toSorted((a, b) => a.lastUse - b.lastUse);
     if (!oldest) return false;
-    const { code, parameters } = decodeResponse(await this.#send(plain(COMMAND.contextSave, new TpmWriter().u32(oldest.handle).done())), { handle: false, sessions: false });
-    if (code !== RC.success) return false;
-    oldest.context = parameters;
-    if (kind === 'object') await this.#command(COMMAND.flushContext, new TpmWriter().u32(oldest.handle).done()); // a saved session leaves by itself
+    await this.#save(oldest);
+    if (kind === 'session') await this.#refreshSession();
     return true;
+  }
+
+  async #save(place: Place): Promise<void> {
+    const { code, parameters } = decodeResponse(await this.#send(plain(COMMAND.contextSave, new TpmWriter().u32(place.handle).done())), PLAIN);
+    if (code !== RC.success) {
+      this.#places.delete(place); // a TPM that was reset does not have it
+      return;
+    }
+    place.context = parameters;
+    if (place.kind === 'object') await this.#command(COMMAND.flushContext, new TpmWriter().u32(place.handle).done()); // a saved session leaves by itself
+    else place.savedAt = this.#sessionsSaved += 1;
+  }
+
+  async #refreshSession(): Promise<void> {
+    const waiting = [...this.#places].filter((place) => place.kind === 'session' && place.context !== undefined && this.#sessionsSaved - place.savedAt > SESSION_GAP_MAX);
+    for (const place of waiting) if (await this.#load(place)) await this.#save(place);
   }
 
   async #handles(first: number): Promise<number[]> {
@@ -129,15 +182,18 @@ export class Slots {
   }
 
   async #command(code: CommandCode, parameters: Buffer): Promise<Buffer> {
-    const frame = decodeResponse(await this.#send(plain(code, parameters)), { handle: false, sessions: false });
+    const frame = decodeResponse(await this.#send(plain(code, parameters)), PLAIN);
     if (frame.code !== RC.success) throw new TpmRefusal(code, frame.code);
     return frame.parameters;
   }
 }
 
+const RANGES = { object: [HANDLE_RANGE.transient], session: [HANDLE_RANGE.loadedSession, HANDLE_RANGE.savedSession] } as const;
+const PLAIN = { handle: false, sessions: false } as const;
 const plain = (code: CommandCode, parameters: Buffer): Buffer => encodeCommand({ code, handles: [], authorization: EMPTY, parameters });
 
-/** The list of saved sessions does not tell their type, so only the low bytes count (Part 2 §7.2). */
-function samePlace(place: Slot, kind: SlotKind, handle: number): boolean {
-  return place.kind === kind && (kind === 'object' ? place.handle === handle : (place.handle & 0xffffff) === (handle & 0xffffff));
+/** An object that is swapped out leaves its handle to others. The list of saved sessions does not tell their type, so only the low bytes count (Part 2 §7.2). */
+function isThere(place: Place, kind: SlotKind, handle: number): boolean {
+  if (place.kind !== kind) return false;
+  return kind === 'object' ? place.handle === handle && place.context === undefined : (place.handle & 0xffffff) === (handle & 0xffffff);
 }

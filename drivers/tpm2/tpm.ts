@@ -27,6 +27,7 @@ import { Slots, type Slot, type SlotKind } from './slots.ts';
 import type { Transport } from './transport.ts';
 
 const NEVER = new AbortController().signal;
+const CLOSE_TIMEOUT_MS = 2_000;
 
 export class Tpm implements Executor, AsyncDisposable {
   readonly keys: Keys = new Keys(this);
@@ -50,7 +51,9 @@ export class Tpm implements Executor, AsyncDisposable {
     this.#slots = new Slots((command) => queue.send(command));
   }
 
+  /** Flushes what is still loaded, if the TPM does that in a moment, and closes the transport. */
   async [Symbol.asyncDispose](): Promise<void> {
+    if (!this.#isClosed && this.#slots.isUsed) await this.#queue.run(() => this.#slots.releaseAll(), AbortSignal.timeout(CLOSE_TIMEOUT_MS)).catch(tolerate);
     this.#isClosed = true;
     await this.#transport[Symbol.asyncDispose]();
   }
@@ -66,7 +69,7 @@ export class Tpm implements Executor, AsyncDisposable {
 
   /** TPM2_Shutdown(CLEAR): an orderly end, after which the clock is `safe`. Only for a TPM that nobody else shuts down (an own emulator). */
   async shutdown(signal: AbortSignal): Promise<void> {
-    await this.execute({ code: COMMAND.shutdown, parameters: new TpmWriter().u16(STARTUP_CLEAR).done() }, nothing, signal);
+    await this.execute({ code: COMMAND.shutdown, parameters: new TpmWriter().u16(STARTUP_CLEAR).done() }, () => this.#slots.forgetAll(), signal);
   }
 
   /**
@@ -74,10 +77,7 @@ export class Tpm implements Executor, AsyncDisposable {
    * only its own; a bare TPM (an emulator's socket) has one client, three places for keys, and no resource manager to clean up.
    */
   async flushLeftovers(signal: AbortSignal): Promise<void> {
-    await this.#queue.run(async () => {
-      await this.#slots.flushStrays('object');
-      await this.#slots.flushStrays('session');
-    }, signal);
+    await this.#queue.run(() => this.#slots.flushStrays(), signal);
   }
 
   /** TPM2_FlushContext of any handle. What this driver loaded is better disposed of: `await using key = …`. */
@@ -109,14 +109,8 @@ export class Tpm implements Executor, AsyncDisposable {
     if (!this.#isClosed) await this.#queue.run(() => this.#release(slot), NEVER);
   }
 
-  /** Never rejects: a key that cannot be flushed now has no owner, and gives way as soon as room is needed. */
-  async #release(slot: Slot): Promise<void> {
-    try {
-      await this.#slots.release(slot);
-    } catch (error) {
-      if (!(error instanceof TenzroError)) throw error;
-    }
-  }
+  /** What cannot be flushed now has no owner from here on, and is flushed as a stray before the next command. */
+  #release(slot: Slot): Promise<void> { return this.#slots.release(slot).catch(tolerate); }
 
   #exchange(command: Command, made: undefined): Promise<Answer>;
   #exchange(command: Command, made: SlotKind): Promise<Answer & { readonly slot: Slot }>;
@@ -128,7 +122,7 @@ export class Tpm implements Executor, AsyncDisposable {
     const authorization = area.encode(sent);
     const needed = [...entities.flatMap(({ slot }) => (slot ? [slot] : [])), ...area.slots];
     try {
-      const response = await this.#slots.exchange(needed, () => encodeCommand({ code, handles: entities.map(({ handle }) => handle), authorization, parameters: sent }));
+      const response = await this.#slots.exchange(needed, () => encodeCommand({ code, handles: entities.map(({ handle }) => handle), authorization, parameters: sent }), { makes: made !== undefined });
       const frame = decodeResponse(response, { handle: made !== undefined, sessions: area.length > 0 });
       if (frame.code !== RC.success) throw new TpmRefusal(code, frame.code);
       const slot = made === undefined ? undefined : this.#slots.adopt(made, frame.handle);
@@ -153,6 +147,11 @@ export class Tpm implements Executor, AsyncDisposable {
 interface Answer {
   /** Checks the authorisations, then parses the parameters to their end. */
   readonly accept: <T>(parse: (parameters: TpmReader) => T) => T;
+}
+
+/** For cleaning up: a TPM that is gone or says no is nobody's concern any more. */
+function tolerate(error: unknown): void {
+  if (!(error instanceof TenzroError)) throw error;
 }
 
 function checked(area: AuthorizationArea, parameters: Buffer, answers: TpmReader): Buffer {

@@ -50,7 +50,7 @@ describe('tpm2: policies', () => {
     await using object = await tpm.keys.load(srk, sealed, SIGNAL);
     await using session = await tpm.sessions.startPolicy({ salt: srk }, SIGNAL);
     await steps(session);
-    return tpm.keys.unseal(authValue ? withAuth(object, authValue) : object, SIGNAL, session.use({ encryptResponse: true }));
+    return await tpm.keys.unseal(authValue ? withAuth(object, authValue) : object, SIGNAL, session.use({ encryptResponse: true }));
   }
 
   /** The three ways to a policy agree; gives its digest. */
