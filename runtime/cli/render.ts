@@ -1,7 +1,7 @@
 /** One line per entry, for people. Pure. */
 import { isoOfMicros } from '#runtime/core/clock.ts';
 import { printable } from '#runtime/core/printable.ts';
-import { GAP_BODY, INFERENCE_BODY, KIND, READING_BODY, READING_FLAG, kindName, type Cbor, type Entry } from '#runtime/core/types.ts';
+import { GAP_BODY, INFERENCE_BODY, KEY_EPOCH_BODY, KIND, READING_BODY, READING_FLAG, SEALED_BODY, kindName, type Cbor, type Entry } from '#runtime/core/types.ts';
 import { viewEntry, type Json } from '#runtime/verify/entryView.ts';
 
 const CHANNELS_SHOWN_MAX = 4;
@@ -25,6 +25,9 @@ function wordsOf(index: number, entry: Entry): string {
   const { body } = entry;
   if (body instanceof Map) {
     const fields = body as ReadonlyMap<number, Cbor>;
+    const ciphertext = fields.get(SEALED_BODY.ciphertext);
+    if (ciphertext instanceof Uint8Array) return `confidential, ${ciphertext.length} bytes sealed`;
+    if (entry.kind === KIND.keyEpoch) return `new content key for ${recipientsOf(fields.get(KEY_EPOCH_BODY.recipients)).join(', ')}`;
     if (entry.kind === KIND.reading) return readingWords(fields);
     if (entry.kind === KIND.inference) return inferenceWords(fields);
     if (entry.kind === KIND.gap) return `${textOf(fields.get(GAP_BODY.count))} lost: ${textOf(fields.get(GAP_BODY.reason))}`;
@@ -32,6 +35,9 @@ function wordsOf(index: number, entry: Entry): string {
   const view = viewEntry(index, entry).body;
   return typeof view === 'object' && view !== null && !Array.isArray(view) ? fieldWords(view as Readonly<Record<string, Json>>) : plainWords(view);
 }
+
+const recipientsOf = (recipients: Cbor | undefined): readonly string[] =>
+  (Array.isArray(recipients) ? (recipients as readonly Cbor[]) : []).map((recipient) => textOf(Array.isArray(recipient) ? (recipient as readonly Cbor[])[0] : undefined));
 
 /** Told elsewhere on the line, or of no use to people. */
 const UNSAID: ReadonlySet<string> = new Set(['topic', 'payload', 'packetId', 'sensorMicros', 'root']);

@@ -52,6 +52,8 @@ function program(io: Io, asJson: boolean): Command {
   declareRun(root, io);
   declareReaders(root, io);
   declareProofs(root, io);
+  declareReference(root, io);
+  declareConfidential(root, io);
   declareMaintenance(root, io);
   declareConfig(root, io);
   return root;
@@ -101,6 +103,29 @@ function declareProofs(root: Command, io: Io): void {
     .option(...JSON_FLAG)
     .addHelpText('after', '\nExamples:\n  $ tenzro verify reading.tzp\n  $ tenzro verify reading.tzp --policy docs/policies/allow-emulated.yaml --json')
     .action(async (file: string, flags: { policy?: string; json?: boolean }) => { (await import('./verify.ts')).verify(io, file, flags); });
+}
+
+function declareConfidential(root: Command, io: Io): void {
+  const confidential = root.command('confidential').description('Makes keys for confidential entries, and opens what was sealed to them.');
+  confidential.command('keygen').description('Makes a key pair: the private key to FILE (mode 600), the public one to FILE.pub. Keep FILE away from the gateway.')
+    .requiredOption('-o, --output <file>', 'file to write; an existing one is left alone')
+    .option(...JSON_FLAG)
+    .addHelpText('after', '\nExamples:\n  $ tenzro confidential keygen -o owner.key')
+    .action(async (flags: { output: string; json?: boolean }) => { (await import('./confidential.ts')).confidentialKeygen(io, flags); });
+  confidential.command('open <file>').description('Verifies a proof, then shows its confidential entries in clear. Exit 0 verified and opened, 1 refuted, 2 could not be judged or opened.')
+    .requiredOption('--key <file>', 'private key of a recipient, made by tenzro confidential keygen')
+    .option('--policy <file>', 'YAML file that says what you accept; default: hardware TPMs only')
+    .option(...JSON_FLAG)
+    .addHelpText('after', '\nExamples:\n  $ tenzro confidential open reading.tzp --key owner.key\n  $ tenzro confidential open reading.tzp --key owner.key --policy docs/policies/allow-emulated.yaml --json')
+    .action(async (file: string, flags: { key: string; policy?: string; json?: boolean }) => { (await import('./confidential.ts')).confidentialOpen(io, file, flags); });
+}
+
+function declareReference(root: Command, io: Io): void {
+  add(root, 'reference', 'Prints a policy with the reference values of this gateway, or of the one that a proof is about.', ['tenzro reference > golden.yaml', 'tenzro reference --from reading.tzp --ima > golden.yaml'])
+    .option('--from <file>', 'proof bundle to take the values from; default: the newest proof of this gateway')
+    .option('--ima', 'also list the files that ran, as IMA measured them')
+    .option(...JSON_FLAG)
+    .action(async (flags: import('./reference.ts').ReferenceFlags) => { await (await import('./reference.ts')).reference(io, flags); });
 }
 
 function declareMaintenance(root: Command, io: Io): void {

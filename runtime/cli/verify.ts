@@ -8,12 +8,14 @@ import { verifyBundle } from '#runtime/verify/verifier.ts';
 import type { Io } from './io.ts';
 
 export function verify(io: Io, file: string, flags: { readonly policy?: string; readonly json?: boolean }): void {
-  const policy = flags.policy === undefined ? DEFAULT_POLICY : readPolicy(flags.policy);
-  const report = verifyBundle(read(file), policy);
+  const report = verifyBundle(read(file), policyOf(flags.policy));
   if (flags.json) io.json({ file, ...report });
   else for (const line of renderReport(report, { colour: io.color })) io.line(line);
   io.exitCode = EXIT_CODE[report.outcome];
 }
+
+/** The default where no file is named. */
+export const policyOf = (path: string | undefined): Policy => (path === undefined ? DEFAULT_POLICY : readPolicy(path));
 
 function readPolicy(path: string): Policy {
   const document = parseDocumentText(read(path).toString('utf8'));
@@ -22,7 +24,8 @@ function readPolicy(path: string): Policy {
   return parsePolicy(document.value);
 }
 
-function read(path: string): Buffer {
+/** Throws `cli.usage`. */
+export function read(path: string): Buffer {
   try {
     return readFileSync(path);
   } catch (cause) {

@@ -21,8 +21,7 @@ const OPTIONS = { authTagLength: TAG_BYTES } as const;
 export function sealAead({ cipher }: Pick<Aead, 'cipher'>, key: Uint8Array | KeyObject, nonce: Uint8Array, plaintext: Uint8Array, aad: Uint8Array): Buffer {
   const sealing = createCipheriv(cipher as 'aes-256-gcm', key, nonce, OPTIONS);
   sealing.setAAD(aad);
-  const head = sealing.update(plaintext);
-  return Buffer.concat([head, sealing.final(), sealing.getAuthTag()]);
+  return Buffer.concat([sealing.update(plaintext), sealing.final(), sealing.getAuthTag()]);
 }
 
 /** Throws `hpke.open` for another key, nonce or aad than it was sealed with, and for altered bytes. */

@@ -2,13 +2,14 @@
  * Seals what policy calls confidential: each run, and then now and again, a new content key, told to the recipients in a `keyEpoch` entry and kept nowhere
  * else. Lives in the decoder, so its order is that of the log. A gateway that was robbed cannot open what it recorded under earlier keys.
  */
-import { randomBytes } from 'node:crypto';
+import { createSecretKey, randomBytes, type KeyObject } from 'node:crypto';
 import { invariant } from '#runtime/core/errors.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
 import type { DecodeOutcome, InboundRecord } from '#runtime/core/ports.ts';
 import { MAIN_ENTITY } from '#runtime/core/topic.ts';
 import { KIND, SEALED_BODY, type Cbor, type Draft } from '#runtime/core/types.ts';
 import { AES_256_GCM } from '#runtime/crypto/aead.ts';
+import { CborWriter } from '#runtime/crypto/cborWriter.ts';
 import { contextOf, keyEpochBody, sealBody, type Place, type Recipient } from '#runtime/ledger/confidential.ts';
 
 /** What a tag is made of, beside the payload. */
@@ -30,9 +31,12 @@ export interface TagKeys {
 /** Where nothing is confidential. */
 export const NO_TAG_KEYS: TagKeys = { begin: () => undefined, tag: () => undefined, matches: () => false };
 
+/** First size of the buffer in which entries are encoded before they are sealed. */
+const SCRATCH_BYTES = 1_024;
+
 interface Epoch {
   readonly context: Uint8Array;
-  readonly contentKey: Uint8Array;
+  readonly contentKey: KeyObject;
   readonly endsAtMicros: number;
   sequence: number;
 }
@@ -43,6 +47,7 @@ type Recorded = Extract<DecodeOutcome, { kind: 'record' }>;
 export class Confidential {
   readonly #recipients: readonly Recipient[];
   readonly #tagKeys: TagKeys;
+  readonly #scratch = new CborWriter(SCRATCH_BYTES);
   #epoch: Epoch | undefined;
 
   constructor(recipients: readonly Recipient[], tagKeys: TagKeys) {
@@ -69,7 +74,7 @@ export class Confidential {
     const epoch = this.#epoch;
     invariant(epoch && body instanceof Map, 'what is sealed has a key and a map for a body');
     const place = { kind, source, context: epoch.context, sequence: epoch.sequence++ };
-    return { sealed: sealBody(body as ReadonlyMap<number, Cbor>, place, epoch.contentKey), place };
+    return { sealed: sealBody(body as ReadonlyMap<number, Cbor>, place, epoch.contentKey, this.#scratch), place };
   }
 
   /** Begins a new content key where that is due; the entry that says so. */
@@ -79,8 +84,8 @@ export class Confidential {
     const context = contextOf(monoMicros, randomBytes(8));
     const contentKey = randomBytes(AES_256_GCM.keyBytes);
     const body = keyEpochBody(context, contentKey, this.#recipients);
-    before?.contentKey.fill(0);
-    this.#epoch = { context, contentKey, endsAtMicros: monoMicros + LIMITS.keyEpochMs * 1000, sequence: 0 };
+    this.#epoch = { context, contentKey: createSecretKey(contentKey), endsAtMicros: monoMicros + LIMITS.keyEpochMs * 1000, sequence: 0 };
+    contentKey.fill(0);
     this.#tagKeys.begin(context);
     return { kind: KIND.keyEpoch, source: MAIN_ENTITY, wallMicros, monoMicros, body };
   }

@@ -2,7 +2,7 @@
  * The keys of redelivery tags, in a file of the data directory that only its owner may read: at most the newest few, one per content key. They open
  * nothing; whoever has them and the chain can test guesses about messages of those epochs, and of no earlier ones.
  */
-import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
+import { createHmac, createSecretKey, randomBytes, timingSafeEqual, type KeyObject } from 'node:crypto';
 import { closeSync, fsyncSync, openSync, readFileSync, renameSync, writeSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { u64be } from '#runtime/core/bytes.ts';
@@ -18,7 +18,8 @@ const OWNER_ONLY = 0o600;
 
 interface TagKey {
   readonly context: Buffer;
-  readonly key: Buffer;
+  /** As a KeyObject it is set up once, not per tag. */
+  readonly key: KeyObject;
 }
 
 /** A missing or damaged file is an empty one: redeliveries over that restart are recorded twice then, flagged as duplicates. */
@@ -37,7 +38,7 @@ class FileTagKeys implements TagKeys {
   }
 
   begin(context: Uint8Array): void {
-    this.#keys = [...this.#keys, { context: Buffer.from(context), key: randomBytes(KEY_BYTES) }].slice(-LIMITS.tagKeysMax);
+    this.#keys = [...this.#keys, { context: Buffer.from(context), key: createSecretKey(randomBytes(KEY_BYTES)) }].slice(-LIMITS.tagKeysMax);
     store(this.#path, this.#keys);
   }
 
@@ -53,7 +54,7 @@ class FileTagKeys implements TagKeys {
 }
 
 /** The sequence makes the tags of equal messages differ. */
-const tagOf = (key: Uint8Array, { sequence, topic }: Tagged, payload: Uint8Array): Uint8Array =>
+const tagOf = (key: KeyObject, { sequence, topic }: Tagged, payload: Uint8Array): Uint8Array =>
   createHmac('sha256', key).update(u64be(sequence)).update(topic).update('\0').update(payload).digest().subarray(0, TAG_BYTES);
 
 function stored(path: string): TagKey[] {
@@ -66,7 +67,7 @@ function stored(path: string): TagKey[] {
   if (bytes.length % RECORD_BYTES !== 0 || bytes.length > RECORD_BYTES * LIMITS.tagKeysMax) return [];
   return Array.from({ length: bytes.length / RECORD_BYTES }, (_, i) => {
     const record = bytes.subarray(i * RECORD_BYTES, (i + 1) * RECORD_BYTES);
-    return { context: record.subarray(0, CONTEXT_BYTES), key: record.subarray(CONTEXT_BYTES) };
+    return { context: record.subarray(0, CONTEXT_BYTES), key: createSecretKey(record.subarray(CONTEXT_BYTES)) };
   });
 }
 
@@ -76,7 +77,7 @@ function store(path: string, keys: readonly TagKey[]): void {
   try {
     const file = openSync(draft, 'w', OWNER_ONLY);
     try {
-      writeSync(file, Buffer.concat(keys.flatMap(({ context, key }) => [context, key])));
+      writeSync(file, Buffer.concat(keys.flatMap(({ context, key }) => [context, key.export()])));
       fsyncSync(file);
     } finally {
       closeSync(file);

@@ -2,12 +2,14 @@
  * Confidential entries: what a `keyEpoch` entry and the entries sealed under it hold, and how a recipient opens them. Pure; docs/reference/confidential.md
  * is its reference.
  */
+import type { KeyObject } from 'node:crypto';
 import { u64be } from '#runtime/core/bytes.ts';
 import { TenzroError } from '#runtime/core/errors.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
 import { KEY_EPOCH_BODY, KIND, SEALED_BODY, type Cbor, type Entry, type KindNumber } from '#runtime/core/types.ts';
 import { AES_256_GCM, openAead, sealAead } from '#runtime/crypto/aead.ts';
 import { decodeCbor, encodeCbor } from '#runtime/crypto/cbor.ts';
+import type { CborWriter } from '#runtime/crypto/cborWriter.ts';
 import { sha256 } from '#runtime/crypto/hash.ts';
 import { HPKE_SUITE, openOnce, sealOnce } from '#runtime/crypto/hpke.ts';
 import { XWING, type ExchangeKey } from '#runtime/crypto/xwing.ts';
@@ -108,13 +110,21 @@ export interface Place {
   readonly sequence: number;
 }
 
-/** The body that is recorded in the place of `body`; the tag, where there is one, is the caller's to add. */
-export function sealBody(body: ReadonlyMap<number, Cbor>, place: Place, contentKey: Uint8Array): Map<number, Cbor> {
+/**
+ * The body that is recorded in the place of `body`; the tag, where there is one, is the caller's to add. `contentKey`: a KeyObject, which OpenSSL takes
+ * three times as fast as bytes. `scratch` is overwritten.
+ */
+export function sealBody(body: ReadonlyMap<number, Cbor>, place: Place, contentKey: KeyObject, scratch: CborWriter): Map<number, Cbor> {
   const [clear, hidden] = [new Map<number, Cbor>(), new Map<number, Cbor>()];
   for (const [key, value] of body) (isClear(place.kind, key) ? clear : hidden).set(key, value);
   clear.set(SEALED_BODY.context, place.context);
   clear.set(SEALED_BODY.sequence, place.sequence);
-  clear.set(SEALED_BODY.ciphertext, sealAead(AES_256_GCM, contentKey, nonceOf(place.sequence), encodeCbor(hidden), aadOf(place, clear)));
+  scratch.length = 0;
+  scratch.value(hidden);
+  const plaintextBytes = scratch.length;
+  scratch.value(aadOf(place, clear));
+  const [plaintext, aad] = [scratch.buffer.subarray(0, plaintextBytes), scratch.buffer.subarray(plaintextBytes, scratch.length)];
+  clear.set(SEALED_BODY.ciphertext, sealAead(AES_256_GCM, contentKey, nonceOf(place.sequence), plaintext, aad));
   return clear;
 }
 
@@ -124,14 +134,14 @@ export function openBody({ kind, source, body }: Pick<Entry, 'kind' | 'source' |
   if (!sealed) throw malformed('it is not sealed');
   const clear = mapOf(body);
   const place = { kind, source, context: sealed.context, sequence: sealed.sequence };
-  const hidden = decodeCbor(openAead(AES_256_GCM, contentKey, nonceOf(sealed.sequence), sealed.ciphertext, aadOf(place, clear)));
+  const hidden = decodeCbor(openAead(AES_256_GCM, contentKey, nonceOf(sealed.sequence), sealed.ciphertext, encodeCbor(aadOf(place, clear))));
   const shown = [...clear].filter(([key]) => isClear(kind, key));
   return new Map([...shown, ...mapOf(hidden)].toSorted(([a], [b]) => a - b));
 }
 
 /** What nobody can change without the recipient seeing it, though all can read it. */
-const aadOf = ({ kind, source, context, sequence }: Place, clear: ReadonlyMap<number, Cbor>): Buffer =>
-  encodeCbor([ENTRY_INFO, kind, source, clear.get(SEALED_BODY.topic) ?? null, clear.get(SEALED_BODY.flags) ?? null, kind === KIND.summary ? null : (clear.get(SEALED_BODY.packetId) ?? null), context, sequence]);
+const aadOf = ({ kind, source, context, sequence }: Place, clear: ReadonlyMap<number, Cbor>): Cbor =>
+  [ENTRY_INFO, kind, source, clear.get(SEALED_BODY.topic) ?? null, clear.get(SEALED_BODY.flags) ?? null, kind === KIND.summary ? null : (clear.get(SEALED_BODY.packetId) ?? null), context, sequence];
 
 /** The sequence as a 96-bit number: each content key is random and has one. */
 function nonceOf(sequence: number): Buffer {
