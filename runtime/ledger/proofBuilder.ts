@@ -5,6 +5,7 @@ import { anchorStatement } from './anchors.ts';
 import { decodeBlock, type BlockPayload, type Support } from './block.ts';
 import { encodeBundle, type Bundle, type BundleBlock, type BundleEntry } from './bundle.ts';
 import { decodeEvidence } from './evidence.ts';
+import { keyEpochsOf } from './keyEpochs.ts';
 
 export interface ProofBlock extends BundleBlock {
   readonly payload: Uint8Array;
@@ -25,11 +26,12 @@ export interface ProofSource {
   consistency(from: number, to: number): readonly Uint8Array[];
 }
 
-/** Proves entries `first` to `last`, both included. Throws `ledger.no_entry`, `ledger.pruned`, `ledger.not_attested`, `ledger.no_chain` or `bundle.too_large`. */
+/** Proves entries `first` to `last`, both included, with the `keyEpoch` entries that confidential ones among them need. Throws `ledger.no_entry`, `ledger.pruned`, `ledger.not_attested`, `ledger.no_chain` or `bundle.too_large`. */
 export function buildProof(source: ProofSource, first: number, last: number = first): Buffer {
   if (!Number.isSafeInteger(first) || !Number.isSafeInteger(last) || first < 0 || last < first) throw new TenzroError('ledger.no_entry', `${first} to ${last} is not a range of entries`);
   const head = headSequence(source, last);
-  return encodeBundle(assemble(source, range(first, last), startSequence(source, head), head));
+  const wanted = range(first, last);
+  return encodeBundle(assemble(source, [...keyEpochsOf(source, wanted), ...wanted], startSequence(source, head), head));
 }
 
 /**
