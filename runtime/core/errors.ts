@@ -52,6 +52,7 @@ export const ERRORS = {
   'tpm.hmac': row('environment', 'A response was altered between the TPM and this process: look for a device on the bus.'),
   'tpm.refused': row('environment', 'The TPM refused the command; the message says why and what to do.'),
   'tpm.busy': row('environment', 'The TPM stayed busy, or another program uses it at the same time; the next block tries again.'),
+  'tpm.key_lost': row('environment', 'Load the key again: it was disposed of or flushed, or the TPM was reset.'),
   'tpm.session_lost': row('environment', 'Start another session: after an answer that did not come or was wrong its nonce is unknown.'),
   'tpm.usage': row('usage', 'The TPM driver was asked for something that cannot be; docs/reference/tpm.md and drivers/tpm2/README.md show how.'),
   'tpm.unsupported': row('environment', 'The TPM lacks what attestation needs: enable its SHA-256 bank in the firmware setup, or set attest.tpm.mode to none.'),
@@ -59,11 +60,9 @@ export const ERRORS = {
   // attest
   'attest.foreign_tpm': row('environment', 'This chain began with another TPM (or this one got a new endorsement seed): move the data directory back to its machine, or begin a new chain.'),
   'attest.foreign_counter': row('environment', 'The NV counter is not the one that this chain began with: somebody deleted it or rolled the TPM back. Find out who; blocks go on with quotes and without a counter.'),
+  'attest.challenge_malformed': row('input', 'A challenge is a nonce of 16 to 64 bytes in hexadecimal, and the sequence of a block: {"nonce": "…", "from": 42}.'),
   'attest.too_many_challenges': row('pushback', 'Challenges come faster than blocks are made for them: ask again after the stated time.'),
-  'attest.foreign_key': row('environment', 'The identity key is not that of this chain: restore identity.seed from a backup, or begin a new chain in an empty data directory.'),
-  'attest.key_permissions': row('environment', 'Others could read the identity key: chmod 600 and chown the file if nobody has read it, else begin a new chain.'),
-  'attest.key_malformed': row('environment', 'The identity key file is damaged: restore it from a backup, or begin a new chain in an empty data directory.'),
-  'attest.key_io': row('environment', 'The identity key cannot be read or written: check the owner and the free space of the data directory.'),
+  'attest.foreign_key': row('environment', 'The keys are not those of this chain: put identity/ back from a copy, or begin a new chain (tenzro identity recover --new-chain).'),
 
   // identity
   'identity.missing': row('environment', 'The chain goes on only with its own keys: put identity/ back from a copy, or begin a new chain (tenzro identity recover --new-chain).'),
@@ -154,6 +153,7 @@ export const ERRORS = {
   // verify
   'bundle.too_large': row('usage', 'Ask tenzro proof for fewer entries at once.'),
   'bundle.newer_version': row('usage', 'The proof was written by a newer Tenzro Edge: verify it with a version at least as new.'),
+  'reference.unproven': row('input', 'Make references from a proof that verifies: tenzro verify FILE says what is wrong with this one.'),
   'policy.invalid': row('usage', 'See docs/reference/verifier-checks.md for the keys of a policy file, and docs/policies for examples.'),
 
   // enrolment
@@ -180,6 +180,7 @@ export const ERRORS = {
   'verifier.request': row('input', 'The request is not one of this protocol (docs/reference/lease.md): compare the versions of gateway and verifier.'),
   'verifier.too_large': row('input', 'The request is larger than the verifier reads.'),
   'verifier.client': row('input', 'The client must show a certificate around its ML-DSA-65 identity key, and ask for its own chain only.'),
+  'verifier.device': row('input', 'A device keeps its keys: where its data directory was set up anew on purpose, an operator lets it begin again with tenzro verifier forget.'),
   'verifier.nonce': row('input', 'The nonce is not open for this client: ask for a new challenge. Each serves once, for a minute.'),
   'verifier.busy': row('pushback', 'The verifier serves as much as it may: try again after the stated time.'),
 
