@@ -11,6 +11,8 @@ export const MLDSA65 = { seedBytes: 32, publicKeyBytes: 1952, signatureBytes: 33
 export interface Signer {
   /** Raw FIPS 204 public key, 1952 bytes. */
   readonly publicKey: Uint8Array;
+  /** The key for TLS and X.509; absent where Node was built without ML-DSA. */
+  readonly privateKey?: KeyObject;
   /** Hedged signature over `message`, 3309 bytes. */
   sign(message: Uint8Array): Uint8Array;
 }
@@ -44,13 +46,19 @@ function nativeSigner(seed: Uint8Array): Signer | undefined {
   if (!key) return undefined;
   const spki = createPublicKey(key).export({ format: 'der', type: 'spki' });
   const publicKey = Buffer.from(spki.subarray(SPKI_PREFIX.length));
-  return { publicKey, sign: (message) => sign(null, message, key) };
+  return { publicKey, privateKey: key, sign: (message) => sign(null, message, key) };
 }
 
 export function nobleSigner(seed: Uint8Array): Signer {
   const mlDsa65 = nobleMlDsa65();
   const pair = mlDsa65.keygen(Uint8Array.from(seed));
   return { publicKey: pair.publicKey, sign: (message) => mlDsa65.sign(Uint8Array.from(message), pair.secretKey) };
+}
+
+/** Raw public key of an ML-DSA-65 key, 1952 bytes; undefined for any other key. */
+export function rawPublicKeyOf(key: KeyObject): Buffer | undefined {
+  if (key.asymmetricKeyType !== 'ml-dsa-65') return undefined;
+  return Buffer.from(key.export({ format: 'der', type: 'spki' }).subarray(SPKI_PREFIX.length));
 }
 
 /** False for a wrong signature and for keys or signatures of the wrong length; never throws on hostile bytes. */

@@ -7,7 +7,7 @@ import { HASH_BYTES } from './block.ts';
 export interface ChainMemory {
   /** Gateway id, as its last block says. */
   readonly device: string;
-  /** `tupleDigest`. */
+  /** `identityDigest`. */
   readonly identity: Uint8Array;
   /** The last appraised block. */
   readonly sequence: number;

@@ -33,7 +33,7 @@ export interface Lease {
   readonly expiresAt: number;
   /** The challenge that was answered. */
   readonly nonce: Uint8Array;
-  /** `tupleDigest` of the appraised identity. */
+  /** `identityDigest` of the appraised identity. */
   readonly identity: Uint8Array;
   readonly bootEpoch: number;
   /** Of the TPM at the appraised block; absent where it had no TPM evidence. */
@@ -50,6 +50,9 @@ export interface Lease {
   /** Every other check. */
   readonly verdicts: readonly Verdict[];
 }
+
+/** What an appraisal finds; the verifier adds its name, the nonce and the times. */
+export type LeaseClaims = Omit<Lease, 'issuer' | 'id' | 'issuedAt' | 'expiresAt' | 'nonce'>;
 
 /**
  * Keys of the claims. RFC 8392 §4: iss to cti. RFC 9711: eat_nonce §4.1, ueid §4.2.1, measres §4.2.17, eat_profile §4.3.2; numbers in §10.2. Ours stand
@@ -73,12 +76,21 @@ const NAME_CHARACTERS_MAX = 128;
 const VERDICTS_MAX = 64;
 /** Key and signature take 5.3 KiB of it. */
 const STATEMENT_BYTES_MAX = 32 * 1024;
-const TUPLE_DOMAIN = Buffer.from('tenzro/identity/1', 'utf8');
+const IDENTITY_DOMAIN = Buffer.from('tenzro/identity/1', 'utf8');
 
-/** What makes a device that device: signing key, AK and EK of the genesis, bound for ever. Names and certificates may change. */
-export function tupleDigest({ signingKey, akPublic, ekPublic }: Pick<Identity, 'signingKey' | 'akPublic' | 'ekPublic'>): Buffer {
-  return sha256(TUPLE_DOMAIN, encodeCbor([signingKey, akPublic ?? null, ekPublic ?? null]));
+/** SHA-256 of signing key, AK and EK: what an enrolment's tuple holds too. */
+export interface IdentityKeyDigests {
+  readonly signingKey: Uint8Array;
+  readonly ak?: Uint8Array;
+  readonly ek?: Uint8Array;
 }
+
+export const keyDigestsOf = ({ signingKey, akPublic, ekPublic }: Identity): IdentityKeyDigests => ({
+  signingKey: sha256(signingKey), ...(akPublic ? { ak: sha256(akPublic) } : {}), ...(ekPublic ? { ek: sha256(ekPublic) } : {}),
+});
+
+/** What makes a device that device, bound for ever. Names and certificates may change. */
+export const identityDigest = ({ signingKey, ak, ek }: IdentityKeyDigests): Buffer => sha256(IDENTITY_DOMAIN, encodeCbor([signingKey, ak ?? null, ek ?? null]));
 
 /** The statement: what an entry of kind `lease` carries and what blocks name by its SHA-256. */
 export const signLease = (signer: Signer, lease: Lease): Buffer => sign1(signer, signingKeyHeader(signer.publicKey), encodeCbor(claimsOf(lease)));

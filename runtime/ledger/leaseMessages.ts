@@ -14,16 +14,14 @@ export const NONCE_BYTES = 32;
 /** Asked for with the chain id; answered with a nonce and what the verifier remembers of the chain. */
 export interface Challenge {
   readonly nonce: Uint8Array;
-  /** Entries under the last appraised block; 0 at first sight. The answer must prove that the log grew from there. */
-  readonly treeSize: number;
+  /** Sequence of the last appraised block; absent at first sight. The answer must show that the chain grew from there. */
+  readonly seen?: number;
 }
 
 export interface AppraisalRequest {
   readonly nonce: Uint8Array;
   /** A proof bundle whose head was sealed over the nonce. */
   readonly bundle: Uint8Array;
-  /** RFC 9162 §2.1.4.1 proof from the challenge's tree size to the head's. */
-  readonly consistency: readonly Uint8Array[];
 }
 
 export interface CheckLine {
@@ -39,9 +37,7 @@ export interface Refusal {
   readonly checks: readonly CheckLine[];
 }
 
-const KEY = { chainId: 1, nonce: 2, treeSize: 3, bundle: 4, consistency: 5, code: 6, message: 7, checks: 8 } as const;
-/** RFC 9162 §2.1.4: at most two hashes per level of a tree below 2^53 leaves. */
-const CONSISTENCY_HASHES_MAX = 106;
+const KEY = { chainId: 1, nonce: 2, seen: 3, bundle: 4, code: 5, message: 6, checks: 7 } as const;
 const CHECKS_MAX = 128;
 /** CBOR items of the largest message; a bundle is one byte string of it. */
 const ITEMS_MAX = 8 + 4 * CHECKS_MAX;
@@ -50,21 +46,19 @@ const RESULTS: readonly VerdictResult[] = ['pass', 'fail', 'unknown', 'skipped']
 export const encodeChallengeRequest = (chainId: Uint8Array): Buffer => encodeCbor(new Map<number, Cbor>([[KEY.chainId, chainId]]));
 export const decodeChallengeRequest = (bytes: Uint8Array): Uint8Array => hashOf(fieldsOf(bytes, [KEY.chainId]).get(KEY.chainId));
 
-export const encodeChallenge = ({ nonce, treeSize }: Challenge): Buffer => encodeCbor(new Map<number, Cbor>([[KEY.nonce, nonce], [KEY.treeSize, treeSize]]));
+export const encodeChallenge = ({ nonce, seen }: Challenge): Buffer =>
+  encodeCbor(new Map<number, Cbor>([[KEY.nonce, nonce], ...(seen === undefined ? [] : [[KEY.seen, seen] as const])]));
 export function decodeChallenge(bytes: Uint8Array): Challenge {
-  const fields = fieldsOf(bytes, [KEY.nonce, KEY.treeSize]);
-  const treeSize = fields.get(KEY.treeSize);
-  if (typeof treeSize !== 'number' || !Number.isSafeInteger(treeSize) || treeSize < 0) throw malformed('the tree size is not a count');
-  return { nonce: bytesOf(fields.get(KEY.nonce), NONCE_BYTES), treeSize };
+  const fields = fieldsOf(bytes, [KEY.nonce], [KEY.seen]);
+  const seen = fields.get(KEY.seen);
+  if (seen !== undefined && (typeof seen !== 'number' || !Number.isSafeInteger(seen) || seen < 0)) throw malformed('the last block seen is not a sequence');
+  return { nonce: bytesOf(fields.get(KEY.nonce), NONCE_BYTES), ...(seen === undefined ? {} : { seen }) };
 }
 
-export const encodeAppraisalRequest = ({ nonce, bundle, consistency }: AppraisalRequest): Buffer =>
-  encodeCbor(new Map<number, Cbor>([[KEY.nonce, nonce], [KEY.bundle, bundle], [KEY.consistency, [...consistency]]]));
+export const encodeAppraisalRequest = ({ nonce, bundle }: AppraisalRequest): Buffer => encodeCbor(new Map<number, Cbor>([[KEY.nonce, nonce], [KEY.bundle, bundle]]));
 export function decodeAppraisalRequest(bytes: Uint8Array): AppraisalRequest {
-  const fields = fieldsOf(bytes, [KEY.nonce, KEY.bundle, KEY.consistency]);
-  const path = fields.get(KEY.consistency);
-  if (!Array.isArray(path) || path.length > CONSISTENCY_HASHES_MAX) throw malformed(`the consistency proof is not a list of at most ${CONSISTENCY_HASHES_MAX} hashes`);
-  return { nonce: bytesOf(fields.get(KEY.nonce), NONCE_BYTES), bundle: bytesOf(fields.get(KEY.bundle)), consistency: (path as readonly Cbor[]).map(hashOf) };
+  const fields = fieldsOf(bytes, [KEY.nonce, KEY.bundle]);
+  return { nonce: bytesOf(fields.get(KEY.nonce), NONCE_BYTES), bundle: bytesOf(fields.get(KEY.bundle)) };
 }
 
 export const encodeRefusal = ({ code, message, checks }: Refusal): Buffer =>
@@ -83,8 +77,8 @@ function decodeLine(value: Cbor): CheckLine {
   return { code: textOf(code), result, detail: textOf(detail) };
 }
 
-/** Throws `verifier.request` for anything but a map of exactly these keys. */
-function fieldsOf(bytes: Uint8Array, keys: readonly number[]): ReadonlyMap<number, Cbor> {
+/** Throws `verifier.request` for anything but a map of these keys. */
+function fieldsOf(bytes: Uint8Array, keys: readonly number[], optional: readonly number[] = []): ReadonlyMap<number, Cbor> {
   if (countItems([bytes]) > ITEMS_MAX) throw malformed(`more than ${ITEMS_MAX} CBOR items`);
   let map: Cbor;
   try {
@@ -92,8 +86,10 @@ function fieldsOf(bytes: Uint8Array, keys: readonly number[]): ReadonlyMap<numbe
   } catch (cause) {
     throw new TenzroError('verifier.request', 'the message is not deterministic CBOR', { cause });
   }
-  if (!(map instanceof Map) || map.size !== keys.length || !keys.every((key) => map.has(key))) throw malformed(`not a map of the keys ${keys.join(', ')}`);
-  return map as ReadonlyMap<number, Cbor>;
+  const fields = map instanceof Map ? (map as ReadonlyMap<number, Cbor>) : new Map<number, Cbor>();
+  const known = fields.keys().every((key) => keys.includes(key) || optional.includes(key));
+  if (!known || !keys.every((key) => fields.has(key))) throw malformed(`not a map of the keys ${keys.join(', ')}`);
+  return fields;
 }
 
 const hashOf = (value: Cbor | undefined): Uint8Array => bytesOf(value, HASH_BYTES);

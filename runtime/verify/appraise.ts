@@ -6,11 +6,10 @@ import { asBuffer, equalBytes, toHex } from '#runtime/core/bytes.ts';
 import { isoOfMicros } from '#runtime/core/clock.ts';
 import type { TpmAttest } from '#runtime/crypto/tpmEvidence.ts';
 import { parseAttest } from '#runtime/crypto/tpmEvidence.ts';
-import { sha256 } from '#runtime/crypto/hash.ts';
-import { chainIdOf, ZERO_HASH, type Identity } from '#runtime/ledger/block.ts';
+import { chainIdOf, ZERO_HASH } from '#runtime/ledger/block.ts';
 import { decodeBundleBody, openBundle } from '#runtime/ledger/bundle.ts';
 import type { ChainMemory, TpmMemory } from '#runtime/ledger/chainMemory.ts';
-import { tupleDigest, type Lease, type Verdict } from '#runtime/ledger/lease.ts';
+import { identityDigest, keyDigestsOf, type LeaseClaims, type Verdict } from '#runtime/ledger/lease.ts';
 import type { CheckLine } from '#runtime/ledger/leaseMessages.ts';
 import { verifyConsistency } from '#runtime/ledger/merkle.ts';
 import type { CheckCode } from './checks.ts';
@@ -20,7 +19,7 @@ import type { Report } from './report.ts';
 import { verifyBundle } from './verifier.ts';
 
 /** Codes are stable; their order is that of the report. Reference: docs/reference/lease.md. */
-const CHECKS = ['appraise.nonce', 'appraise.identity', 'appraise.sequence', 'appraise.history', 'appraise.counter', 'appraise.clock', 'appraise.time'] as const;
+const CHECKS = ['appraise.identity', 'appraise.sequence', 'appraise.history', 'appraise.counter', 'appraise.clock', 'appraise.time'] as const;
 type AppraisalCode = (typeof CHECKS)[number];
 
 /** What compares something measured with a reference: `measres` of the lease. */
@@ -29,8 +28,8 @@ const MEASURED: ReadonlySet<string> = new Set<CheckCode>(['boot.log', 'boot.pcrs
 /** What the verifier remembers; asked only about a bundle that the offline checks found good. */
 export interface Remembered {
   chain(chainId: Uint8Array): ChainMemory | undefined;
-  /** `tupleDigest` that was first seen with this device key. */
-  tuple(deviceKey: Uint8Array): Uint8Array | undefined;
+  /** `identityDigest` that was first seen with this device key. */
+  identity(deviceKey: Uint8Array): Uint8Array | undefined;
 }
 
 export interface AppraisalInput {
@@ -41,15 +40,12 @@ export interface AppraisalInput {
   readonly policyDigest: Uint8Array;
   /** Absent in a dry run over a bundle that nobody challenged. */
   readonly nonce?: Uint8Array;
-  /** RFC 9162 §2.1.4.1, from the remembered tree size to the head's. */
-  readonly consistency: readonly Uint8Array[];
+  /** SHA-256 of the key that the client proved over TLS; absent in a dry run. */
+  readonly clientKey?: Uint8Array;
   readonly remembered: Remembered;
   /** The verifier's wall clock. */
   readonly nowMicros: number;
 }
-
-/** What a lease would say; the verifier adds its name, the nonce and the times. */
-export type LeaseClaims = Omit<Lease, 'issuer' | 'id' | 'issuedAt' | 'expiresAt' | 'nonce'>;
 
 export interface Appraisal {
   readonly granted: boolean;
@@ -67,12 +63,13 @@ export interface Appraisal {
 
 /** Never throws on hostile bytes. */
 export function appraise(input: AppraisalInput): Appraisal {
-  const report = verifyBundle(input.file, { ...input.policy, lease: 'optional' }); // a lease that needs a lease could never begin
+  const { file, policy, nonce } = input;
+  const report = verifyBundle(file, { ...policy, lease: 'optional' }, nonce ? { nonce } : {}); // a lease that needs a lease could never begin
   if (report.outcome !== 'verified') {
     const why = report.outcome === 'refuted' ? 'not made: the bundle was refuted' : 'not made: the bundle could not be judged';
     return verdictOf(report, CHECKS.map((code) => ({ code, result: 'skipped', detail: why })), undefined);
   }
-  const subject = subjectOf(input.file, report);
+  const subject = subjectOf(file, report);
   return verdictOf(report, CHECKS.map((code) => ({ code, ...JUDGES[code](input, subject) })), { input, subject });
 }
 
@@ -81,6 +78,8 @@ interface Subject {
   readonly chainId: Uint8Array;
   readonly device: string;
   readonly identity: Uint8Array;
+  /** SHA-256. */
+  readonly signingKey: Uint8Array;
   readonly deviceKey: Uint8Array;
   readonly tpm: TpmMemory | undefined;
 }
@@ -89,9 +88,9 @@ interface Subject {
 function subjectOf(file: Uint8Array, { subject: { device } }: Report): Subject {
   const opened = openBlocks(decodeBundleBody(openBundle(file).body));
   const { genesis, head } = opened;
-  const identity: Identity = genesis.block.identity ?? { signingKey: ZERO_HASH };
+  const keys = keyDigestsOf(genesis.block.identity ?? { signingKey: ZERO_HASH });
   const tpm = head.evidence.kind === 'tpm2' ? tpmOf(parseAttest(head.evidence.quote.attest), head.evidence.counter && parseAttest(head.evidence.counter.attest)) : undefined;
-  return { opened, chainId: chainIdOf(genesis.message.payload), device, identity: tupleDigest(identity), deviceKey: sha256(identity.ekPublic ?? identity.signingKey), tpm };
+  return { opened, chainId: chainIdOf(genesis.message.payload), device, identity: identityDigest(keys), signingKey: keys.signingKey, deviceKey: keys.ek ?? keys.signingKey, tpm };
 }
 
 function tpmOf({ clockInfo: { resetCount, restartCount, clock } }: TpmAttest, counter: TpmAttest | undefined): TpmMemory {
@@ -106,16 +105,10 @@ const skip = (detail: string): Finding => ({ result: 'skipped', detail });
 const FIRST_SIGHT = 'the chain is seen for the first time';
 
 const JUDGES: Readonly<Record<AppraisalCode, (input: AppraisalInput, subject: Subject) => Finding>> = {
-  'appraise.nonce': ({ nonce }, { opened: { head } }) => {
-    if (!nonce) return skip('no nonce was given: the bundle may be of any age');
-    const { challenge, sequence } = head.block;
-    if (!challenge) return fail(`block ${sequence} answers no challenge`);
-    return equalBytes(challenge, nonce) ? pass(`block ${sequence} was sealed after the challenge`) : fail(`block ${sequence} answers another challenge`);
-  },
-
-  'appraise.identity': ({ remembered }, { chainId, identity, deviceKey, opened: { genesis } }) => {
+  'appraise.identity': ({ remembered, clientKey }, { chainId, identity, signingKey, deviceKey, opened: { genesis } }) => {
+    if (clientKey && !equalBytes(clientKey, signingKey)) return fail('who asks does not hold the signing key of this chain');
     const what = genesis.block.identity?.ekPublic ? 'EK' : 'signing key';
-    const first = remembered.chain(chainId)?.identity ?? remembered.tuple(deviceKey);
+    const first = remembered.chain(chainId)?.identity ?? remembered.identity(deviceKey);
     if (!first) return pass(`${what} ${toHex(deviceKey)} is seen for the first time`);
     return equalBytes(first, identity) ? pass('signing key, AK and EK are those of the first sight') : fail(`${what} ${toHex(deviceKey)} was first seen with another signing key or AK`);
   },
@@ -131,13 +124,15 @@ const JUDGES: Readonly<Record<AppraisalCode, (input: AppraisalInput, subject: Su
     return pass(`block ${sequence} after block ${before.sequence}`);
   },
 
-  'appraise.history': ({ remembered, consistency }, { chainId, opened: { head, segment } }) => {
+  'appraise.history': ({ remembered }, { chainId, opened: { bundle, head, segment } }) => {
     const before = remembered.chain(chainId);
     if (!before) return skip(FIRST_SIGHT);
     const same = segment.find(({ block }) => block.sequence === before.sequence);
     if (same && !equalBytes(same.hash, before.blockHash)) return fail(`block ${before.sequence} is another one than was appraised before: the chain was forked`);
-    if (verifyConsistency(before.treeSize, head.block.treeSize, consistency, before.root, head.block.root)) return pass(`the ${before.treeSize} entries seen before are the beginning of these ${head.block.treeSize}`);
-    return fail(`nothing shows that the ${before.treeSize} entries seen before are still the beginning of the log`);
+    if (same) return pass(`block ${before.sequence}, which was appraised before, and block ${head.block.sequence} are of one chain`);
+    const { fromSize, path } = bundle.consistency ?? { fromSize: undefined, path: [] };
+    const grew = fromSize === before.treeSize && verifyConsistency(fromSize, head.block.treeSize, path, before.root, head.block.root);
+    return grew ? pass(`the ${fromSize} entries seen before are the beginning of these ${head.block.treeSize}`) : fail(`nothing shows that block ${before.sequence}, which was appraised before, is of this chain`);
   },
 
   'appraise.counter': ({ remembered }, { chainId, tpm, opened: { head } }) => {
@@ -146,8 +141,8 @@ const JUDGES: Readonly<Record<AppraisalCode, (input: AppraisalInput, subject: Su
     if (!before) return skip(FIRST_SIGHT);
     if (from === undefined) return skip('no counter was seen before');
     if (to === undefined) return fail(`the block carries no counter; ${from} was seen before`);
-    if (to <= from) return fail(`the counter is ${to}; ${from} was seen before: an old state was restored`);
-    // A block increments it once, and once more where a kill interrupted it.
+    if (to < from) return fail(`the counter is ${to}; ${from} was seen before: an old state was restored`);
+    // An anchor increments it once, a challenge never (ledger/anchors.ts).
     const explained = head.block.sequence - before.sequence + (head.block.bootEpoch - before.bootEpoch);
     return to - from <= explained ? pass(`${to} after ${from}`) : fail(`the counter rose by ${to - from}, ${explained} of it explained by blocks and starts: something else incremented it, as a copy of this disk would`);
   },

@@ -12,7 +12,7 @@ import { sha256 } from '#runtime/crypto/hash.ts';
 import { parseAttest } from '#runtime/crypto/tpmEvidence.ts';
 import { chainIdOf } from '#runtime/ledger/block.ts';
 import { decodeEntry } from '#runtime/ledger/entry.ts';
-import { isSignedBy, parseLease, tupleDigest, type Lease, type LeaseStatement } from '#runtime/ledger/lease.ts';
+import { identityDigest, isSignedBy, keyDigestsOf, parseLease, type Lease, type LeaseStatement } from '#runtime/ledger/lease.ts';
 import type { CheckBook } from './checks.ts';
 import type { OpenedBundle } from './opened.ts';
 import type { Policy } from './policy.ts';
@@ -59,7 +59,7 @@ function findStatement({ bundle, head }: OpenedBundle, digest: Uint8Array): Foun
 
 function foreignFault({ chainId, identity }: Lease, { genesis }: OpenedBundle): string | undefined {
   if (!equalBytes(chainId, chainIdOf(genesis.message.payload))) return 'the lease was given to another chain';
-  if (!genesis.block.identity || !equalBytes(identity, tupleDigest(genesis.block.identity))) return 'the lease was given to another device';
+  if (!genesis.block.identity || !equalBytes(identity, identityDigest(keyDigestsOf(genesis.block.identity)))) return 'the lease was given to another device';
   return undefined;
 }
 

@@ -4,7 +4,7 @@ import { sha256 } from '#runtime/crypto/hash.ts';
 import { signerOfSeed, type Signer } from '#runtime/crypto/mldsa.ts';
 import { blockHash, chainIdOf, decodeBlock } from '#runtime/ledger/block.ts';
 import { encodeEntry } from '#runtime/ledger/entry.ts';
-import { signLease, tupleDigest, type Lease } from '#runtime/ledger/lease.ts';
+import { identityDigest, keyDigestsOf, signLease, type Lease } from '#runtime/ledger/lease.ts';
 import type { MemoryChain } from './memoryChain.ts';
 
 export const testVerifier: Signer = signerOfSeed(sha256(Buffer.from('a test verifier')));
@@ -19,7 +19,7 @@ export function leaseFor(chain: MemoryChain, change: Partial<Lease> = {}): Lease
   const issuedAt = Math.floor(wallMicros / 1e6) - 1;
   return {
     issuer: 'test verifier', chainId: chainIdOf(genesis.payload), id: Buffer.alloc(16, 7), issuedAt, expiresAt: issuedAt + 600, nonce: Buffer.alloc(32, 9),
-    identity: tupleDigest(identity ?? { signingKey: new Uint8Array(0) }), bootEpoch, sequence, blockHash: blockHash(last.payload), policy: sha256(Buffer.from('a policy')), trust: 'software',
+    identity: identityDigest(keyDigestsOf(identity ?? { signingKey: new Uint8Array(0) })), bootEpoch, sequence, blockHash: blockHash(last.payload), policy: sha256(Buffer.from('a policy')), trust: 'software',
     measurements: [['software.reference', 'unknown']], verdicts: [['chain.previous', 'pass'], ['appraise.nonce', 'pass']], ...change,
   };
 }
