@@ -14,7 +14,7 @@ import type { OpenedBlock, OpenedBundle } from './opened.ts';
 import type { Policy } from './policy.ts';
 
 /** What firmware and boot loader measure into, TCG PC Client Platform Firmware Profile §3.3.4. */
-const BOOT_PCRS = [0, 1, 2, 3, 4, 5, 6, 7] as const;
+export const BOOT_PCRS = [0, 1, 2, 3, 4, 5, 6, 7] as const;
 
 type Quoted = ReadonlyMap<number, Uint8Array>;
 

@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { Tpm } from '#drivers/tpm2/tpm.ts';
 import { socketTransport } from '#drivers/tpm2/transport.ts';
 import { KIND } from '#runtime/core/types.ts';
 import { toHex } from '#runtime/core/bytes.ts';
 import { parseEventLog, replayEventLog } from '#runtime/crypto/eventLog.ts';
 import { sha256 } from '#runtime/crypto/hash.ts';
-import type { Support } from '#runtime/ledger/block.ts';
+import type { BlockPayload, Support } from '#runtime/ledger/block.ts';
 import { decodeBundleBody, encodeBundle, openBundle } from '#runtime/ledger/bundle.ts';
 import { encodeEntry } from '#runtime/ledger/entry.ts';
 import { encodeMeasurement, type MeasurementBody } from '#runtime/ledger/measurement.ts';
@@ -13,9 +15,11 @@ import { buildProof } from '#runtime/ledger/proofBuilder.ts';
 import type { CheckCode } from '#runtime/verify/checks.ts';
 import { parsePolicy } from '#runtime/verify/policy.ts';
 import { verifyBundle } from '#runtime/verify/verifier.ts';
+import { tenzro } from '#test/support/gateway.ts';
 import { EV, EVERY_EVENT, SOME_FILES, writeEventLog, writeImaEvent, writeImaList } from '#test/support/measuredLogs.ts';
 import { MemoryChain, testReading } from '#test/support/memoryChain.ts';
 import { temporaryTpm, type TemporaryTpm } from '#test/support/swtpm.ts';
+import { tempDir } from '#test/support/temp.ts';
 import { TestBoot, TpmSealer } from '#test/support/tpmChain.ts';
 
 const NEVER = new AbortController().signal;
@@ -55,6 +59,12 @@ describe('verify what a machine booted', function () {
     const reading = chain.append(testReading(chain.entries.length));
     await sealer.seal(boot, { first: isFirst, change: { support } });
     isFirst = false;
+    return buildProof(chain, reading);
+  }
+
+  async function sealedWith(change: Partial<BlockPayload>): Promise<Buffer> {
+    const reading = chain.append(testReading(chain.entries.length));
+    await sealer.seal(boot, { first: isFirst, change });
     return buildProof(chain, reading);
   }
 
@@ -146,6 +156,31 @@ describe('verify what a machine booted', function () {
     assertJudged(judge(proof, 'software.reference'), 'verified', 'unknown', /was not judged/);
     const lied = await prove({ software: { what: 'software', digest: sha256(SOFTWARE), components: [] } });
     assertJudged(judge(lied, 'software.reference'), 'refuted', 'fail', /measured other software than the head names/);
+  });
+
+  it('prints the references of a golden gateway, which then verify it and no other state', async () => {
+    using dir = tempDir('reference');
+    const [file, policyFile] = [join(dir.path, 'golden.tzp'), join(dir.path, 'golden.yaml')];
+    const verify = async (proof: Buffer): Promise<string> => { writeFileSync(file, proof); return (await tenzro(dir.path, ['verify', file, '--policy', policyFile])).output; };
+    const golden = await prove({ log: tcg(BOOT_LOG), list: [ima(writeImaList(SOME_FILES))] });
+    writeFileSync(file, golden);
+    const printed = await tenzro(dir.path, ['reference', '--from', file, '--ima']);
+    assert.equal(printed.code, 0, printed.output);
+    writeFileSync(policyFile, printed.stdout);
+    const said = await verify(golden);
+    assert.match(said, /^VERIFIED\ntrust   enrolled/);
+    for (const code of ['boot.log', 'boot.pcrs', 'ima.log', 'software.reference']) assert.match(said, new RegExp(`✓ ${code.replace('.', '\\.')} `));
+    assert.match(printed.stdout, /- "[0-9a-f]{64}" # \/usr\/bin\/node\n/);
+    assert.match(await verify(await prove({ list: [] })), /✗ ima\.log .*the policy lists files/);
+    const json = await tenzro(dir.path, ['reference', '--from', file, '--json']);
+    assert.equal(judge(golden, 'boot.pcrs', JSON.parse(json.stdout) as Record<string, unknown>).outcome, 'verified', json.output);
+    // With another software the same gateway is refuted, and a file that does not verify yields no references.
+    const updated = await sealedWith({ softwareDigest: sha256(Buffer.from('v2')) });
+    assert.match(await verify(updated), /✗ software\.reference/);
+    const damaged = Buffer.from(golden);
+    damaged.writeUInt8(damaged.readUInt8(2_000) ^ 1, 2_000);
+    writeFileSync(file, damaged);
+    assert.match((await tenzro(dir.path, ['reference', '--from', file])).output, /reference\.unproven/);
   });
 
   it('calls a machine that does not measure its boot what it is', async function () {
