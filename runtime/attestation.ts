@@ -7,17 +7,18 @@ import { chooseTpm, type TpmSource } from '#drivers/tpm2/source.ts';
 import { Tpm } from '#drivers/tpm2/tpm.ts';
 import type { OpenAnchor } from '#runtime/attest/anchorLink.ts';
 import { Attester } from '#runtime/attest/attester.ts';
-import { loadIdentitySeed } from '#runtime/attest/identityKey.ts';
+import { findingDraft } from '#runtime/attest/findings.ts';
 import { Sealer, type BlockInfo } from '#runtime/attest/sealer.ts';
 import { softwareDigest } from '#runtime/attest/softwareDigest.ts';
 import type { Clock } from '#runtime/core/clock.ts';
+import { messageOf } from '#runtime/core/errors.ts';
 import type { Counters, Log } from '#runtime/core/ports.ts';
 import type { Settings } from '#runtime/core/settings.ts';
 import type { Maybe } from '#runtime/core/types.ts';
-import { signerOfSeed } from '#runtime/crypto/mldsa.ts';
 import { blockStoreOf, type ChainReader } from '#runtime/ledger/reader.ts';
 import type { WriterClient } from '#runtime/ledger/writerClient.ts';
-import type { GatewayStatus } from '#runtime/observe/status.ts';
+import type { GatewayStatus, IdentityStatus } from '#runtime/observe/status.ts';
+import { openIdentity, type GatewayIdentity } from './identity.ts';
 
 export interface AttestationOptions {
   readonly settings: Settings;
@@ -31,42 +32,75 @@ export interface AttestationOptions {
   readonly counters: Counters;
   readonly log: Log;
   readonly onBlock: (info: BlockInfo) => void;
+  /** The keys opened or were locked. MUST NOT throw. */
+  readonly onIdentity: (status: IdentityStatus) => void;
 }
 
 export interface Attestation extends AsyncDisposable {
   readonly attester: Attester;
+  readonly identity: GatewayIdentity;
   /** What a verifier may at best find in blocks like this one; it computes the level itself and believes none of this. */
   trustOf(block: BlockInfo | undefined): GatewayStatus['trust'];
 }
 
 const TPM_SHUTDOWN_MS = 2_000;
 
-export async function openAttestation({ settings, appRoot, writer, reader, modelDigests, onBlock, ...ports }: AttestationOptions): Promise<Attestation> {
+/** Opens nothing yet: the first block asks for TPM and keys. Throws `identity.authority`. */
+export function openAttestation({ settings, appRoot, writer, reader, modelDigests, onBlock, onIdentity, ...ports }: AttestationOptions): Attestation {
   const source = chooseTpm(settings.attest.tpm, settings.dataDir);
-  const tpm = connect(source);
-  const signer = signerOfSeed(await loadIdentitySeed(settings.dataDir, { create: reader.blockCount() === 0 }));
+  const connection = connect(source);
+  const identity = openIdentity({ settings, source, tpm: connection.tpm, chainHasBegun: () => reader.blockCount() > 0, clock: ports.clock, onChange: onIdentity });
   const sealer = new Sealer({
-    ...ports, store: blockStoreOf(writer, reader), openIdentity: async () => ({ signer }), context: () => ({ support: {} }), device: settings.node.name, openAnchor: tpm.anchor,
-    softwareDigest: softwareDigest(appRoot), bootEpoch: writer.bootEpoch, modelDigests, anchorIntervalMs: settings.attest.anchorIntervalMs, onBlock,
+    ...ports, store: blockStoreOf(writer, reader), openIdentity: () => { connection.begin(); return identity.keys(); }, context: () => ({ support: {} }), device: settings.node.name,
+    openAnchor: connection.anchor, softwareDigest: softwareDigest(appRoot), bootEpoch: writer.bootEpoch, modelDigests, anchorIntervalMs: settings.attest.anchorIntervalMs,
+    onBlock: (info) => { recordFindings(info, writer, ports); onBlock(info); },
   });
   const attester = new Attester({ ...ports, sealer, store: writer, cadence: settings.attest });
-  return { attester, trustOf: (block) => trustOf(source, block), [Symbol.asyncDispose]: () => tpm[Symbol.asyncDispose]() };
+  return {
+    attester, identity,
+    trustOf: (block) => trustOf(source, block, identity.status()),
+    async [Symbol.asyncDispose]() {
+      await identity[Symbol.asyncDispose]();
+      await connection[Symbol.asyncDispose]();
+    },
+  };
 }
 
-function trustOf(tpm: TpmSource, block: BlockInfo | undefined): GatewayStatus['trust'] {
+/** A chain that finds something missing says so in itself. */
+function recordFindings(info: BlockInfo, writer: WriterClient, { clock, counters, log }: Pick<AttestationOptions, 'clock' | 'counters' | 'log'>): void {
+  for (const finding of info.findings) {
+    const draft = findingDraft(finding, info, clock);
+    counters.add(`attest.missing.${finding.kind}`);
+    log.error({ sequence: info.sequence, finding: finding.kind }, 'blocks seem to be missing from the chain: tenzro fsck says what is known');
+    writer.append(draft).catch((error: unknown) => log.warn({ error: messageOf(error) }, 'not recorded'));
+  }
+}
+
+function trustOf(tpm: TpmSource, block: BlockInfo | undefined, identity: IdentityStatus): GatewayStatus['trust'] {
+  if (identity.state === 'locked') return { level: 'none', reason: `the keys are locked (${identity.code}): ${identity.detail}` };
   if (!block) return { level: 'none', reason: 'no block is sealed yet' };
   if (block.evidence.kind === 'none') return { level: 'software', reason: `signatures only: ${block.evidence.reason}` };
   if (tpm.kind === 'emulated') return { level: 'emulated', reason: tpm.description };
   return { level: 'tpm', reason: `${tpm.kind === 'none' ? '' : tpm.description}: dtpm or enrolled, as the verifier finds it` };
 }
 
+interface Connection extends AsyncDisposable {
+  /** Undefined where there is no TPM. */
+  readonly tpm: Tpm | undefined;
+  readonly anchor: Maybe<OpenAnchor>;
+  /** Somebody uses it from here on. */
+  begin(): void;
+}
+
 /** An own emulator is shut down in order, so that its clock is safe at the next start; a real TPM outlives us. */
-function connect(source: TpmSource): { readonly anchor: Maybe<OpenAnchor> } & AsyncDisposable {
-  if (source.kind === 'none') return { anchor: { kind: 'none', reason: source.reason }, [Symbol.asyncDispose]: async () => undefined };
+function connect(source: TpmSource): Connection {
+  if (source.kind === 'none') return { tpm: undefined, anchor: { kind: 'none', reason: source.reason }, begin: () => undefined, [Symbol.asyncDispose]: async () => undefined };
   const tpm = new Tpm(source.transport);
   let isUsed = false;
   return {
-    anchor: { kind: 'value', value: (signal) => { isUsed = true; return openAnchor(tpm, signal); } },
+    tpm,
+    anchor: { kind: 'value', value: (signal) => openAnchor(tpm, signal) },
+    begin: () => { isUsed = true; },
     async [Symbol.asyncDispose]() {
       if (isUsed && source.kind === 'emulated') await tpm.shutdown(AbortSignal.timeout(TPM_SHUTDOWN_MS)).catch(() => undefined); // it ends all the same
       await tpm[Symbol.asyncDispose]();

@@ -10,6 +10,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import manifest from '../package.json' with { type: 'json' };
 import { openSystemDriver, toMessages, type SystemSample } from '#drivers/system/driver.ts';
+import { keepOutOfDumps } from '#provisioning/identity/memory.ts';
 import type { BlockInfo } from '#runtime/attest/sealer.ts';
 import { openBroker, type Broker } from '#runtime/broker/broker.ts';
 import { payloadBytes } from '#runtime/broker/packets.ts';
@@ -35,7 +36,7 @@ import { openControl } from '#runtime/observe/control.ts';
 import { CounterTable } from '#runtime/observe/counters.ts';
 import { createLog } from '#runtime/observe/log.ts';
 import { ProgressWatch } from '#runtime/observe/progress.ts';
-import type { GatewayStatus } from '#runtime/observe/status.ts';
+import type { GatewayStatus, IdentityStatus } from '#runtime/observe/status.ts';
 import { openAttestation, type Attestation } from './attestation.ts';
 import type { WriterData } from './writer.ts';
 
@@ -64,6 +65,7 @@ const SYSTEM_CLIENT = 'system';
 
 /** Runs until `signal` aborts and the shutdown is complete. Throws a TenzroError when it cannot start, or when the ledger fails for good. */
 export async function runGateway(options: GatewayOptions, signal: AbortSignal): Promise<void> {
+  keepOutOfDumps();
   mkdirSync(options.settings.dataDir, { recursive: true, mode: 0o700 });
   await using resources = new AsyncDisposableStack();
   const gateway = await Gateway.open(options, resources);
@@ -121,8 +123,8 @@ class Gateway {
       settings: settings.infer, dataDir, thread: new URL('./inferThread.ts', import.meta.url), ledger: writer, clock, counters: this.#counters,
       log: this.#log.child({ room: 'infer' }), onVerdict: (change) => this.#onVerdict(change), onModel: (model) => this.#onModel(model),
     });
-    const attestation = resources.use(await openAttestation({
-      settings, appRoot, writer, reader, clock, counters: this.#counters, log: this.#log.child({ room: 'attest' }), onBlock: (info) => this.#onBlock(info),
+    const attestation = resources.use(openAttestation({
+      settings, appRoot, writer, reader, clock, counters: this.#counters, log: this.#log.child({ room: 'attest' }), onBlock: (info) => this.#onBlock(info), onIdentity: (status) => this.#onIdentity(status),
       modelDigests: () => inference.status().filter(({ state }) => state.kind === 'value').map(({ digest }) => Buffer.from(digest, 'hex')),
     }));
     return { writer, reader, doors, broker, inference, attestation, attester: attestation.attester };
@@ -306,6 +308,14 @@ class Gateway {
     return this.#parts?.attestation.trustOf(this.#lastBlock) ?? { level: 'none', reason: 'no block is sealed yet' };
   }
 
+  #onIdentity({ state, code, detail, hint, protection, unprotected }: IdentityStatus): void {
+    if (state === 'locked') {
+      this.#counters.add(code ?? 'identity');
+      this.#log.error({ room: 'identity', code, hint }, `the keys are locked, blocks wait: ${detail}`);
+      this.#show({ type: 'note', text: `the keys are locked (${code}): ${detail}. Entries are recorded and blocks wait. ${hint}` });
+    } else this.#log.info({ room: 'identity', state, protection, ...(unprotected === null ? {} : { unprotected }) }, 'keys');
+  }
+
   #showReady({ broker, writer }: Parts): void {
     const { settings } = this.#options;
     const listeners = broker.listeners().map(urlOf);
@@ -330,6 +340,7 @@ class Gateway {
       ready: parts.writer.state === 'ok', node: settings.node.name, version: manifest.version, pid: process.pid, uptimeMs: Math.round(performance.now()), dataDir: settings.dataDir,
       chain: chainStatusOf(parts.reader),
       trust: this.#trust,
+      identity: parts.attestation.identity.status(),
       broker: { listeners: parts.broker.listeners().map(listenerStatus), clients: parts.broker.clients().length },
       models: parts.inference.status(),
       health: { ok: stalled.length === 0, stalled },

@@ -4,12 +4,13 @@ import type { Anchor } from '#runtime/core/ports.ts';
 import { sha256 } from '#runtime/crypto/hash.ts';
 import { NV_ATTRIBUTE, parseAttest } from '#runtime/crypto/tpmEvidence.ts';
 import { guard } from './codec.ts';
-import { BLOCK_PCR, COUNTER_INDEX, HANDLE, QUOTED_PCRS } from './constants.ts';
+import { BLOCK_PCR, COUNTER_INDEX, HANDLE, PERSISTENT, QUOTED_PCRS } from './constants.ts';
 import { permanent } from './command.ts';
 import { readEndorsement } from './ek.ts';
 import { RC_FORMAT_1, TpmRefusal } from './errors.ts';
-import type { LoadedKey } from './keys.ts';
+import type { LoadedKey, TpmObject } from './keys.ts';
 import type { NvIndex } from './nv.ts';
+import { atHandle, isMadeFrom } from './persistent.ts';
 import { akP256 } from './templates.ts';
 import type { Tpm } from './tpm.ts';
 
@@ -19,11 +20,13 @@ const QUOTE_TRIES = 10;
 /** The attestation key of each TPM's latest anchor: it gives way to that of the next. */
 const attestationKeys = new WeakMap<Tpm, LoadedKey>();
 
-/** Starts the TPM where nobody has, and makes the attestation key. After any error of the anchor, open a new one: loaded keys may be gone. */
+/** Starts the TPM where nobody has, and takes the persistent attestation key (vault.ts makes it), or makes one for as long as the TPM runs. After any error of the anchor, open a new one: loaded keys may be gone. */
 export async function openAnchor(tpm: Tpm, signal: AbortSignal): Promise<Anchor> {
   await tpm.startup(signal);
   await attestationKeys.get(tpm)?.[Symbol.asyncDispose]();
   await tpm.flushLeftovers(signal);
+  const persistent = await atHandle(tpm, PERSISTENT.attestationKey, signal);
+  if (persistent && isMadeFrom(persistent.public.area, akP256())) return new TpmAnchor(tpm, persistent);
   const ak = await tpm.keys.createPrimary(HANDLE.endorsement, akP256(), signal);
   attestationKeys.set(tpm, ak);
   return new TpmAnchor(tpm, ak);
@@ -31,9 +34,9 @@ export async function openAnchor(tpm: Tpm, signal: AbortSignal): Promise<Anchor>
 
 class TpmAnchor implements Anchor {
   readonly #tpm: Tpm;
-  readonly #ak: LoadedKey;
+  readonly #ak: TpmObject;
 
-  constructor(tpm: Tpm, ak: LoadedKey) {
+  constructor(tpm: Tpm, ak: TpmObject) {
     this.#tpm = tpm;
     this.#ak = ak;
   }

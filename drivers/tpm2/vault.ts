@@ -70,7 +70,7 @@ class TpmVault implements KeyVault {
     await using key = await this.#tpm.keys.loadExternal(authorityArea(authority), HANDLE.owner, signal);
     const ticket = await this.#tpm.keys.verifySignature(key, sha256(approvalOf(approvedPolicy, policyRef)), ecdsaSignature(signature), signal);
     await this.#tpm.policy.authorize(session, { approvedPolicy, policyRef, keyName: key.name, ticket }, signal);
-    await using object = await this.#tpm.keys.load(parent, { public: sealed.publicArea, private: sealed.privateArea }, signal);
+    await using object = await this.#load(parent, sealed, signal);
     return await this.#tpm.keys.unseal(object, signal, session.use({ encryptResponse: true }));
   }
 
@@ -99,6 +99,15 @@ class TpmVault implements KeyVault {
       await using session = await this.#tpm.sessions.startHmac({ salt: parent }, signal);
       const entity = permanent(HANDLE[hierarchy], before[hierarchy] ? auth[hierarchy] : undefined);
       await asOwner(() => this.#tpm.hierarchy.changeAuth(entity, auth[hierarchy], signal, session.use({ encryptCommand: true })));
+    }
+  }
+
+  async #load(parent: TpmObject, { publicArea, privateArea }: SealedSecret, signal: AbortSignal): Promise<TpmObject & AsyncDisposable> {
+    try {
+      return await this.#tpm.keys.load(parent, { public: publicArea, private: privateArea }, signal);
+    } catch (cause) {
+      if (cause instanceof TpmRefusal || (cause instanceof TenzroError && cause.code === 'tpm.structure')) throw new TenzroError('identity.damaged', `the TPM does not take what it had sealed: ${cause.message}`, { cause });
+      throw cause;
     }
   }
 

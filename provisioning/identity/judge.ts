@@ -5,19 +5,17 @@ import type { Approval } from './approval.ts';
 
 export type Verdict =
   | { readonly kind: 'fits'; readonly approval: Approval }
-  | { readonly kind: 'locked'; readonly code: 'identity.boot_changed' | 'identity.unapproved' | 'identity.revoked'; readonly detail: string };
+  | { readonly kind: 'locked'; readonly code: 'identity.boot_changed' | 'identity.unapproved' | 'identity.revoked' | 'identity.tpm_foreign'; readonly detail: string };
 
-/** `approvals`: those with the authority's signature for these keys. `state` holds at least the PCRs that they name. */
-export function judge(approvals: readonly Approval[], state: BootState): Verdict {
-  const current = approvals.filter((approval) => approval.state.revocation === state.revocation);
-  const differing = current.map((approval) => ({ approval, pcrs: differingPcrs(approval.state, state) }));
-  const fitting = differing.find(({ pcrs }) => pcrs.length === 0);
-  if (fitting) return { kind: 'fits', approval: fitting.approval };
-  const nearest = differing.toSorted((a, b) => a.pcrs.length - b.pcrs.length)[0];
-  if (nearest) return { kind: 'locked', code: 'identity.boot_changed', detail: `the machine booted otherwise than approved${noteOf(nearest.approval)}: PCR ${nearest.pcrs.join(', ')} differ${nearest.pcrs.length === 1 ? 's' : ''}` };
-  const newest = approvals.map((approval) => approval.state.revocation).toSorted((a, b) => Number(b - a))[0];
-  if (newest !== undefined && newest < state.revocation) return { kind: 'locked', code: 'identity.revoked', detail: `the keys were approved up to revocation ${newest}, the TPM counts ${state.revocation}` };
-  return { kind: 'locked', code: 'identity.unapproved', detail: `no approval is for revocation ${state.revocation} of this machine` };
+/** `approvals`: those with the authority's signature for these keys. `sealedAt`: the revocation that the keys open at. `found` holds at least the PCRs that the approvals name. */
+export function judge(approvals: readonly Approval[], sealedAt: bigint, found: BootState): Verdict {
+  if (found.revocation > sealedAt) return { kind: 'locked', code: 'identity.revoked', detail: `the keys open at revocation ${sealedAt}, the TPM counts ${found.revocation}` };
+  if (found.revocation < sealedAt) return { kind: 'locked', code: 'identity.tpm_foreign', detail: `the keys open at revocation ${sealedAt}, the TPM counts only ${found.revocation}: it is an older copy of itself` };
+  const ranked = approvals.filter(({ state }) => state.revocation === sealedAt).map((approval) => ({ approval, pcrs: differingPcrs(approval.state, found) })).toSorted((a, b) => a.pcrs.length - b.pcrs.length);
+  const nearest = ranked[0];
+  if (!nearest) return { kind: 'locked', code: 'identity.unapproved', detail: 'the authority has approved no boot state of these keys' };
+  if (nearest.pcrs.length === 0) return { kind: 'fits', approval: nearest.approval };
+  return { kind: 'locked', code: 'identity.boot_changed', detail: `the machine booted otherwise than approved${noteOf(nearest.approval)}: PCR ${nearest.pcrs.join(', ')} differ${nearest.pcrs.length === 1 ? 's' : ''}` };
 }
 
 /** Ascending. A PCR that `found` lacks differs. */

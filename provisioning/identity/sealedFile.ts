@@ -34,7 +34,8 @@ export interface IdentityHeader {
   /** Random, 16 bytes: approvals for other keys, or for an earlier sealing of these, do not open this file. */
   readonly reference: Uint8Array;
   readonly protection:
-    | { readonly kind: 'tpm'; readonly authority: Uint8Array; readonly names: VaultNames }
+    /** `revocation`: the only value of the TPM's counter at which they open. */
+    | { readonly kind: 'tpm'; readonly authority: Uint8Array; readonly names: VaultNames; readonly revocation: bigint }
     /** Only the file's mode protects it. */
     | { readonly kind: 'file'; readonly reason: string };
 }
@@ -55,12 +56,12 @@ export function sealingPolicyOf({ signingKeyDigest, reference, protection }: Ide
   return { authority: protection.authority, policyRef: sha256(Buffer.from('tenzro/identity/1'), reference, signingKeyDigest) };
 }
 
-const HEADER = { signingKey: 1, exchangeKey: 2, created: 3, reference: 4, authority: 5, parent: 6, attestationKey: 7, reason: 8 } as const;
+const HEADER = { signingKey: 1, exchangeKey: 2, created: 3, reference: 4, authority: 5, parent: 6, attestationKey: 7, revocation: 8, reason: 9 } as const;
 
 export function encodeHeader({ signingKeyDigest, exchangeKeyDigest, createdMicros, reference, protection }: IdentityHeader): Buffer {
   const map = new Map<number, Cbor>([[HEADER.signingKey, signingKeyDigest], [HEADER.exchangeKey, exchangeKeyDigest], [HEADER.created, createdMicros], [HEADER.reference, reference]]);
   if (protection.kind === 'file') map.set(HEADER.reason, protection.reason.slice(0, REASON_CHARACTERS_MAX));
-  else map.set(HEADER.authority, protection.authority).set(HEADER.parent, protection.names.parent).set(HEADER.attestationKey, protection.names.attestationKey);
+  else map.set(HEADER.authority, protection.authority).set(HEADER.parent, protection.names.parent).set(HEADER.attestationKey, protection.names.attestationKey).set(HEADER.revocation, protection.revocation);
   return encodeCbor(map);
 }
 
@@ -111,7 +112,7 @@ function decodeHeader(bytes: Uint8Array): IdentityHeader {
   return {
     signingKeyDigest: asBytes(get(HEADER.signingKey), HASH_BYTES), exchangeKeyDigest: asBytes(get(HEADER.exchangeKey), HASH_BYTES), createdMicros, reference: asBytes(get(HEADER.reference), REFERENCE_BYTES),
     protection: typeof reason === 'string' ? { kind: 'file', reason } : {
-      kind: 'tpm', authority: asBytes(get(HEADER.authority), AUTHORITY.publicBytes),
+      kind: 'tpm', authority: asBytes(get(HEADER.authority), AUTHORITY.publicBytes), revocation: asCount(get(HEADER.revocation)),
       names: { parent: asBytes(get(HEADER.parent), NAME_BYTES), attestationKey: asBytes(get(HEADER.attestationKey), NAME_BYTES) },
     },
   };
@@ -134,6 +135,11 @@ function decoded(bytes: Uint8Array): Cbor {
   } catch (cause) {
     throw new TenzroError('identity.damaged', 'sealed.cbor does not decode', { cause });
   }
+}
+
+function asCount(value: unknown): bigint {
+  if (typeof value !== 'number' && typeof value !== 'bigint') throw damaged('its revocation is no count');
+  return BigInt(value);
 }
 
 const damaged = (why: string): TenzroError => new TenzroError('identity.damaged', `sealed.cbor: ${why}`);

@@ -63,7 +63,7 @@ export type SealFinding =
 export interface IdentityKeys {
   readonly signer: Signer;
   /** X-Wing public key, 1216 bytes: goes into the genesis. */
-  readonly exchangeKey?: Uint8Array;
+  readonly exchangeKey: Uint8Array;
 }
 
 /** What a block says beside the head of the log. */
@@ -209,7 +209,7 @@ export class Sealer {
   /** A chain that begins without its TPM stays without: see `attest.foreign_tpm`. */
   async #identity({ signer, exchangeKey }: IdentityKeys, signal: AbortSignal): Promise<Identity> {
     const tpm = await this.#link.use(async (anchor) => ({ akPublic: anchor.akPublic, ...(await anchor.endorsement(signal)) }), signal);
-    return { signingKey: signer.publicKey, ...(exchangeKey ? { exchangeKey } : {}), ...(tpm.kind === 'value' ? tpm.value : {}) };
+    return { signingKey: signer.publicKey, exchangeKey, ...(tpm.kind === 'value' ? tpm.value : {}) };
   }
 
   #describe({ head, challenge }: Subject, last: LastBlock | undefined, pcrStart: Uint8Array | undefined, identity: Identity | undefined): BlockPayload {

@@ -12,6 +12,7 @@ export interface GatewayStatus {
   readonly dataDir: string;
   readonly chain: ChainStatus;
   readonly trust: { readonly level: string; readonly reason: string };
+  readonly identity: IdentityStatus;
   readonly broker: { readonly listeners: readonly ListenerStatus[]; readonly clients: number };
   readonly models: readonly ModelStatus[];
   /** Progress: a follower with work before it that does not move is named here. */
@@ -24,6 +25,24 @@ interface ListenerStatus {
   readonly anonymous: boolean;
   /** The oldest version that it takes, and its handshakes so far by key exchange group. */
   readonly tls?: { readonly minVersion: string; readonly groups: Readonly<Record<string, number>> };
+}
+
+/** The gateway's keys. Never a secret. */
+export interface IdentityStatus {
+  /** none: not made yet · unasked: nobody has asked yet · ready: they would open · open · locked: entries are recorded, blocks wait. */
+  readonly state: 'none' | 'unasked' | 'ready' | 'open' | 'locked';
+  /** Why they are locked, what was found, and how to recover; null while they are not. */
+  readonly code: string | null;
+  readonly detail: string | null;
+  readonly hint: string | null;
+  /** tpm: sealed to boot state and revocation counter; file: only the file's mode protects them, `unprotected` says why. */
+  readonly protection: 'tpm' | 'file' | null;
+  readonly unprotected: string | null;
+  /** P-256 key that approves boot states, x ‖ y, hex. */
+  readonly authority: string | null;
+  /** SHA-256 of the ML-DSA-65 public key, hex. */
+  readonly signingKeyDigest: string | null;
+  readonly createdAt: string | null;
 }
 
 interface ModelStatus {

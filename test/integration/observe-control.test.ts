@@ -12,7 +12,9 @@ import { tempDir, type TempDir } from '#test/support/temp.ts';
 
 const STATUS: GatewayStatus = {
   ready: true, node: 'n', version: '0', pid: process.pid, uptimeMs: 1_500, dataDir: '/d', chain: { id: null, entries: 3, blocks: 0, attestedEntries: 0, lastBlockAt: null },
-  trust: { level: 'none', reason: 'r' }, broker: { listeners: [], clients: 2 }, models: [], health: { ok: true, stalled: [] }, counters: { 'ingest.rejected.json': 4 },
+  trust: { level: 'none', reason: 'r' },
+  identity: { state: 'unasked', code: null, detail: null, hint: null, protection: null, unprotected: null, authority: null, signingKeyDigest: null, createdAt: null },
+  broker: { listeners: [], clients: 2 }, models: [], health: { ok: true, stalled: [] }, counters: { 'ingest.rejected.json': 4 },
 };
 
 function get(socketPath: string, path: string, method = 'GET'): Promise<{ code: number | undefined; body: string }> {
@@ -30,7 +32,7 @@ describe('observe: control socket', () => {
   afterEach(() => { dir[Symbol.dispose](); });
 
   it('answers its owner, and is gone when closed', async () => {
-    const control = await openControl({ dataDir: dir.path, status: () => STATUS });
+    const control = await openControl({ dataDir: dir.path, status: () => STATUS, freshBundle: none });
     assert.equal(statSync(control.path).mode & 0o777, 0o600);
     assert.deepEqual(await readStatus(dir.path), { kind: 'value', value: STATUS });
     assert.match((await get(control.path, '/metrics')).body, /^# TYPE tenzro_chain_entries gauge\ntenzro_chain_entries 3\n[^]*tenzro_ingest_rejected_json 4\n/m);
@@ -44,7 +46,7 @@ describe('observe: control socket', () => {
 
   it('says 503 when something is stalled, or while it starts', async () => {
     let status: GatewayStatus = { ...STATUS, health: { ok: false, stalled: [{ name: 'infer', behind: 9, stalledMs: 60_000 }] } };
-    await using control = await openControl({ dataDir: dir.path, status: () => status });
+    await using control = await openControl({ dataDir: dir.path, status: () => status, freshBundle: none });
     const stalled = await get(control.path, '/health');
     assert.equal(stalled.code, 503);
     assert.match(stalled.body, /infer/);
@@ -58,16 +60,16 @@ describe('observe: control socket', () => {
     assert.equal(spawnSync(process.execPath, ['-e', script]).signal, 'SIGKILL');
     assert.equal(existsSync(socket), true, 'kill -9 leaves the socket');
     assert.equal((await readStatus(dir.path)).kind, 'none');
-    await using control = await openControl({ dataDir: dir.path, status: () => STATUS });
+    await using control = await openControl({ dataDir: dir.path, status: () => STATUS, freshBundle: none });
     assert.equal((await readStatus(dir.path)).kind, 'value');
-    await assert.rejects(openControl({ dataDir: dir.path, status: () => STATUS }), (error) => error instanceof TenzroError && error.code === 'ledger.locked');
+    await assert.rejects(openControl({ dataDir: dir.path, status: () => STATUS, freshBundle: none }), (error) => error instanceof TenzroError && error.code === 'ledger.locked');
     assert.equal(existsSync(control.path), true, 'the living one keeps its socket');
   });
 
   it('finds a place for the socket of a data directory with a long path', async () => {
     const dataDir = join(dir.path, 'd'.repeat(120));
     mkdirSync(dataDir);
-    const control = await openControl({ dataDir, status: () => STATUS });
+    const control = await openControl({ dataDir, status: () => STATUS, freshBundle: none });
     assert.ok(Buffer.byteLength(control.path) <= 107);
     assert.equal(readFileSync(join(dataDir, 'control.path'), 'utf8'), control.path);
     assert.equal(statSync(dirname(control.path)).mode & 0o777, 0o700);

@@ -11,6 +11,7 @@ import { systemClock } from '#runtime/core/clock.ts';
 import type { Log } from '#runtime/core/ports.ts';
 import { sha256 } from '#runtime/crypto/hash.ts';
 import { signerOfSeed } from '#runtime/crypto/mldsa.ts';
+import { exchangeKeyOfSeed } from '#runtime/crypto/xwing.ts';
 import { decodeBlock, type Identity } from '#runtime/ledger/block.ts';
 import { buildProof } from '#runtime/ledger/proofBuilder.ts';
 import { CounterTable } from '#runtime/observe/counters.ts';
@@ -44,6 +45,7 @@ describe('verify what the sealer sealed', function () {
   this.timeout(30_000);
   const chain = new MemoryChain();
   const signer = signerOfSeed(sha256(Buffer.from('a sealed device')));
+  const exchangeKey = exchangeKeyOfSeed(sha256(Buffer.from('a sealed device'))).publicKey;
   let folder: TempDir;
   let issuer: string;
   let identity: Identity;
@@ -53,7 +55,7 @@ describe('verify what the sealer sealed', function () {
   async function boot(readings: number): Promise<void> {
     await using tpm = new Tpm(swtpmTransport(join(folder.path, 'state')));
     const sealer = new Sealer({
-      store: chain, openIdentity: async () => ({ signer }), context: () => ({ support: {} }), device: 'workshop', openAnchor: { kind: 'value', value: (signal) => openAnchor(tpm, signal) }, softwareDigest: sha256(Buffer.from('software')), bootEpoch: 1,
+      store: chain, openIdentity: async () => ({ signer, exchangeKey }), context: () => ({ support: {} }), device: 'workshop', openAnchor: { kind: 'value', value: (signal) => openAnchor(tpm, signal) }, softwareDigest: sha256(Buffer.from('software')), bootEpoch: 1,
       modelDigests: () => [], anchorIntervalMs: 600_000, clock: systemClock, counters: new CounterTable(), log: quiet, onBlock: () => undefined,
     });
     for (let reading = 0; reading < readings; reading++) {

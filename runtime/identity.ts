@@ -1,0 +1,102 @@
+/**
+ * The composition root of the gateway's identity: joins its files, the TPM that seals it and the authority that approves boot states. The running gateway
+ * and the command line open it the same way.
+ */
+import { readFileSync } from 'node:fs';
+import { bootPolicy } from '#drivers/tpm2/bootPolicy.ts';
+import type { TpmSource } from '#drivers/tpm2/source.ts';
+import type { Tpm } from '#drivers/tpm2/tpm.ts';
+import { openVault } from '#drivers/tpm2/vault.ts';
+import { authorityOfPem, authorityPoint } from '#provisioning/identity/authority.ts';
+import { IdentityFiles } from '#provisioning/identity/files.ts';
+import { IdentityKeeper, type KeeperOptions } from '#provisioning/identity/keeper.ts';
+import type { IdentityState } from '#provisioning/identity/states.ts';
+import type { IdentityKeys } from '#runtime/attest/sealer.ts';
+import { toHex } from '#runtime/core/bytes.ts';
+import { isoOfMicros, type Clock } from '#runtime/core/clock.ts';
+import { ERRORS, TenzroError, messageOf } from '#runtime/core/errors.ts';
+import type { Settings } from '#runtime/core/settings.ts';
+import type { IdentityStatus } from '#runtime/observe/status.ts';
+
+export interface IdentityOptions {
+  readonly settings: Pick<Settings, 'dataDir' | 'node' | 'identity'>;
+  readonly source: TpmSource;
+  /** Undefined where the source is none. */
+  readonly tpm: Tpm | undefined;
+  readonly chainHasBegun: () => boolean;
+  readonly clock: Clock;
+  /** Told when the state is another than before. MUST NOT throw. */
+  readonly onChange?: (status: IdentityStatus) => void;
+  readonly onWrite?: KeeperOptions['onWrite'];
+}
+
+export class GatewayIdentity implements AsyncDisposable {
+  readonly keeper: IdentityKeeper;
+  readonly files: IdentityFiles;
+  readonly #onChange: (status: IdentityStatus) => void;
+  readonly #stop = new AbortController();
+  #told = '';
+
+  constructor(keeper: IdentityKeeper, files: IdentityFiles, onChange: (status: IdentityStatus) => void = () => undefined) {
+    this.keeper = keeper;
+    this.files = files;
+    this.#onChange = onChange;
+  }
+
+  /** For the sealer: asked again before each block while it rejects with `identity.*`. */
+  async keys(): Promise<IdentityKeys> {
+    try {
+      const { signer, exchange } = await this.keeper.keys(this.#stop.signal);
+      return { signer, exchangeKey: exchange.publicKey };
+    } finally {
+      this.#tell();
+    }
+  }
+
+  status(state: IdentityState = this.keeper.state): IdentityStatus { return statusOf(state, this.keeper.header); }
+
+  /** Waits for nothing: what the TPM is doing ends without us. */
+  async [Symbol.asyncDispose](): Promise<void> { this.#stop.abort(new TenzroError('tpm.connection', 'the gateway is stopping')); }
+
+  #tell(): void {
+    const status = this.status();
+    const now = `${status.state} ${status.code ?? ''} ${status.detail ?? ''}`;
+    if (now === this.#told) return;
+    this.#told = now;
+    this.#onChange(status);
+  }
+}
+
+/** Opens nothing yet. Throws `identity.authority` for a file of the configuration that is no P-256 key. */
+export function openIdentity({ settings, source, tpm, chainHasBegun, clock, onChange, onWrite }: IdentityOptions): GatewayIdentity {
+  const { dataDir, node, identity: { authorityFile, pcrs } } = settings;
+  const files = new IdentityFiles(dataDir);
+  const authority = authorityFile === '' ? {} : { authority: authorityPoint(authorityOfPem(readPem(authorityFile), 'public')) };
+  const keeper = new IdentityKeeper({
+    files, vault: tpm ? { kind: 'value', value: openVault(tpm) } : { kind: 'none', reason: source.kind === 'none' ? source.reason : 'there is no TPM' },
+    ownsTpm: source.kind === 'emulated', node: node.name, pcrs: [...new Set(pcrs)].toSorted((a, b) => a - b), ...authority, policyOf: bootPolicy, chainHasBegun, clock, ...(onWrite ? { onWrite } : {}),
+  });
+  return new GatewayIdentity(keeper, files, onChange);
+}
+
+function readPem(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (cause) {
+    throw new TenzroError('identity.authority', `cannot read ${path}: ${messageOf(cause)}`, { cause });
+  }
+}
+
+function statusOf(state: IdentityState, header: IdentityKeeper['header']): IdentityStatus {
+  const protection = header?.protection;
+  const known = {
+    protection: protection?.kind ?? null,
+    unprotected: protection?.kind === 'file' ? protection.reason : null,
+    authority: protection?.kind === 'tpm' ? toHex(protection.authority) : null,
+    signingKeyDigest: header ? toHex(header.signingKeyDigest) : null,
+    createdAt: header ? isoOfMicros(header.createdMicros) : null,
+  };
+  if (state.at === 'locked') return { state: 'locked', code: state.code, detail: state.detail, hint: ERRORS[state.code].hint, ...known };
+  const word = state.at === 'open' ? 'open' : state.at === 'creating' ? 'none' : state.at === 'opening' || state.at === 'unsealing' ? 'ready' : 'unasked';
+  return { state: word, code: null, detail: null, hint: null, ...known };
+}
