@@ -1,6 +1,8 @@
 /** What an auditor's machine does: whole proofs, and a whole chain. On data that the real gateway made a moment before. */
 import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import { parseEventLog, replayEventLog } from '#runtime/crypto/eventLog.ts';
+import { findImaPrefix, parseImaLog, replayImaLog } from '#runtime/crypto/imaLog.ts';
 import { signerOfSeed, verifyMlDsa65 } from '#runtime/crypto/mldsa.ts';
 import { sha256 } from '#runtime/crypto/hash.ts';
 import { fsck } from '#runtime/ledger/fsck.ts';
@@ -10,10 +12,12 @@ import { verifyBundle } from '#runtime/verify/verifier.ts';
 import { Gateway, tenzro } from '#test/support/gateway.ts';
 import { runLoad } from '#test/support/load.ts';
 import { tempDir } from '#test/support/temp.ts';
+import { EVERY_EVENT, SOME_FILES, writeEventLog, writeImaList } from '#test/support/measuredLogs.ts';
 import { paired, ratePerSecond, type Bench, type Figure } from '../figure.ts';
 
 const POLICY = { ...DEFAULT_POLICY, accept: TRUST_LEVELS };
 const ENTRIES_PER_BUNDLE = 256;
+const MEBIBYTE = 1024 ** 2;
 
 /** A chain of `messages` readings, orderly stopped, with its last block over all of them. */
 async function makeChain(dataDir: string, messages: number): Promise<void> {
@@ -48,6 +52,18 @@ function signatureStep(): () => number {
   };
 }
 
+/** Parse and replay, in MiB: a boot event log, then an IMA list whose whole length was quoted. */
+function measuredLogSteps(): readonly [() => number, () => number, () => number] {
+  const bootLog = writeEventLog(Array.from({ length: 20 }, () => EVERY_EVENT).flat());
+  const list = writeImaList(Array.from({ length: 2_000 }, (_, n) => ({ ...SOME_FILES[n % SOME_FILES.length], path: `/usr/lib/module-${n}.ko`, content: String(n) })));
+  const quoted = replayImaLog(parseImaLog(list).events);
+  return [
+    () => { const log = parseEventLog(bootLog); if (log.fault || replayEventLog(log).size === 0) throw new Error('the boot event log does not replay'); return bootLog.length / MEBIBYTE; },
+    () => { if (findImaPrefix(parseImaLog(list).events, quoted)?.count !== 2_000) throw new Error('the IMA list does not replay'); return list.length / MEBIBYTE; },
+    () => { sha256(bootLog); return bootLog.length / MEBIBYTE; },
+  ];
+}
+
 export const verification: Bench = {
   name: 'verification',
   async run({ isQuick, say }): Promise<Figure[]> {
@@ -67,18 +83,20 @@ export const verification: Bench = {
       if (result.problems.length > 0) throw new Error(JSON.stringify(result.problems[0]));
       return result.checked.entries;
     };
-    const steps = [one, many, whole, signatureStep(), hashAll];
+    const steps = [one, many, whole, signatureStep(), hashAll, ...measuredLogSteps()];
     const rates = steps.map((): number[] => []);
     for (const step of steps) await step();
     for (let round = 0; round < (isQuick ? 2 : 5); round++) {
       for (const [place, step] of steps.entries()) rates[place]?.push(await ratePerSecond(isQuick ? 300 : 1_000, step));
     }
-    const [single = [], range = [], chain = [], signatures = [], hashes = []] = rates;
+    const [single = [], range = [], chain = [], signatures = [], hashes = [], bootLog = [], ima = [], bareHash = []] = rates;
     const bytes = statSync(join(dir.path, '1000.tzp')).size;
     return [
       paired('verify_entries_per_s', 'entries/s', range, 'bare SHA-256 of the entries', hashes, `one bundle of ${ENTRIES_PER_BUNDLE} entries: signatures are checked once, paths entry by entry`),
       paired('verify_single_entry_bundles_per_s', 'bundles/s', single, 'bare ML-DSA-65 verifications', signatures, `one entry a bundle of ${bytes.toLocaleString('en')} bytes: its blocks' signatures limit it`),
       paired('fsck_entries_per_s', 'entries/s', chain, 'bare SHA-256 of the entries', hashes, 'every byte of a stopped data directory: entries, tree, blocks, evidence'),
+      paired('boot_log_mib_per_s', 'MiB/s', bootLog, 'one SHA-256 of the same bytes', bareHash, 'TCG event log parsed, data held against digests, replayed into PCRs; at least 1 MiB/s is wanted'),
+      paired('ima_log_mib_per_s', 'MiB/s', ima, 'one SHA-256 of as many bytes', bareHash, 'IMA list of 2,000 files replayed to the quoted PCR 10: two hashes per file'),
     ];
   },
 };
