@@ -6,14 +6,13 @@ import { HANDLE, PERSISTENT } from '#drivers/tpm2/constants.ts';
 import { approvalOf } from '#drivers/tpm2/policyDigest.ts';
 import { srkRsa2048 } from '#drivers/tpm2/templates.ts';
 import { Tpm } from '#drivers/tpm2/tpm.ts';
-import { socketTransport } from '#drivers/tpm2/transport.ts';
 import { openVault } from '#drivers/tpm2/vault.ts';
 import { authorityPoint, signAsAuthority } from '#provisioning/identity/authority.ts';
 import { hierarchyAuthOf } from '#provisioning/identity/secrets.ts';
 import type { Approved, BootState, KeyVault, SealingPolicy } from '#runtime/core/ports.ts';
 import { sha256 } from '#runtime/crypto/hash.ts';
 import { NEVER } from '#test/support/sealHarness.ts';
-import { temporaryTpm, type TemporaryTpm } from '#test/support/swtpm.ts';
+import { temporaryTpm, transportTo, type TemporaryTpm } from '#test/support/swtpm.ts';
 
 const SECRET = Buffer.alloc(32, 7);
 const AUTH = hierarchyAuthOf(Buffer.alloc(32, 9));
@@ -25,11 +24,11 @@ describe('TPM vault, on an emulator', () => {
   let emulator: TemporaryTpm;
   let tpm: Tpm;
   let vault: KeyVault;
-  const connect = (): void => { tpm = new Tpm(socketTransport(emulator.address)); vault = openVault(tpm); };
+  const connect = (): void => { tpm = new Tpm(transportTo(emulator.address)); vault = openVault(tpm); };
   const approve = (state: BootState, { policyRef } = policy): Approved => ({ state, signature: signAsAuthority(owner, approvalOf(bootPolicy(state), policyRef)) });
   const refused = (name: RegExp) => (error: unknown): boolean => error instanceof Error && name.test(error.message);
 
-  beforeEach(async function () { emulator = await temporaryTpm(this); connect(); });
+  beforeEach(async function () { emulator = await temporaryTpm(this, { own: true }); connect(); });
   afterEach(async () => { await tpm[Symbol.asyncDispose](); await emulator[Symbol.asyncDispose](); });
 
   it('gives the secret back in the approved state, over resets, and however often what it needs is made', async () => {
@@ -98,8 +97,8 @@ describe('TPM vault, on an emulator', () => {
     const names = await vault.prepare(NEVER);
     await tpm.hierarchy.clear(permanent(HANDLE.lockout), NEVER);
     assert.equal(await vault.identify(names, NEVER), 'cleared');
-    await using other = await temporaryTpm(this);
-    await using another = new Tpm(socketTransport(other.address));
+    await using other = await temporaryTpm(this, { own: true });
+    await using another = new Tpm(transportTo(other.address));
     assert.equal(await openVault(another).identify(names, NEVER), 'foreign');
     const again = await vault.prepare(NEVER);
     assert.notDeepEqual(again.parent, names.parent);

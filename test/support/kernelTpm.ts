@@ -15,10 +15,15 @@ import { until } from './until.ts';
 /** Of the kernel's driver for TPMs that are programs (Documentation/security/tpm/tpm_vtpm_proxy.rst). */
 const PROXY_DEVICE = '/dev/vtpmx';
 
-/** The machine's TPM, after TPM2_Clear: the counters and keys of earlier tests are gone, PCRs are not. */
+/** PCRs that the operating system may reset (PTP §4.7: debug, and application support). */
+const OPEN_PCRS = ['16', '23'];
+
+/** The machine's TPM, after TPM2_Clear: the counters and keys of earlier tests are gone, and the PCRs that any program may reset are. */
 export async function machineTpm(context: Context, device: string): Promise<TemporaryTpm> {
-  const { code, output } = await run(requirePeer(context, 'tpm2_clear'), ['-T', `device:${device}`]);
-  if (code !== 0) throw new Error(`${device} could not be cleared: ${output}`);
+  for (const [program, args] of [[requirePeer(context, 'tpm2_clear'), []], [requirePeer(context, 'tpm2_pcrreset'), OPEN_PCRS]] as const) {
+    const { code, output } = await run(program, ['-T', `device:${device}`, ...args]);
+    if (code !== 0) throw new Error(`${program} on ${device}: ${output}`);
+  }
   const impossible = (): Promise<never> => Promise.reject(new Error(`${device} ends with the machine: ask for a TPM of the test's own`));
   return { address: device, tcti: `device:${device}`, restart: impossible, stop: impossible, [Symbol.asyncDispose]: async () => {} };
 }

@@ -20,6 +20,7 @@ const PACKAGE_OF = {
   tpm2_checkquote: 'tpm2-tools',
   tpm2_eventlog: 'tpm2-tools',
   tpm2_clear: 'tpm2-tools',
+  tpm2_pcrreset: 'tpm2-tools',
   unshare: 'util-linux',
 } as const;
 export type Peer = keyof typeof PACKAGE_OF;
