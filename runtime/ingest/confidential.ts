@@ -7,7 +7,7 @@ import { invariant } from '#runtime/core/errors.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
 import type { DecodeOutcome, InboundRecord } from '#runtime/core/ports.ts';
 import { MAIN_ENTITY } from '#runtime/core/topic.ts';
-import { KIND, SEALED_BODY, type Cbor, type Draft } from '#runtime/core/types.ts';
+import { KIND, type Cbor, type Draft } from '#runtime/core/types.ts';
 import { AES_256_GCM } from '#runtime/crypto/aead.ts';
 import { CborWriter } from '#runtime/crypto/cborWriter.ts';
 import { contextOf, keyEpochBody, sealBody, type Place, type Recipient } from '#runtime/ledger/confidential.ts';
@@ -57,24 +57,24 @@ export class Confidential {
 
   sealMessage(outcome: Recorded, record: InboundRecord): Recorded {
     const keyEpoch = this.#turn(record);
-    const { sealed, place } = this.#seal(outcome.entryKind, outcome.source, outcome.body);
-    const tag = record.packetId === 0 ? undefined : this.#tagKeys.tag({ ...place, topic: record.topic }, record.payload);
-    if (tag) sealed.set(SEALED_BODY.tag, tag);
-    return { ...outcome, body: sealed, confidential: keyEpoch ? { keyEpoch } : {} };
+    const body = this.#seal(outcome.entryKind, outcome.source, outcome.body, record);
+    return { ...outcome, body, confidential: keyEpoch ? { keyEpoch } : {} };
   }
 
   /** The draft sealed; before it, where it is due, the `keyEpoch` entry. */
   sealDraft(draft: Draft): readonly Draft[] {
     const keyEpoch = this.#turn(draft);
-    const sealed = { ...draft, body: this.#seal(draft.kind, draft.source, draft.body).sealed };
+    const sealed = { ...draft, body: this.#seal(draft.kind, draft.source, draft.body) };
     return keyEpoch ? [keyEpoch, sealed] : [sealed];
   }
 
-  #seal(kind: Draft['kind'], source: string, body: Cbor): { readonly sealed: Map<number, Cbor>; readonly place: Place } {
+  #seal(kind: Draft['kind'], source: string, body: Cbor, record?: InboundRecord): ReadonlyMap<number, Cbor> {
     const epoch = this.#epoch;
     invariant(epoch && body instanceof Map, 'what is sealed has a key and a map for a body');
-    const place = { kind, source, context: epoch.context, sequence: epoch.sequence++ };
-    return { sealed: sealBody(body as ReadonlyMap<number, Cbor>, place, epoch.contentKey, this.#scratch), place };
+    const { context, contentKey, sequence } = epoch;
+    epoch.sequence++;
+    const tag = record === undefined || record.packetId === 0 ? undefined : this.#tagKeys.tag({ context, sequence, topic: record.topic }, record.payload);
+    return sealBody(body as ReadonlyMap<number, Cbor>, { kind, source, context, sequence, tag }, contentKey, this.#scratch);
   }
 
   /** Begins a new content key where that is due; the entry that says so. */

@@ -83,6 +83,8 @@ export function contentKeyOf({ context, recipients }: KeyEpoch, key: ExchangeKey
   return openOnce(own.enc, key, KEY_EPOCH_INFO, own.wrapped, context);
 }
 
+const SEALED_KEYS: ReadonlySet<number> = new Set(Object.values(SEALED_BODY));
+
 /** Undefined for a body in clear. Throws `entry.malformed` for one that is sealed and not whole. */
 export function sealedOf(body: Cbor): Sealed | undefined {
   if (!isSealed(body)) return undefined;
@@ -93,6 +95,7 @@ export function sealedOf(body: Cbor): Sealed | undefined {
   if (typeof sequence !== 'number' || !Number.isInteger(sequence) || sequence < 0 || sequence > SEQUENCE_MAX) throw malformed('the sequence is not a number of 48 bits');
   if (packetId !== undefined && typeof packetId !== 'number') throw malformed('the packet identifier is not a number');
   if (tag !== undefined && !(tag instanceof Uint8Array)) throw malformed('the tag is not bytes');
+  for (const key of fields.keys()) if (!SEALED_KEYS.has(key)) throw malformed(`unknown key ${key}`);
   return { topic, flags, packetId, context, sequence, ciphertext, tag };
 }
 
@@ -108,12 +111,10 @@ export interface Place {
   readonly context: Uint8Array;
   /** MUST never come twice under one content key. */
   readonly sequence: number;
+  readonly tag?: Uint8Array | undefined;
 }
 
-/**
- * The body that is recorded in the place of `body`; the tag, where there is one, is the caller's to add. `contentKey`: a KeyObject, which OpenSSL takes
- * three times as fast as bytes. `scratch` is overwritten.
- */
+/** The body that is recorded in the place of `body`. `contentKey`: a KeyObject, which OpenSSL takes three times as fast as bytes. `scratch` is overwritten. */
 export function sealBody(body: ReadonlyMap<number, Cbor>, place: Place, contentKey: KeyObject, scratch: CborWriter): Map<number, Cbor> {
   const [clear, hidden] = [new Map<number, Cbor>(), new Map<number, Cbor>()];
   for (const [key, value] of body) (isClear(place.kind, key) ? clear : hidden).set(key, value);
@@ -125,6 +126,7 @@ export function sealBody(body: ReadonlyMap<number, Cbor>, place: Place, contentK
   scratch.value(aadOf(place, clear));
   const [plaintext, aad] = [scratch.buffer.subarray(0, plaintextBytes), scratch.buffer.subarray(plaintextBytes, scratch.length)];
   clear.set(SEALED_BODY.ciphertext, sealAead(AES_256_GCM, contentKey, nonceOf(place.sequence), plaintext, aad));
+  if (place.tag) clear.set(SEALED_BODY.tag, place.tag);
   return clear;
 }
 
@@ -133,15 +135,15 @@ export function openBody({ kind, source, body }: Pick<Entry, 'kind' | 'source' |
   const sealed = sealedOf(body);
   if (!sealed) throw malformed('it is not sealed');
   const clear = mapOf(body);
-  const place = { kind, source, context: sealed.context, sequence: sealed.sequence };
+  const place = { kind, source, context: sealed.context, sequence: sealed.sequence, tag: sealed.tag };
   const hidden = decodeCbor(openAead(AES_256_GCM, contentKey, nonceOf(sealed.sequence), sealed.ciphertext, encodeCbor(aadOf(place, clear))));
   const shown = [...clear].filter(([key]) => isClear(kind, key));
   return new Map([...shown, ...mapOf(hidden)].toSorted(([a], [b]) => a - b));
 }
 
 /** What nobody can change without the recipient seeing it, though all can read it. */
-const aadOf = ({ kind, source, context, sequence }: Place, clear: ReadonlyMap<number, Cbor>): Cbor =>
-  [ENTRY_INFO, kind, source, clear.get(SEALED_BODY.topic) ?? null, clear.get(SEALED_BODY.flags) ?? null, kind === KIND.summary ? null : (clear.get(SEALED_BODY.packetId) ?? null), context, sequence];
+const aadOf = ({ kind, source, context, sequence, tag }: Place, clear: ReadonlyMap<number, Cbor>): Cbor =>
+  [ENTRY_INFO, kind, source, clear.get(SEALED_BODY.topic) ?? null, clear.get(SEALED_BODY.flags) ?? null, kind === KIND.summary ? null : (clear.get(SEALED_BODY.packetId) ?? null), context, sequence, tag ?? null];
 
 /** The sequence as a 96-bit number: each content key is random and has one. */
 function nonceOf(sequence: number): Buffer {

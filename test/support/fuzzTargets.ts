@@ -1,14 +1,20 @@
 /** Every decoder that takes bytes from outside, with valid samples to bend. A target throws a typed error or takes the input; nothing else. */
 import { strict as assert } from 'node:assert';
+import { createSecretKey } from 'node:crypto';
+import { KIND, READING_BODY, type Cbor } from '#runtime/core/types.ts';
 import { decodeCbor, encodeCbor } from '#runtime/crypto/cbor.ts';
+import { CborWriter } from '#runtime/crypto/cborWriter.ts';
 import { parseSign1, verifySign1 } from '#runtime/crypto/cose.ts';
 import { parseEventLog, replayEventLog } from '#runtime/crypto/eventLog.ts';
 import { sha256 } from '#runtime/crypto/hash.ts';
 import { findImaPrefix, parseImaLog, subjectOf } from '#runtime/crypto/imaLog.ts';
 import { parseAttest, parseNvPublic, parsePublic, publicKeyOf, verifyAttestSignature } from '#runtime/crypto/tpmEvidence.ts';
+import { groupOfSession } from '#runtime/crypto/tls.ts';
+import { exchangeKeyOfSeed } from '#runtime/crypto/xwing.ts';
 import { decodeBlock, encodeBlock } from '#runtime/ledger/block.ts';
 import { decodeBlockHeader } from '#runtime/ledger/blockHeader.ts';
 import { BUNDLE_MAGIC, decodeBundleBody, openBundle } from '#runtime/ledger/bundle.ts';
+import { contentKeyOf, contextOf, isSealed, keyEpochBody, keyEpochOf, openBody, sealBody } from '#runtime/ledger/confidential.ts';
 import { decodeEntry } from '#runtime/ledger/entry.ts';
 import { decodeEvidence, encodeEvidence } from '#runtime/ledger/evidence.ts';
 import { decodeMeasurement, encodeMeasurement } from '#runtime/ledger/measurement.ts';
@@ -65,6 +71,23 @@ function judgeImaLog(bytes: Buffer): void {
   if (fault) throw fault;
 }
 
+const contentKey = createSecretKey(sha256(AK));
+const context = contextOf(1_000_000, sha256(NV).subarray(0, 8));
+const recipient = exchangeKeyOfSeed(sha256(QUOTE));
+const place = { kind: KIND.reading, source: 'device/a//', context, sequence: 3 };
+const sealed = encodeCbor(sealBody(new Map<number, Cbor>([[READING_BODY.topic, 't'], [READING_BODY.payload, NV], [READING_BODY.flags, 1], [READING_BODY.packetId, 9]]), place, contentKey, new CborWriter(64)));
+const keyEpoch = encodeCbor(keyEpochBody(context, contentKey.export(), [{ name: 'owner', publicKey: recipient.publicKey }]));
+
+/** What was bent must not open; the key of a bent key entry must not be the real one. */
+function judgeConfidential(bytes: Buffer): void {
+  const body = decodeCbor(bytes);
+  if (!isSealed(body)) assert.ok(contentKeyOf(keyEpochOf(body), recipient).equals(contentKey.export()), 'another key came out');
+  else {
+    openBody({ ...place, body }, contentKey.export());
+    assert.ok(bytes.equals(sealed), 'a bent entry opens');
+  }
+}
+
 const measurements = [
   encodeMeasurement({ what: 'tcg', log: writeEventLog([]), digest: sha256(AK) }), encodeMeasurement({ what: 'ima', log: writeImaList(SOME_FILES), offset: 7, digest: sha256(AK) }),
   encodeMeasurement({ what: 'ima', reason: 'no IMA' }), encodeMeasurement({ what: 'software', digest: sha256(AK), components: [['configuration', sha256(NV)]] }),
@@ -88,6 +111,8 @@ export const FUZZ_TARGETS: ReadonlyMap<string, () => FuzzTarget | Promise<FuzzTa
   ['eventlog', () => decoder([writeEventLog(EVERY_EVENT), writeEventLog(EVERY_EVENT, ['sha1', 'sha256', 'sha384'], AK), writeOldEventLog(EVERY_EVENT)], judgeEventLog)],
   ['imalog', () => decoder([writeImaList(SOME_FILES), writeImaList(SOME_FILES, 'ima'), writeImaList(SOME_FILES, 'ima-sig'), writeImaList(SOME_FILES, 'ima-buf')], judgeImaLog)],
   ['measurement', () => decoder(measurements, (bytes) => decodeMeasurement(decodeCbor(bytes)))],
+  ['confidential', () => decoder([sealed, keyEpoch], judgeConfidential)],
+  ['tls.session', () => decoder([Buffer.from('300fa106020401020304b305020300001d', 'hex')], (bytes) => { const group = groupOfSession(bytes); assert.ok(group === undefined || group <= 0xffff_ffff); })],
   ['tpm.attest', () => decoder([QUOTE, CERTIFY], parseAttest)],
   ['tpm.public', () => decoder([AK], (bytes) => { parsePublic(bytes); publicKeyOf(bytes); })],
   ['tpm.nvPublic', () => decoder([NV], parseNvPublic)],

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { ml_kem768_x25519 as nobleXWing } from '@noble/post-quantum/hybrid.js';
 import { encapsulateMlKem768, mlKem768OfSeed, nobleEncapsulateMlKem768, nobleMlKem768OfSeed } from '#runtime/crypto/mlkem.ts';
 import { encapsulateXWing, exchangeKeyOfSeed, newExchangeSeed, XWING } from '#runtime/crypto/xwing.ts';
+import { privateKeyPem, publicKeyOfPem, publicKeyPem, seedOfPem } from '#runtime/crypto/xwingPem.ts';
 import { skipBecause } from '#test/support/skips.ts';
 
 const bytes = (hex: string): Buffer => Buffer.from(hex, 'hex');
@@ -72,6 +73,26 @@ describe('X-Wing', () => {
     assert.throws(() => encapsulateXWing(Buffer.concat([new Uint8Array(1184).fill(0xff), key.publicKey.subarray(1184)])), malformed);
     assert.throws(() => encapsulateXWing(Buffer.concat([key.publicKey.subarray(0, 1184), new Uint8Array(32)])), malformed);
     assert.throws(() => key.decapsulate(new Uint8Array(XWING.ciphertextBytes)), malformed, 'the X25519 part is the point of order one');
+  });
+});
+
+describe('X-Wing keys as PEM', () => {
+  /** The draft's "Example of use in X.509": the seed 00 01 … 1f. */
+  const seed = Uint8Array.from({ length: 32 }, (_, i) => i);
+  const { publicKey } = exchangeKeyOfSeed(seed);
+
+  it("are written as the draft's example, and read back", () => {
+    assert.equal(privateKeyPem(seed), '-----BEGIN PRIVATE KEY-----\nMDQCAQAwDQYLKwYBBAGD5i2ByHoEIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZ\nGhscHR4f\n-----END PRIVATE KEY-----\n');
+    const der = Buffer.from(publicKeyPem(publicKey).replaceAll(/-----.*-----|\n/g, ''), 'base64');
+    assert.equal(digest(der), '11f463e56a32c42e69011a2c34e0487090b71b07be7356a91f5b9452ca3c0695', 'SHA-256 of its DER');
+    assert.deepEqual([seedOfPem(privateKeyPem(seed)), publicKeyOfPem(publicKeyPem(publicKey))], [Buffer.from(seed), Buffer.from(publicKey)]);
+  });
+
+  it('are nothing else', () => {
+    const pem = publicKeyPem(publicKey);
+    const others = ['', 'x', privateKeyPem(seed), pem.slice(0, -30), pem.replace('MIIE', 'MIIF'), `${pem}${pem}`, `${pem}${' '.repeat(10_000)}`, pem.replace('\n', '\nAAAA')];
+    for (const other of others) assert.throws(() => publicKeyOfPem(other), { code: 'confidential.key' });
+    assert.throws(() => seedOfPem(pem), { code: 'confidential.key' });
   });
 });
 

@@ -125,11 +125,11 @@ describe('confidential entries', () => {
     const changed = (field: number, value: Cbor): Entry => ({ ...whole, body: new Map([...fieldsOf(whole), [field, value]]) });
     assert.throws(() => openBody({ ...whole, source: 'device/pump//' }, contentKey), refused);
     assert.throws(() => openBody({ ...whole, kind: KIND.event }, contentKey), refused);
-    for (const entry of [changed(SEALED_BODY.topic, 'te/device/motor///m/other'), changed(SEALED_BODY.flags, READING_FLAG.simulated), changed(SEALED_BODY.packetId, 4), changed(SEALED_BODY.sequence, 1), changed(SEALED_BODY.context, new Uint8Array(16))]) {
+    for (const entry of [changed(SEALED_BODY.topic, 'te/device/motor///m/other'), changed(SEALED_BODY.flags, READING_FLAG.simulated), changed(SEALED_BODY.packetId, 4), changed(SEALED_BODY.sequence, 1), changed(SEALED_BODY.context, new Uint8Array(16)), changed(SEALED_BODY.tag, new Uint8Array(8))]) {
       assert.throws(() => openBody(entry, contentKey), refused);
     }
     const malformed = { code: 'entry.malformed' };
-    for (const entry of [changed(SEALED_BODY.sequence, 2 ** 48), changed(SEALED_BODY.sequence, -1), changed(SEALED_BODY.context, new Uint8Array(15)), changed(SEALED_BODY.topic, 1), changed(SEALED_BODY.tag, 'x')]) {
+    for (const entry of [changed(SEALED_BODY.sequence, 2 ** 48), changed(SEALED_BODY.sequence, -1), changed(SEALED_BODY.context, new Uint8Array(15)), changed(SEALED_BODY.topic, 1), changed(SEALED_BODY.tag, 'x'), changed(24, 1)]) {
       assert.throws(() => openBody(entry, contentKey), malformed);
     }
     for (const body of ['x', new Map(), new Map<number, Cbor>([[1, new Uint8Array(16)], [2, [0x647a, 1, 2]], [3, [['owner', new Uint8Array(32), new Uint8Array(1119), new Uint8Array(48)]]]])] satisfies readonly Cbor[]) assert.throws(() => keyEpochOf(body), malformed);
