@@ -8,6 +8,7 @@ import { Tpm } from '#drivers/tpm2/tpm.ts';
 import type { OpenAnchor } from '#runtime/attest/anchorLink.ts';
 import { Attester } from '#runtime/attest/attester.ts';
 import { findingDraft } from '#runtime/attest/findings.ts';
+import { FreshProofs } from '#runtime/attest/freshProofs.ts';
 import { Sealer, type BlockInfo } from '#runtime/attest/sealer.ts';
 import { softwareDigest } from '#runtime/attest/softwareDigest.ts';
 import type { Clock } from '#runtime/core/clock.ts';
@@ -38,6 +39,7 @@ export interface AttestationOptions {
 
 export interface Attestation extends AsyncDisposable {
   readonly attester: Attester;
+  readonly freshProofs: FreshProofs;
   readonly identity: GatewayIdentity;
   /** What a verifier may at best find in blocks like this one; it computes the level itself and believes none of this. */
   trustOf(block: BlockInfo | undefined): GatewayStatus['trust'];
@@ -56,8 +58,9 @@ export function openAttestation({ settings, appRoot, writer, reader, modelDigest
     onBlock: (info) => { recordFindings(info, writer, ports); onBlock(info); },
   });
   const attester = new Attester({ ...ports, sealer, store: writer, cadence: settings.attest });
+  const freshProofs = new FreshProofs({ attester, source: reader, clock: ports.clock });
   return {
-    attester, identity,
+    attester, identity, freshProofs,
     trustOf: (block) => trustOf(source, block, identity.status()),
     async [Symbol.asyncDispose]() {
       await identity[Symbol.asyncDispose]();

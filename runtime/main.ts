@@ -93,7 +93,7 @@ class Gateway {
   /** Data matter more than a look at them: where the socket cannot be made, the gateway runs without. */
   async #openControl(resources: AsyncDisposableStack): Promise<void> {
     try {
-      resources.use(await openControl({ dataDir: this.#options.settings.dataDir, status: () => this.#status() }));
+      resources.use(await openControl({ dataDir: this.#options.settings.dataDir, status: () => this.#status(), freshBundle: (nonce, options) => this.#freshBundle(nonce, options) }));
     } catch (error) {
       if (!(error instanceof TenzroError) || error.code !== 'control.unavailable') throw error;
       this.#counters.add(error.code);
@@ -293,6 +293,11 @@ class Gateway {
   #publish(topic: string, message: object | undefined, { retain }: { readonly retain: boolean }): void {
     this.#parts?.broker.publish(topic, message === undefined ? '' : JSON.stringify(message), { retain, qos: 0 })
       .catch((error: unknown) => this.#log.debug({ topic, error: messageOf(error) }, 'not published'));
+  }
+
+  async #freshBundle(nonce: Uint8Array, options: { readonly from?: number }): Promise<Uint8Array> {
+    invariant(this.#parts, 'the control socket comes after open');
+    return this.#parts.attestation.freshProofs.freshBundle(nonce, options);
   }
 
   #onBlock(info: BlockInfo): void {

@@ -95,6 +95,9 @@ export const LIMITS = {
   anchorIntervalMs: 600_000,
   /** Alarms that come faster share a block. */
   alarmBlockIntervalMs: 1_000,
+  /** Challenges answered in a row; then one every interval, as a growing log gets blocks. */
+  challengesAtOnceMax: 6,
+  challengeIntervalMs: 10_000,
   proofLinksMax: 4_096,
   bundleBytesMax: 64 * 1024 * 1024,
   /** CBOR items in a bundle's body, and again in all its entries: a hostile file of tiny items must not cost gigabytes to decode. */

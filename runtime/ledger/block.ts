@@ -86,7 +86,7 @@ const KEY = {
 const ID_KEY = { signingKey: 1, akPublic: 2, ekPublic: 3, ekCertificate: 4, exchangeKey: 5 } as const;
 const SUPPORT_KEY = { enrolment: 1, lease: 2, bootLog: 3, imaLog: 4, software: 5 } as const;
 /** Room for any verifier's nonce (RFC 9711 §4.1 wants 8 to 64 bytes; below 16 it could repeat). */
-const NONCE_BYTES = { min: 16, max: 64 } as const;
+export const NONCE_BYTES = { min: 16, max: 64 } as const;
 const REASON_CHARACTERS_MAX = 512;
 /** Chunks of IMA's list that a block may name; beyond, the list is recorded anew in larger ones. */
 export const IMA_CHUNKS_MAX = 64;

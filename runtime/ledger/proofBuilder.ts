@@ -36,11 +36,10 @@ export function buildProof(source: ProofSource, first: number, last: number = fi
 
 /**
  * Proves that block `head` is the chain's, with the newest entry under it: the answer to a challenge. `from`: a block that the asker knows. Every block
- * from there on is in the answer; where those are too many, a proof that the log under `from` is the beginning of the log under `head`.
- * Throws `ledger.no_entry`, and `bundle.too_large`.
+ * from there on is in the answer; where those are too many, a proof that the log under `from` is the beginning of the log under `head`; where there is no such
+ * block, the head alone, which tells. Throws `ledger.no_entry` and `bundle.too_large`.
  */
 export function buildHeadProof(source: ProofSource, head: number, from: number = head): Buffer {
-  if (from < 0 || from > head) throw new TenzroError('ledger.no_entry', `there is no block ${from}: the last is ${head}`);
   const { treeSize } = payloadOf(source, head);
   const start = startSequence(source, head);
   const isFar = from < start && head - from - 1 > LIMITS.proofLinksMax;

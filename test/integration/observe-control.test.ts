@@ -6,10 +6,11 @@ import { createServer } from 'node:net';
 import { once } from 'node:events';
 import { dirname, join } from 'node:path';
 import { TenzroError } from '#runtime/core/errors.ts';
-import { openControl, readStatus } from '#runtime/observe/control.ts';
+import { openControl, readStatus, requestFresh } from '#runtime/observe/control.ts';
 import type { GatewayStatus } from '#runtime/observe/status.ts';
 import { tempDir, type TempDir } from '#test/support/temp.ts';
 
+const NEVER = new AbortController().signal;
 const STATUS: GatewayStatus = {
   ready: true, node: 'n', version: '0', pid: process.pid, uptimeMs: 1_500, dataDir: '/d', chain: { id: null, entries: 3, blocks: 0, attestedEntries: 0, lastBlockAt: null },
   trust: { level: 'none', reason: 'r' },
@@ -17,12 +18,14 @@ const STATUS: GatewayStatus = {
   broker: { listeners: [], clients: 2 }, models: [], health: { ok: true, stalled: [] }, counters: { 'ingest.rejected.json': 4 },
 };
 
-function get(socketPath: string, path: string, method = 'GET'): Promise<{ code: number | undefined; body: string }> {
+const none = (): Promise<Uint8Array> => Promise.reject(new TenzroError('attest.too_many_challenges', 'not in this test'));
+
+function get(socketPath: string, path: string, method = 'GET', text = ''): Promise<{ code: number | undefined; body: string }> {
   const { promise, resolve, reject } = Promise.withResolvers<{ code: number | undefined; body: string }>();
   request({ socketPath, path, method }, (response) => {
     let body = '';
     response.setEncoding('utf8').on('data', (text: string) => { body += text; }).on('end', () => { resolve({ code: response.statusCode, body }); });
-  }).on('error', reject).end();
+  }).on('error', reject).end(text);
   return promise;
 }
 
@@ -52,6 +55,25 @@ describe('observe: control socket', () => {
     assert.match(stalled.body, /infer/);
     status = { ...STATUS, ready: false };
     assert.equal((await get(control.path, '/health')).code, 503);
+  });
+
+  it('passes a challenge on, and its answer or refusal back', async () => {
+    const nonce = Buffer.alloc(32, 7);
+    const asked: unknown[] = [];
+    {
+      await using control = await openControl({ dataDir: dir.path, status: () => STATUS, freshBundle: (given, options) => { asked.push([Buffer.from(given).toString('hex'), options]); return Promise.resolve(Buffer.from('proof')); } });
+      assert.deepEqual(await requestFresh(dir.path, nonce, 4, NEVER), { kind: 'value', value: Buffer.from('proof') });
+      assert.equal(existsSync(control.path), true);
+      assert.deepEqual(asked, [['07'.repeat(32), { from: 4 }]]);
+    }
+    assert.equal((await requestFresh(dir.path, nonce, 4, NEVER)).kind, 'none');
+    await using control = await openControl({ dataDir: dir.path, status: () => STATUS, freshBundle: none });
+    await assert.rejects(requestFresh(dir.path, nonce, 4, NEVER), { code: 'attest.too_many_challenges' });
+    for (const body of ['', '{', '[]', '{"nonce":"xyz"}', '{"nonce":"AB"}', '{"nonce":"ab","from":"1"}', JSON.stringify({ nonce: 'ab'.repeat(600) })]) {
+      const { code, body: told } = await get(control.path, '/challenge', 'POST', body);
+      assert.equal(code, 400, body);
+      assert.match(told, /attest\.challenge_malformed/);
+    }
   });
 
   it('replaces what a killed gateway left, and refuses beside a living one', async () => {
