@@ -9,6 +9,7 @@ import { TenzroError } from '#runtime/core/errors.ts';
 import type { Counters, Log } from '#runtime/core/ports.ts';
 import type { Cbor, Maybe } from '#runtime/core/types.ts';
 import { encodeCbor } from '#runtime/crypto/cbor.ts';
+import { differingBootPcrs, parseEventLog } from '#runtime/crypto/eventLog.ts';
 import { sha256 } from '#runtime/crypto/hash.ts';
 import type { Support } from '#runtime/ledger/block.ts';
 import { decodeEntry } from '#runtime/ledger/entry.ts';
@@ -18,6 +19,8 @@ import { ImaRecorder, type ImaBeginning } from './imaRecorder.ts';
 export interface MeasurementsOptions {
   /** The TCG event log of this boot. */
   readonly readBootLog: () => Promise<Maybe<Uint8Array>>;
+  /** SHA-256 PCRs 0 to 7 as they are now; `none` without a TPM. */
+  readonly readBootPcrs: () => Promise<Maybe<ReadonlyMap<number, Uint8Array>>>;
   /** IMA's list from byte `from` on. */
   readonly readImaLog: (from: number) => Promise<Maybe<Uint8Array>>;
   /** What runs now: asked at each refresh, so that a change is recorded. */
@@ -69,12 +72,21 @@ export class Measurements {
 
   /** Records what is new: before a boot's first block, and before later ones. Rejects with `ledger.*` where nothing can be appended. */
   async refresh(): Promise<Measured> {
-    this.#bootLog ??= bootLogBody(await this.#attempt(this.#options.readBootLog));
+    this.#bootLog ??= await this.#readBootLog();
     await this.#keep(this.#bootLog);
     const absence = await this.#ima.refresh();
     if (absence !== undefined && this.#ima.indices.length === 0) await this.#keep({ what: 'ima', reason: absence });
     await this.#keep({ what: 'software', ...this.#options.software() });
     return this.support;
+  }
+
+  /** Some firmware writes logs that do not fit what it measured: such a log would only refute every proof, so that its fault is recorded instead. */
+  async #readBootLog(): Promise<MeasurementBody> {
+    const log = await this.#attempt(this.#options.readBootLog);
+    if (log.kind === 'none') return { what: 'tcg', reason: log.reason };
+    const pcrs = await this.#attempt(this.#options.readBootPcrs);
+    const fault = pcrs.kind === 'none' ? undefined : bootLogFault(log.value, pcrs.value);
+    return fault === undefined ? { what: 'tcg', log: log.value, digest: sha256(log.value) } : { what: 'tcg', reason: fault };
   }
 
   /** The entry that says this: the last one where it is the same and still stored. */
@@ -90,7 +102,7 @@ export class Measurements {
     return index;
   }
 
-  async #attempt(read: () => Promise<Maybe<Uint8Array>>): Promise<Maybe<Uint8Array>> {
+  async #attempt<T>(read: () => Promise<Maybe<T>>): Promise<Maybe<T>> {
     try {
       return await read();
     } catch (error) {
@@ -123,8 +135,12 @@ export class Measurements {
   }
 }
 
-const bootLogBody = (log: Maybe<Uint8Array>): MeasurementBody =>
-  (log.kind === 'none' ? { what: 'tcg', reason: log.reason } : { what: 'tcg', log: log.value, digest: sha256(log.value) });
+function bootLogFault(bytes: Uint8Array, pcrs: ReadonlyMap<number, Uint8Array>): string | undefined {
+  const log = parseEventLog(bytes);
+  if (log.fault) return `the firmware's boot event log does not parse: ${log.fault.message}`;
+  const strange = log.bank === 'sha256' ? differingBootPcrs(log, pcrs) : [];
+  return strange.length === 0 ? undefined : `the firmware's boot event log does not replay to what it measured: PCR ${strange.join(', ')} differ`;
+}
 
 const isChunk = (body: MeasurementBody): body is Extract<MeasurementBody, { readonly offset: number }> => body.what === 'ima' && 'offset' in body;
 

@@ -167,6 +167,19 @@ export function replayEventLog({ bank, events }: Pick<BootLog, 'bank' | 'events'
   return pcrs;
 }
 
+/** What firmware and boot loader measure into, PFP §3.3.4. */
+export const BOOT_PCRS = [0, 1, 2, 3, 4, 5, 6, 7] as const;
+
+/** Boot PCRs whose value is not what the log replays to; PCRs that `values` leaves out are not judged. For logs with a SHA-256 bank. */
+export function differingBootPcrs(log: BootLog, values: ReadonlyMap<number, Uint8Array>): readonly number[] {
+  const replayed = replayEventLog(log);
+  const untouched = new Uint8Array(BANKS.sha256.sizeBytes);
+  return BOOT_PCRS.filter((pcr) => {
+    const value = values.get(pcr);
+    return value !== undefined && !equalBytes(replayed.get(pcr) ?? untouched, value);
+  });
+}
+
 /** What PCR 0 starts from: TCG_EfiStartupLocalityEvent (PFP §10.4.5.3), or a hardware root that measured first. Too late after the first extension. */
 function startLocality(type: number, data: Uint8Array): number | undefined {
   if (type === EVENT_TYPES.EV_EFI_HCRTM_EVENT) return HCRTM_LOCALITY;

@@ -4,7 +4,7 @@
  */
 import { equalBytes, toHex } from '#runtime/core/bytes.ts';
 import { printable } from '#runtime/core/printable.ts';
-import { parseEventLog, replayEventLog } from '#runtime/crypto/eventLog.ts';
+import { BOOT_PCRS, differingBootPcrs, parseEventLog } from '#runtime/crypto/eventLog.ts';
 import { parseAttest } from '#runtime/crypto/tpmEvidence.ts';
 import { ZERO_HASH } from '#runtime/ledger/block.ts';
 import type { CheckBook } from './checks.ts';
@@ -12,9 +12,6 @@ import { checkImaLog } from './ima.ts';
 import { findMeasurement } from './measured.ts';
 import type { OpenedBlock, OpenedBundle } from './opened.ts';
 import type { Policy } from './policy.ts';
-
-/** What firmware and boot loader measure into, TCG PC Client Platform Firmware Profile §3.3.4. */
-export const BOOT_PCRS = [0, 1, 2, 3, 4, 5, 6, 7] as const;
 
 type Quoted = ReadonlyMap<number, Uint8Array>;
 
@@ -52,8 +49,7 @@ function checkLog(book: CheckBook, opened: OpenedBundle, quoted: Quoted): void {
   const log = parseEventLog(body.log);
   if (log.fault) return book.fail('boot.log', `the boot event log is not whole: ${log.fault.message}`);
   if (log.bank !== 'sha256') return book.unknown('boot.log', 'the boot event log has no SHA-256 digests, and the quote is of SHA-256 PCRs');
-  const replayed = replayEventLog(log);
-  const strange = BOOT_PCRS.filter((pcr) => quoted.has(pcr) && !equalBytes(replayed.get(pcr) ?? ZERO_HASH, quoted.get(pcr) ?? ZERO_HASH));
+  const strange = differingBootPcrs(log, quoted);
   if (strange.length > 0) return book.fail('boot.log', `the boot event log does not replay to what the TPM quoted: PCR ${strange.join(', ')} differ`);
   const unfit = log.events.filter(({ dataFits }) => dataFits === false).length;
   book.pass('boot.log', `${log.events.length} events replay to the quoted PCRs 0 to 7${unfit === 0 ? '' : `; the descriptions of ${unfit} are not what was measured`}`);

@@ -4,12 +4,13 @@ import { toHex } from '#runtime/core/bytes.ts';
 import { TenzroError } from '#runtime/core/errors.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
 import { KIND, type Maybe } from '#runtime/core/types.ts';
+import { parseEventLog, replayEventLog } from '#runtime/crypto/eventLog.ts';
 import { sha256 } from '#runtime/crypto/hash.ts';
 import { IMA_CHUNKS_MAX, type Support } from '#runtime/ledger/block.ts';
 import { decodeEntry, encodeEntry } from '#runtime/ledger/entry.ts';
 import { decodeMeasurement, type MeasurementBody } from '#runtime/ledger/measurement.ts';
 import { CounterTable } from '#runtime/observe/counters.ts';
-import { EVERY_EVENT, SOME_FILES, writeEventLog, writeImaEvent } from '#test/support/measuredLogs.ts';
+import { EV, EVERY_EVENT, SOME_FILES, writeEventLog, writeImaEvent } from '#test/support/measuredLogs.ts';
 import { silentLog } from '#test/support/sealHarness.ts';
 
 const some = (value: Uint8Array): Maybe<Uint8Array> => ({ kind: 'value', value });
@@ -20,6 +21,7 @@ class Machine {
   readonly entries: Buffer[] = [];
   oldest = 0;
   bootLog: Maybe<Uint8Array> = some(BOOT_LOG);
+  pcrs: Maybe<ReadonlyMap<number, Uint8Array>> = { kind: 'value', value: replayEventLog(parseEventLog(BOOT_LOG)) };
   ima: Buffer | undefined = Buffer.concat(SOME_FILES.map((file) => writeImaEvent(file)));
   software = { digest: sha256(Buffer.from('v1')), components: [] as [string, Uint8Array][] };
   monoMicros = 0;
@@ -28,6 +30,7 @@ class Machine {
   run(change: Partial<MeasurementsOptions> = {}): Measurements {
     return new Measurements({
       readBootLog: () => Promise.resolve(this.bootLog),
+      readBootPcrs: () => Promise.resolve(this.pcrs),
       readImaLog: (from) => Promise.resolve(this.ima ? some(this.ima.subarray(from)) : { kind: 'none', reason: 'no IMA' }),
       software: () => this.software,
       append: (body) => Promise.resolve(this.entries.push(encodeEntry({ kind: KIND.measurement, source: 'device/main//', wallMicros: 0, bootEpoch: 1, monoMicros: 0, body })) - 1),
@@ -76,7 +79,7 @@ describe('attest: measurements', () => {
     machine.software.components.push(['configuration', sha256(Buffer.from('other'))]);
     const second = await machine.start();
     assert.deepEqual([second, machine.entries.length], [{ ...first, software: 3 }, 4], 'another configuration');
-    machine.bootLog = some(writeEventLog(EVERY_EVENT.slice(1)));
+    machine.bootLog = some(writeEventLog(EVERY_EVENT, ['sha256']));
     assert.deepEqual([await machine.start(), machine.entries.length], [{ ...second, bootLog: 4 }, 5], 'another boot');
   });
 
@@ -142,6 +145,16 @@ describe('attest: measurements', () => {
     assert.deepEqual(machine.body(support.imaLog?.[0]), { what: 'ima', reason: 'no IMA' });
     assert.deepEqual([await machine.start(), machine.entries.length], [support, 3]);
     assert.deepEqual(machine.body((await machine.start({ readBootLog: () => Promise.reject(new TenzroError('core.system', 'it broke')) })).bootLog), { what: 'tcg', reason: 'it broke' });
+  });
+
+  it('records what is wrong with the log of a firmware that contradicts itself, and not that log', async () => {
+    const machine = new Machine();
+    machine.bootLog = some(writeEventLog(EVERY_EVENT.filter(({ type }) => type !== EV.application)));
+    assert.match(JSON.stringify(machine.body((await machine.start()).bootLog)), /"tcg","reason":"the firmware's boot event log does not replay to what it measured: PCR 4 differ/);
+    machine.bootLog = some(BOOT_LOG.subarray(0, -1));
+    assert.match(JSON.stringify(machine.body((await machine.start()).bootLog)), /does not parse: event/);
+    machine.pcrs = { kind: 'none', reason: 'no TPM' };
+    assert.ok('log' in machine.body((await machine.start()).bootLog), 'without a TPM there is nothing to hold it against');
   });
 
   it('begins anew where what an earlier run named is something else', async () => {
