@@ -159,14 +159,20 @@ export const MODEL_BODY = { name: 1, digest: 2, provider: 3, state: 4 } as const
 /** Keys of the body of a `clockStep` entry: the wall time in µs that was expected and the one that was found, and 'running' or 'start'. */
 export const CLOCK_STEP_BODY = { expectedMicros: 1, foundMicros: 2, when: 3 } as const;
 
-/** Keys of the body of an `epoch` entry: the first of a chain that replaces a damaged one. */
-export const EPOCH_BODY = { code: 1, detail: 2, chainId: 3, lastBlockHash: 4, quarantine: 5 } as const;
+/**
+ * Keys of the body of an `epoch` entry: the first of a chain that replaces another one, damaged or ended by intention. With `successor` it is the last word
+ * of the chain that ends: SHA-256 of signing key ‖ exchange key of the identity that goes on.
+ */
+export const EPOCH_BODY = { code: 1, detail: 2, chainId: 3, lastBlockHash: 4, quarantine: 5, successor: 6 } as const;
 
 /** Keys of the body of an `enrolment` entry: the enroller's COSE_Sign1 (ledger/enrolment.ts) that binds device, EK, AK and identity keys. */
 export const ENROLMENT_BODY = { statement: 1 } as const;
 
-/** Keys of the body of a `lease` entry: the verifier's COSE_Sign1 (ledger/lease.ts). Blocks name it by the SHA-256 of the statement. */
-export const LEASE_BODY = { statement: 1 } as const;
+/**
+ * Keys of the body of a `lease` entry: the verifier's COSE_Sign1 (ledger/lease.ts), which blocks name by its SHA-256; or, without one, that there is no
+ * lease any more: `state` is 'none', 'lapsed' or 'refused'.
+ */
+export const LEASE_BODY = { statement: 1, state: 2, reason: 3 } as const;
 
 /** Keys of the body of a `measurement` entry: what booted, which files ran, which software this is. */
 export const MEASUREMENT_BODY = {

@@ -1,0 +1,113 @@
+/**
+ * The gateway's way to its verifier: HTTPS over TLS 1.3, one request per connection, known to the verifier by a certificate around the identity key.
+ * What comes back is bounded and hostile until decoded.
+ */
+import type { IncomingMessage } from 'node:http';
+import type { RequestOptions } from 'node:https';
+import { TLSSocket } from 'node:tls';
+import { ERRORS, TenzroError, invariant, messageOf, type ErrorCode } from '#runtime/core/errors.ts';
+import { LIMITS } from '#runtime/core/limits.ts';
+import { pemOf, selfSignedCertificate } from '#runtime/crypto/certificate.ts';
+import type { Signer } from '#runtime/crypto/mldsa.ts';
+import { negotiatedGroup, secureClientOptions } from '#runtime/crypto/tls.ts';
+import { CBOR_MEDIA_TYPE, decodeRefusal } from '#runtime/ledger/leaseMessages.ts';
+
+export interface ClientOptions {
+  /** `https://host:port`. */
+  readonly url: string;
+  /** PEM certificates that the verifier's must chain to. */
+  readonly ca: string | readonly string[];
+}
+
+export interface Response {
+  readonly body: Buffer;
+  /** Key exchange of the connection, as IANA names it. */
+  readonly group: string;
+}
+
+/** A lease and every refusal are far smaller. */
+const ANSWER_BYTES_MAX = 128 * 1024;
+const HTTP_OK = 200;
+/** RFC 5280 §4.1.2.5: a certificate without an end; the verifier pins the key and reads no dates, nor does the gateway trust its own clock. */
+const VALIDITY = { notBeforeMs: 0, notAfterMs: 253_402_300_799_000 } as const;
+const COMMON_NAME_MAX = 64;
+
+export class VerifierClient {
+  readonly #options: ClientOptions;
+  readonly #request: typeof import('node:https').request;
+  #certificate: string | undefined;
+
+  constructor(options: ClientOptions) {
+    this.#options = options;
+    this.#request = process.getBuiltinModule('node:https').request; // loaded only where there is a verifier
+  }
+
+  /** Rejects with the code that the verifier names, `lease.unreachable` and `lease.protocol`. */
+  async post(path: string, body: Uint8Array, { signer, device }: { readonly signer: Signer; readonly device: string }, signal: AbortSignal): Promise<Response> {
+    const { url, ca } = this.#options;
+    const key = keyOf(signer);
+    const options: RequestOptions = {
+      ...secureClientOptions(), method: 'POST', agent: false, ca: typeof ca === 'string' ? ca : [...ca], key, cert: this.#certificate ??= certificateOf(signer, device),
+      headers: { 'content-type': CBOR_MEDIA_TYPE, 'content-length': body.length }, signal: AbortSignal.any([signal, AbortSignal.timeout(LIMITS.leaseRequestTimeoutMs)]),
+    };
+    try {
+      const { response, group } = await this.#send(new URL(path, url), options, body);
+      const answer = await readAnswer(response);
+      if (response.statusCode !== HTTP_OK) throw refusalOf(response, answer);
+      return { body: answer, group };
+    } catch (cause) {
+      if (cause instanceof TenzroError) throw cause;
+      throw new TenzroError('lease.unreachable', `${url}: ${messageOf(cause)}`, { cause });
+    } finally {
+      key.fill(0);
+    }
+  }
+
+  #send(url: URL, options: RequestOptions, body: Uint8Array): Promise<{ readonly response: IncomingMessage; readonly group: string }> {
+    return new Promise((resolve, reject) => {
+      const outgoing = this.#request(url, options, (response) => {
+        resolve({ response, group: response.socket instanceof TLSSocket ? negotiatedGroup(response.socket) : 'unknown' });
+      });
+      outgoing.once('error', reject).end(body);
+    });
+  }
+}
+
+async function readAnswer(response: IncomingMessage): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  let sizeBytes = 0;
+  for await (const chunk of response as AsyncIterable<Buffer>) {
+    sizeBytes += chunk.length;
+    if (sizeBytes > ANSWER_BYTES_MAX) throw new TenzroError('lease.protocol', `the verifier answers with more than ${ANSWER_BYTES_MAX} bytes`);
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks, sizeBytes);
+}
+
+/** Codes that a verifier may name; with any other it does not speak our protocol. */
+const isToldCode = (code: string): code is ErrorCode => code in ERRORS && /^(?:lease\.refused|verifier|enrol)/.test(code);
+
+function refusalOf({ statusCode = 0, headers }: IncomingMessage, body: Uint8Array): TenzroError {
+  try {
+    const { code, message } = decodeRefusal(body);
+    const retryAfterMs = Number(headers['retry-after'] ?? 0) * 1_000;
+    if (isToldCode(code)) return new TenzroError(code, message, retryAfterMs > 0 ? { retryAfterMs } : {});
+  } catch (cause) {
+    return new TenzroError('lease.protocol', `the verifier answers with HTTP status ${statusCode}: ${messageOf(cause)}`, { cause });
+  }
+  return new TenzroError('lease.protocol', `the verifier answers with HTTP status ${statusCode} and an unknown code`);
+}
+
+/** PEM in a buffer that the caller zeroes; OpenSSL keeps its own for as long as the connection lasts. */
+function keyOf({ privateKey }: Signer): Buffer {
+  invariant(privateKey, 'TLS with an identity key needs a Node with ML-DSA');
+  const der = privateKey.export({ format: 'der', type: 'pkcs8' });
+  const pem = Buffer.from(`-----BEGIN PRIVATE KEY-----\n${der.toString('base64')}\n-----END PRIVATE KEY-----\n`);
+  der.fill(0);
+  return pem;
+}
+
+function certificateOf({ privateKey }: Signer, device: string): string {
+  invariant(privateKey, 'TLS with an identity key needs a Node with ML-DSA');
+  return pemOf(selfSignedCertificate({ privateKey, commonName: device.slice(0, COMMON_NAME_MAX), hosts: [], ...VALIDITY }));
+}
