@@ -7,7 +7,7 @@ import type { Clock } from '#runtime/core/clock.ts';
 import { equalBytes } from '#runtime/core/bytes.ts';
 import { TenzroError } from '#runtime/core/errors.ts';
 import type { Counters, Log } from '#runtime/core/ports.ts';
-import type { Cbor, Maybe } from '#runtime/core/types.ts';
+import type { Cbor, Maybe, Measurement } from '#runtime/core/types.ts';
 import { encodeCbor } from '#runtime/crypto/cbor.ts';
 import { differingBootPcrs, parseEventLog } from '#runtime/crypto/eventLog.ts';
 import { sha256 } from '#runtime/crypto/hash.ts';
@@ -48,7 +48,7 @@ interface Recorded {
 export class Measurements {
   readonly #options: MeasurementsOptions;
   readonly #ima: ImaRecorder;
-  readonly #last = new Map<MeasurementBody['what'], Recorded>();
+  readonly #last = new Map<Measurement, Recorded>();
   /** Read once: firmware adds nothing after the system has started. */
   #bootLog: MeasurementBody | undefined;
 
@@ -64,7 +64,7 @@ export class Measurements {
 
   /** Places for the next block's `support`. */
   get support(): Measured {
-    const index = (what: MeasurementBody['what']): number | undefined => this.#last.get(what)?.index;
+    const index = (what: Measurement): number | undefined => this.#last.get(what)?.index;
     const [bootLog, reason, software] = [index('tcg'), index('ima'), index('software')];
     const imaLog = this.#ima.indices.length > 0 || reason === undefined ? this.#ima.indices : [reason];
     return { ...(bootLog === undefined ? {} : { bootLog }), ...(imaLog.length === 0 ? {} : { imaLog }), ...(software === undefined ? {} : { software }) };

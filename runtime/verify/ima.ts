@@ -1,5 +1,6 @@
 /** Which files ran: IMA's list among the bundle's entries against the quoted PCR 10, and its files against the policy's. */
 import { equalBytes, toHex } from '#runtime/core/bytes.ts';
+import { LIMITS } from '#runtime/core/limits.ts';
 import { printable } from '#runtime/core/printable.ts';
 import { findImaPrefix, IMA_PCR, parseImaLog, subjectOf, type ImaEvent } from '#runtime/crypto/imaLog.ts';
 import { ZERO_HASH } from '#runtime/ledger/block.ts';
@@ -57,6 +58,7 @@ function listOf(opened: OpenedBundle): List {
     if (body.offset !== sizeBytes) return { kind: 'wrong', reason: `entry ${index}: the chunks of IMA's list that the head names do not follow one another` };
     chunks.push(body.log);
     sizeBytes += body.log.length;
+    if (sizeBytes > LIMITS.imaLogBytesMax) return { kind: 'wrong', reason: `IMA's list has more than ${LIMITS.imaLogBytesMax} bytes` };
   }
   return { kind: 'value', bytes: Buffer.concat(chunks, sizeBytes) };
 }

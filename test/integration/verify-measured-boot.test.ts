@@ -3,6 +3,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Tpm } from '#drivers/tpm2/tpm.ts';
 import { socketTransport } from '#drivers/tpm2/transport.ts';
+import { LIMITS } from '#runtime/core/limits.ts';
 import { KIND } from '#runtime/core/types.ts';
 import { toHex } from '#runtime/core/bytes.ts';
 import { parseEventLog, replayEventLog } from '#runtime/crypto/eventLog.ts';
@@ -134,6 +135,13 @@ describe('verify what a machine booted', function () {
     assertJudged(judge(proof, 'ima.log', { ima: { allow: FILE_DIGESTS.slice(1, 3) } }), 'verified', 'pass', /all are in the policy/);
     assertJudged(judge(proof, 'ima.log', { ima: { allow: FILE_DIGESTS.slice(2) } }), 'refuted', 'fail', /1 of 3 measured files are not in the policy: \/usr\/lib\/systemd\/systemd/);
     assertJudged(judge(await prove({ list: [ima(list.subarray(0, 100)), ima(list.subarray(100), 101)] }), 'ima.log'), 'refuted', 'fail', /do not follow one another/);
+  });
+
+  it('refuses a list beyond its bound before it parses it', async () => {
+    const chunk = Buffer.alloc(LIMITS.imaChunkBytesMax);
+    const count = Math.floor(LIMITS.imaLogBytesMax / chunk.length) + 1;
+    const proof = await prove({ list: Array.from({ length: count }, (_, at) => ima(chunk, at * chunk.length)) });
+    assertJudged(judge(proof, 'ima.log'), 'refuted', 'fail', /more than 4194304 bytes/);
   });
 
   it('does not take a list that stops short of the quote, or was altered, for more than nothing', async () => {
