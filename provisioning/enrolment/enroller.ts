@@ -11,6 +11,7 @@ import type { Clock } from '#runtime/core/clock.ts';
 import type { Enrolment, EnrolmentBinding, IdentityTuple } from '#runtime/core/enrolment.ts';
 import { TenzroError, messageOf } from '#runtime/core/errors.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
+import type { TimeSpan } from '#runtime/crypto/certificatePath.ts';
 import { CREDENTIAL_BYTES_MAX, makeCredential } from '#runtime/crypto/credential.ts';
 import type { EkVerdict } from '#runtime/crypto/ekCertificate.ts';
 import { sha256 } from '#runtime/crypto/hash.ts';
@@ -23,8 +24,8 @@ export interface EnrollerOptions {
   /** What statements name as their issuer. */
   readonly name: string;
   readonly clock: Clock;
-  /** Judges the certificates (the EK's first) of an EK at a time: `judgeEkCertificates` with the enroller's anchors. */
-  readonly judge: (ekPublic: TpmPublic, certificates: readonly Uint8Array[], atMicros: number) => EkVerdict;
+  /** Judges the certificates (the EK's first) of an EK now: `judgeEkCertificates` with the enroller's anchors. */
+  readonly judge: (ek: TpmPublic, certificates: readonly Uint8Array[], during: TimeSpan) => EkVerdict;
   /** Whether a TPM without a certificate of a known maker is enrolled too. */
   readonly firstUse: 'accept' | 'refuse';
   /** Signs what was proven: `signEnrolment` with the enroller's key. */
@@ -90,7 +91,8 @@ export class Enroller implements Disposable {
 
   #bindingOf(ek: TpmPublic, certificates: readonly Uint8Array[]): EnrolmentBinding {
     const { judge, clock, firstUse } = this.#options;
-    const verdict = judge(ek, certificates, clock.wallMicros());
+    const nowMs = clock.wallMicros() / 1_000;
+    const verdict = judge(ek, certificates, { fromMs: nowMs, toMs: nowMs });
     if (verdict.kind === 'broken') throw new TenzroError('enrol.certificate', verdict.why);
     if (verdict.kind === 'chained') return { kind: 'certified', certificate: verdict.certificate, root: verdict.root.fingerprint };
     if (firstUse === 'refuse') throw new TenzroError('enrol.certificate', `${verdict.why}, and this enroller takes no TPM on first use`);

@@ -3,6 +3,7 @@
  * reference. The payload is deterministic CBOR with integer keys, signed as COSE_Sign1 (see crypto/cose.ts).
  */
 import { TenzroError } from '#runtime/core/errors.ts';
+import { LIMITS } from '#runtime/core/limits.ts';
 import type { Cbor, Maybe } from '#runtime/core/types.ts';
 import { decodeCbor, encodeCbor } from '#runtime/crypto/cbor.ts';
 import { sha256 } from '#runtime/crypto/hash.ts';
@@ -21,6 +22,8 @@ export interface Identity {
   readonly ekPublic?: Uint8Array;
   /** X.509 DER, where the TPM holds one. */
   readonly ekCertificate?: Uint8Array;
+  /** X.509 DER of its issuers, in any order, where the TPM or its owner keeps them. */
+  readonly ekChain?: readonly Uint8Array[];
   /** X-Wing public key (X25519 with ML-KEM-768), 1216 bytes: what is sealed to this gateway. */
   readonly exchangeKey?: Uint8Array;
 }
@@ -83,7 +86,7 @@ const KEY = {
   version: 1, chainId: 2, sequence: 3, previous: 4, time: 5, treeSize: 6, root: 7, software: 8, bootEpoch: 9, lease: 10, models: 11, pcrStart: 13, identity: 14,
   challenge: 15, support: 16, anchor: 17,
 } as const;
-const ID_KEY = { signingKey: 1, akPublic: 2, ekPublic: 3, ekCertificate: 4, exchangeKey: 5 } as const;
+const ID_KEY = { signingKey: 1, akPublic: 2, ekPublic: 3, ekCertificate: 4, exchangeKey: 5, ekChain: 6 } as const;
 const SUPPORT_KEY = { enrolment: 1, lease: 2, bootLog: 3, imaLog: 4, software: 5 } as const;
 /** Room for any verifier's nonce (RFC 9711 §4.1 wants 8 to 64 bytes; below 16 it could repeat). */
 export const NONCE_BYTES = { min: 16, max: 64 } as const;
@@ -118,6 +121,7 @@ function encodeIdentity(identity: Identity): ReadonlyMap<number, Cbor> {
   if (identity.ekPublic) map.set(ID_KEY.ekPublic, identity.ekPublic);
   if (identity.ekCertificate) map.set(ID_KEY.ekCertificate, identity.ekCertificate);
   if (identity.exchangeKey) map.set(ID_KEY.exchangeKey, identity.exchangeKey);
+  if (identity.ekChain && identity.ekChain.length > 0) map.set(ID_KEY.ekChain, [...identity.ekChain]);
   return map;
 }
 
@@ -171,11 +175,17 @@ function decodeIdentity(value: Cbor): Identity {
   const ekPublic = optional(ID_KEY.ekPublic, 'EK public');
   const ekCertificate = optional(ID_KEY.ekCertificate, 'EK certificate');
   const exchangeKey = optional(ID_KEY.exchangeKey, 'exchange key');
+  const ekChain = map.has(ID_KEY.ekChain) ? asChain(map.get(ID_KEY.ekChain)) : undefined;
   return {
     signingKey: asBytes(map.get(ID_KEY.signingKey), 'signing key'),
     ...(akPublic ? { akPublic } : {}), ...(ekPublic ? { ekPublic } : {}), ...(ekCertificate ? { ekCertificate } : {}),
-    ...(exchangeKey ? { exchangeKey } : {}),
+    ...(exchangeKey ? { exchangeKey } : {}), ...(ekChain ? { ekChain } : {}),
   };
+}
+
+function asChain(value: Cbor | undefined): readonly Uint8Array[] {
+  if (!Array.isArray(value) || value.length === 0 || value.length >= LIMITS.ekCertificatesMax) throw malformed(`the EK's issuers are not a list of 1 to ${LIMITS.ekCertificatesMax - 1}`);
+  return (value as readonly Cbor[]).map((certificate) => asBytes(certificate, 'issuer of the EK'));
 }
 
 function decodeLease(value: Cbor | undefined): Maybe<Uint8Array> {

@@ -44,7 +44,7 @@ export interface EnrolmentStatement {
   /** SHA-256 of the enroller's key: what policies pin. */
   readonly keyDigest: Uint8Array;
   /** The key that the statement names signed it. Costs an ML-DSA verification. */
-  isSigned(): boolean;
+  readonly isSigned: () => boolean;
 }
 
 /** Parses without judging the signature. Throws `enrolment.malformed`; claims beyond ours are refused. */

@@ -1,7 +1,10 @@
 /** What an auditor accepts. The command line reads the YAML; here it becomes a checked value. Reference: docs/reference/verifier-checks.md. */
-import { X509Certificate } from 'node:crypto';
 import { TenzroError, messageOf } from '#runtime/core/errors.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
+import { derOfFile } from '#runtime/crypto/certificatePath.ts';
+import type { EkAnchors } from '#runtime/crypto/ekCertificate.ts';
+import { parseCertificate, type Certificate } from '#runtime/crypto/x509.ts';
+import { vendorOf } from './vendorRoots.ts';
 
 /** Strongest first. */
 export const TRUST_LEVELS = ['dtpm', 'enrolled', 'emulated', 'software'] as const;
@@ -18,7 +21,9 @@ export interface EnrolledPair {
 export interface Policy {
   readonly accept: readonly TrustLevel[];
   /** Certificates that may issue EK certificates, or their issuers: each is a trust anchor, beside the bundled vendors' (`vendorRoots`). */
-  readonly ekRoots: readonly X509Certificate[];
+  readonly ekRoots: readonly Certificate[];
+  /** Certificates that help to find a way to a root, and vendors' roots themselves: no key of the policy file, they come from files beside it. */
+  readonly ekIssuers: readonly Certificate[];
   /** Whether the vendor roots that we know by their fingerprints are trust anchors too. */
   readonly vendorRoots: boolean;
   readonly enrolled: readonly EnrolledPair[];
@@ -49,7 +54,7 @@ export interface Policy {
 }
 
 export const DEFAULT_POLICY: Policy = {
-  accept: ['dtpm', 'enrolled'], ekRoots: [], vendorRoots: true, enrolled: [], enrollers: [], pcrs: new Map(), software: [], models: [], firmware: [],
+  accept: ['dtpm', 'enrolled'], ekRoots: [], ekIssuers: [], vendorRoots: true, enrolled: [], enrollers: [], pcrs: new Map(), software: [], models: [], firmware: [],
   lease: 'optional', verifiers: [], clockSkewSeconds: 300, leaseSeconds: 3_600, maxLinks: LIMITS.proofLinksMax,
 };
 
@@ -71,7 +76,8 @@ export function parsePolicy(value: unknown): Policy {
   const device = given['device'];
   return {
     accept: given['accept'] === undefined ? DEFAULT_POLICY.accept : asList(given['accept'], 'accept').map(asTrustLevel),
-    ekRoots: asList(given['ekRoots'] ?? [], 'ekRoots').map(asCertificate),
+    ekRoots: asList(given['ekRoots'] ?? [], 'ekRoots').flatMap(asCertificates),
+    ekIssuers: [],
     vendorRoots: asBoolean(given['vendorRoots'] ?? DEFAULT_POLICY.vendorRoots, 'vendorRoots'),
     enrolled: asList(given['enrolled'] ?? [], 'enrolled').map(asPair),
     enrollers: asDigests(given['enrollers'] ?? [], 'enrollers'),
@@ -100,14 +106,26 @@ function asTrustLevel(value: unknown): TrustLevel {
   return level;
 }
 
-function asCertificate(value: unknown, index: number): X509Certificate {
+function asCertificates(value: unknown, index: number): readonly Certificate[] {
   if (typeof value !== 'string') throw invalid(`ekRoots[${index}] must be PEM text`);
-  try {
-    return new X509Certificate(value);
-  } catch (cause) {
-    throw invalid(`ekRoots[${index}] is not a certificate: ${messageOf(cause)}`, cause);
-  }
+  return parseIssuers(Buffer.from(value), `ekRoots[${index}]`);
 }
+
+/** PEM with any number of certificates, or one in DER. Throws `policy.invalid`; `name` is what it calls the file. */
+export function parseIssuers(file: Uint8Array, name: string): readonly Certificate[] {
+  const certificates = derOfFile(file, LIMITS.issuersMax);
+  if (!certificates) throw invalid(`${name} is not a certificate: neither PEM with 1 to ${LIMITS.issuersMax} of them, nor DER`);
+  return certificates.map((der, at) => {
+    try {
+      return parseCertificate(der);
+    } catch (cause) {
+      throw invalid(`${name} is not a certificate: number ${at + 1}: ${messageOf(cause)}`, cause);
+    }
+  });
+}
+
+/** Which certificates a policy trusts as roots of EK certificates. */
+export const ekAnchorsOf = ({ ekRoots, ekIssuers, vendorRoots }: Policy): EkAnchors => ({ trusted: ekRoots, others: ekIssuers, vendorOf: vendorRoots ? vendorOf : () => undefined });
 
 function asPair(value: unknown, index: number): EnrolledPair {
   const where = `enrolled[${index}]`;

@@ -5,9 +5,7 @@
 import { TenzroError, messageOf } from '#runtime/core/errors.ts';
 import { toHex } from '#runtime/core/bytes.ts';
 import { verifySign1 } from '#runtime/crypto/cose.ts';
-import type { Identity } from '#runtime/ledger/block.ts';
 import { decodeBundleBody, openBundle, type Bundle } from '#runtime/ledger/bundle.ts';
-import type { Evidence } from '#runtime/ledger/evidence.ts';
 import { checkBoot } from './boot.ts';
 import { checkChain, checkEntries, checkHeaders, checkIdentity, checkInclusion } from './chain.ts';
 import { CheckBook } from './checks.ts';
@@ -97,8 +95,8 @@ function checkSignatures(book: CheckBook, { genesis, blocks }: OpenedBundle): vo
   else book.pass('signature.mldsa', `${blocks.length} ML-DSA-65 signatures by the key of the genesis`);
 }
 
-function judgeTrust(book: CheckBook, { genesis, head }: OpenedBundle, policy: Policy, chainId: string): Trust {
-  const trust = trustIn(book, head.evidence, genesis.block.identity, policy);
+function judgeTrust(book: CheckBook, opened: OpenedBundle, policy: Policy, chainId: string): Trust {
+  const trust = trustIn(book, opened, policy);
   const accepted = policy.accept.join(', ') || 'nothing';
   if (policy.device !== undefined && policy.device !== chainId) book.fail('trust.policy', `the policy asks for chain ${policy.device}: this is another one`);
   else if (policy.accept.includes(trust.level)) book.pass('trust.policy', `the policy accepts '${trust.level}'`);
@@ -106,8 +104,9 @@ function judgeTrust(book: CheckBook, { genesis, head }: OpenedBundle, policy: Po
   return trust;
 }
 
-function trustIn(book: CheckBook, evidence: Evidence, identity: Identity | undefined, policy: Policy): Trust {
-  if (evidence.kind === 'tpm2' && identity) return trustOf(checkEndorsement(book, identity, policy));
+function trustIn(book: CheckBook, opened: OpenedBundle, policy: Policy): Trust {
+  const { evidence } = opened.head;
+  if (evidence.kind === 'tpm2' && opened.genesis.block.identity) return trustOf(checkEndorsement(book, opened, policy));
   book.skip('ek.chain', 'the head has no TPM evidence');
   book.skip('ek.enrolment', 'the head has no TPM evidence');
   const why = evidence.kind === 'none' ? ` (${evidence.reason})` : '';
