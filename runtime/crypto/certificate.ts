@@ -5,6 +5,7 @@
 import { createPublicKey, randomBytes, sign, X509Certificate, type KeyObject } from 'node:crypto';
 import { isIP } from 'node:net';
 import { TenzroError, invariant, messageOf } from '#runtime/core/errors.ts';
+import { contextTag, DER_TAG, implicitTag } from './der.ts';
 import { sha256 } from './hash.ts';
 
 export interface CertificateOptions {
@@ -19,9 +20,7 @@ export interface CertificateOptions {
   readonly notAfterMs: number;
 }
 
-/** Universal and context tags, X.690 §8. */
-const TAG = { boolean: 0x01, integer: 0x02, bitString: 0x03, octetString: 0x04, oid: 0x06, utf8String: 0x0c, utcTime: 0x17, generalizedTime: 0x18, sequence: 0x30, set: 0x31 } as const;
-const CONTEXT = { version: 0xa0, extensions: 0xa3, dnsName: 0x82, ipAddress: 0x87 } as const;
+const CONTEXT = { version: contextTag(0), extensions: contextTag(3), dnsName: implicitTag(2), ipAddress: implicitTag(7) } as const; // RFC 5280 appendix A
 const OID = {
   commonName: '2.5.4.3', // RFC 5280 appendix A.1
   keyUsage: '2.5.29.15', subjectAltName: '2.5.29.17', basicConstraints: '2.5.29.19', extendedKeyUsage: '2.5.29.37', // RFC 5280 §4.2.1
@@ -43,16 +42,16 @@ export function selfSignedCertificate({ privateKey, commonName, hosts, notBefore
   const isMlDsa = privateKey.asymmetricKeyType === 'ml-dsa-65';
   invariant(isMlDsa || privateKey.asymmetricKeyDetails?.namedCurve === 'prime256v1', 'certificates are made for ML-DSA-65 and P-256 keys');
   const algorithm = sequence(oid(isMlDsa ? OID.mlDsa65 : OID.ecdsaWithSha256)); // parameters absent: RFC 9881 §2, RFC 5758 §3.2
-  const name = sequence(tlv(TAG.set, sequence(oid(OID.commonName), tlv(TAG.utf8String, Buffer.from(commonName)))));
+  const name = sequence(tlv(DER_TAG.set, sequence(oid(OID.commonName), tlv(DER_TAG.utf8String, Buffer.from(commonName)))));
   const body = sequence(
-    tlv(CONTEXT.version, tlv(TAG.integer, Buffer.of(2))), // v3
-    tlv(TAG.integer, serialNumber()),
+    tlv(CONTEXT.version, tlv(DER_TAG.integer, Buffer.of(2))), // v3
+    tlv(DER_TAG.integer, serialNumber()),
     algorithm, name, sequence(time(notBeforeMs), time(notAfterMs)), name,
     createPublicKey(privateKey).export({ format: 'der', type: 'spki' }),
     tlv(CONTEXT.extensions, sequence(...extensions(hosts))),
   );
   const signature = sign(isMlDsa ? null : 'sha256', body, privateKey);
-  return sequence(body, algorithm, tlv(TAG.bitString, Buffer.of(0), signature));
+  return sequence(body, algorithm, tlv(DER_TAG.bitString, Buffer.of(0), signature));
 }
 
 /** RFC 7468. */
@@ -72,10 +71,10 @@ export function spkiPinOfCertificate(certificate: Uint8Array): Buffer {
 
 function extensions(hosts: readonly string[]): Buffer[] {
   const extension = (id: string, isCritical: boolean, value: Buffer): Buffer =>
-    sequence(oid(id), ...(isCritical ? [tlv(TAG.boolean, Buffer.of(0xff))] : []), tlv(TAG.octetString, value));
+    sequence(oid(id), ...(isCritical ? [tlv(DER_TAG.boolean, Buffer.of(0xff))] : []), tlv(DER_TAG.octetString, value));
   return [
     extension(OID.basicConstraints, true, sequence()), // cA is FALSE by default
-    extension(OID.keyUsage, true, tlv(TAG.bitString, Buffer.from(DIGITAL_SIGNATURE))),
+    extension(OID.keyUsage, true, tlv(DER_TAG.bitString, Buffer.from(DIGITAL_SIGNATURE))),
     extension(OID.extendedKeyUsage, false, sequence(oid(OID.serverAuth), oid(OID.clientAuth))),
     ...(hosts.length === 0 ? [] : [extension(OID.subjectAltName, false, sequence(...hosts.map(generalName)))]),
   ];
@@ -107,7 +106,7 @@ function serialNumber(): Buffer {
 
 function time(ms: number): Buffer {
   const digits = new Date(ms).toISOString().replaceAll(/[-:T]|\.\d+/g, ''); // YYYYMMDDHHMMSSZ
-  return Number(digits.slice(0, 4)) < GENERALIZED_FROM_YEAR ? tlv(TAG.utcTime, Buffer.from(digits.slice(2))) : tlv(TAG.generalizedTime, Buffer.from(digits));
+  return Number(digits.slice(0, 4)) < GENERALIZED_FROM_YEAR ? tlv(DER_TAG.utcTime, Buffer.from(digits.slice(2))) : tlv(DER_TAG.generalizedTime, Buffer.from(digits));
 }
 
 /** X.690 §8.19: base 128, high bit on all but the last; the first two arcs share a number. */
@@ -118,10 +117,10 @@ function oid(dotted: string): Buffer {
     for (let left = arc >>> 7; left > 0; left >>>= 7) septets.unshift((left & 0x7f) | 0x80);
     return septets;
   });
-  return tlv(TAG.oid, Buffer.from(bytes));
+  return tlv(DER_TAG.oid, Buffer.from(bytes));
 }
 
-const sequence = (...parts: readonly Uint8Array[]): Buffer => tlv(TAG.sequence, ...parts);
+const sequence = (...parts: readonly Uint8Array[]): Buffer => tlv(DER_TAG.sequence, ...parts);
 
 /** Definite length in its shortest form (X.690 §10.1). */
 function tlv(tag: number, ...parts: readonly Uint8Array[]): Buffer {

@@ -6,6 +6,7 @@ import type { TLSSocket } from 'node:tls';
 import { TenzroError } from '#runtime/core/errors.ts';
 import { equalBytes } from '#runtime/core/bytes.ts';
 import { spkiPinOfCertificate } from './certificate.ts';
+import { contextTag, DerReader } from './der.ts';
 
 /**
  * OpenSSL's notation: the server takes the first tuple (between slashes) of which the client knows a group, at the price of a round trip where it sent no
@@ -52,49 +53,25 @@ export function negotiatedGroup(socket: Pick<TLSSocket, 'getSession' | 'getEphem
   }
 }
 
-/** Context tag 19, constructed (X.690 §8.1.2), holds `kex_group`: OpenSSL 3.x, ssl/ssl_asn1.c, SSL_SESSION_ASN1. */
-const KEX_GROUP_TAG = 0xb3;
-const SEQUENCE_TAG = 0x30;
-const INTEGER_TAG = 0x02;
+/** `kex_group`: OpenSSL 3.x, ssl/ssl_asn1.c, SSL_SESSION_ASN1. */
+const KEX_GROUP_TAG = contextTag(19);
 
 /**
  * The group's number in the registry, out of a session as OpenSSL serialises it (Node tells a server nothing else about its group). Undefined where the
  * session has none, or is no session.
  */
 export function groupOfSession(session: Uint8Array): number | undefined {
-  const whole = elementAt(session, 0);
-  if (whole?.tag !== SEQUENCE_TAG) return undefined;
-  for (let at = whole.start; at < whole.end;) {
-    const field = elementAt(session, at);
-    if (!field || field.end > whole.end) return undefined;
-    if (field.tag === KEX_GROUP_TAG) return integerAt(session, field.start);
-    at = field.end;
+  try {
+    const fields = new DerReader(session, 'TLS session').inside();
+    while (fields.left > 0) {
+      const { tag, content } = fields.next();
+      if (tag === KEX_GROUP_TAG) return new DerReader(content, 'TLS session').count();
+    }
+    return undefined;
+  } catch (error) {
+    if (error instanceof TenzroError && error.code === 'x509.malformed') return undefined;
+    throw error;
   }
-  return undefined;
-}
-
-interface Element {
-  readonly tag: number;
-  /** First byte of the content, and the one after it. */
-  readonly start: number;
-  readonly end: number;
-}
-
-/** A DER element with a tag below 31 and a length of at most three bytes; undefined for anything else, and where it runs past the end. */
-function elementAt(bytes: Uint8Array, at: number): Element | undefined {
-  const [tag, first] = [bytes[at], bytes[at + 1]];
-  if (tag === undefined || first === undefined || first > 0x83 || first === 0x80) return undefined;
-  const lengthBytes = first < 0x80 ? 0 : first - 0x80;
-  let length = lengthBytes === 0 ? first : 0;
-  for (let i = 0; i < lengthBytes; i++) length = length * 256 + (bytes[at + 2 + i] ?? 0);
-  const start = at + 2 + lengthBytes;
-  return start + length > bytes.length ? undefined : { tag, start, end: start + length };
-}
-
-function integerAt(bytes: Uint8Array, at: number): number | undefined {
-  const element = elementAt(bytes, at);
-  if (element?.tag !== INTEGER_TAG || element.end - element.start > 4) return undefined;
-  return bytes.subarray(element.start, element.end).reduce((value, byte) => value * 256 + byte, 0);
 }
 
 /**

@@ -45,7 +45,8 @@ describe('config', () => {
     const { settings } = load(/```yaml\n(.*?)```/s.exec(page)?.[1] ?? 'missing');
     assert.equal(settings.node.name, 'boiler-house');
     assert.equal(settings.mqtt.listeners[0]?.tls?.certFile, join(dir.path, 'tls/gateway.pem'), 'paths are relative to the file');
-    assert.deepEqual(settings.ingest.record.map(({ mode, windowMs, deadband }) => [mode, windowMs, deadband]), [['summary', 60_000, 0], ['onChange', 0, 0]]);
+    assert.deepEqual(settings.ingest.record.map(({ mode, windowMs, deadband }) => [mode, windowMs, deadband]), [['summary', 60_000, 0], ['onChange', 0, 0], ['every', 0, 0]]);
+    assert.deepEqual([settings.mqtt.listeners[0]?.tls?.minVersion, settings.confidential.recipients], ['TLSv1.3', [{ name: 'owner', publicKeyFile: join(dir.path, 'owner.key.pub') }]]);
   });
 
   it('names every unknown key with its place and the nearest known one', () => {
@@ -118,6 +119,18 @@ describe('config', () => {
     assert.match(rule('mode: summary'), /record\[0\]\.mode: mode: summary needs windowMs/);
     assert.match(rule('mode: every, windowMs: 1000'), /windowMs: has a meaning only with mode: summary/);
     assert.match(rule('mode: every, deadband: 1'), /deadband: has a meaning only with mode: onChange/);
+  });
+
+  it('asks who could read what is confidential, and keeps the TLS version that was chosen', () => {
+    const rule = 'ingest: { record: [{ topic: t, mode: every, confidential: true }] }';
+    assert.match(problems(rule).join(), /ingest\.record\[0\]\.confidential: confidential\.recipients names nobody/);
+    const owner = '{ name: owner, publicKeyFile: k }';
+    assert.deepEqual(problems(`${rule}\nconfidential: { recipients: [${owner}] }`), []);
+    assert.match(problems(`confidential: { recipients: [${owner}, ${owner}] }`).join(), /'owner' is there twice/);
+    const tls = (version: string): string => `mqtt: { listeners: [{ host: localhost, port: 9, tls: { certFile: a, keyFile: b${version} } }] }`;
+    assert.equal(load(tls('')).settings.mqtt.listeners[0]?.tls?.minVersion, 'TLSv1.3');
+    assert.equal(load(tls(', minVersion: TLSv1.2')).settings.mqtt.listeners[0]?.tls?.minVersion, 'TLSv1.2');
+    assert.match(problems(tls(', minVersion: TLSv1.1')).join(), /minVersion/);
   });
 
   it('checks what the attester is told', () => {

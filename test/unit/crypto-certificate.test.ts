@@ -5,6 +5,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pemOf, selfSignedCertificate, spkiPin, spkiPinOfCertificate } from '#runtime/crypto/certificate.ts';
 import { mlDsa65PrivateKey, newSeed } from '#runtime/crypto/mldsa.ts';
+import { requirePeer } from '#test/support/peers.ts';
 import { tempDir } from '#test/support/temp.ts';
 
 const NOT_BEFORE_MS = Date.UTC(2026, 0, 2, 3, 4, 5);
@@ -52,12 +53,13 @@ for (const [name, makeKey] of [['P-256', p256], ['ML-DSA-65', mlDsa]] as const) 
 }
 
 describe('self-signed certificate', () => {
-  it("passes the openssl command's own verification (P-256: it is older than ML-DSA)", () => {
+  it("passes the openssl command's own verification (P-256: it is older than ML-DSA)", function () {
+    const openssl = requirePeer(this, 'openssl');
     using dir = tempDir('certificate');
     const file = join(dir.path, 'certificate.pem');
     writeFileSync(file, pemOf(certificateOf(p256())));
-    assert.match(execFileSync('openssl', ['verify', '-x509_strict', '-purpose', 'sslclient', '-CAfile', file, file], { encoding: 'utf8' }), /: OK/);
-    const shown = execFileSync('openssl', ['x509', '-in', file, '-noout', '-text'], { encoding: 'utf8' });
+    assert.match(execFileSync(openssl, ['verify', '-x509_strict', '-purpose', 'sslclient', '-CAfile', file, file], { encoding: 'utf8' }), /: OK/);
+    const shown = execFileSync(openssl, ['x509', '-in', file, '-noout', '-text'], { encoding: 'utf8' });
     assert.match(shown, /Basic Constraints: critical\s+CA:FALSE/);
     assert.match(shown, /Key Usage: critical\s+Digital Signature/);
     assert.match(shown, /TLS Web Server Authentication, TLS Web Client Authentication/);
