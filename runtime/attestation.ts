@@ -3,19 +3,16 @@
  * locked keys) is theirs to say; nothing of it holds up recording.
  */
 import { openAnchor } from '#drivers/tpm2/anchor.ts';
+import { connectTpm } from '#drivers/tpm2/connection.ts';
 import { chooseTpm, type TpmSource } from '#drivers/tpm2/source.ts';
-import { Tpm } from '#drivers/tpm2/tpm.ts';
-import type { OpenAnchor } from '#runtime/attest/anchorLink.ts';
 import { Attester } from '#runtime/attest/attester.ts';
 import { findingDraft } from '#runtime/attest/findings.ts';
-import { FreshProofs } from '#runtime/attest/freshProofs.ts';
 import { Sealer, type BlockInfo } from '#runtime/attest/sealer.ts';
 import { softwareDigest } from '#runtime/attest/softwareDigest.ts';
 import type { Clock } from '#runtime/core/clock.ts';
 import { messageOf } from '#runtime/core/errors.ts';
 import type { Counters, Log } from '#runtime/core/ports.ts';
 import type { Settings } from '#runtime/core/settings.ts';
-import type { Maybe } from '#runtime/core/types.ts';
 import { blockStoreOf, type ChainReader } from '#runtime/ledger/reader.ts';
 import type { WriterClient } from '#runtime/ledger/writerClient.ts';
 import type { GatewayStatus, IdentityStatus } from '#runtime/observe/status.ts';
@@ -39,28 +36,25 @@ export interface AttestationOptions {
 
 export interface Attestation extends AsyncDisposable {
   readonly attester: Attester;
-  readonly freshProofs: FreshProofs;
   readonly identity: GatewayIdentity;
   /** What a verifier may at best find in blocks like this one; it computes the level itself and believes none of this. */
   trustOf(block: BlockInfo | undefined): GatewayStatus['trust'];
 }
 
-const TPM_SHUTDOWN_MS = 2_000;
-
 /** Opens nothing yet: the first block asks for TPM and keys. Throws `identity.authority`. */
 export function openAttestation({ settings, appRoot, writer, reader, modelDigests, onBlock, onIdentity, ...ports }: AttestationOptions): Attestation {
   const source = chooseTpm(settings.attest.tpm, settings.dataDir);
-  const connection = connect(source);
-  const identity = openIdentity({ settings, source, tpm: connection.tpm, chainHasBegun: () => reader.blockCount() > 0, clock: ports.clock, onChange: onIdentity });
+  const connection = connectTpm(source);
+  const { tpm } = connection;
+  const identity = openIdentity({ settings, source, tpm, chainHasBegun: () => reader.blockCount() > 0, clock: ports.clock, onChange: onIdentity });
   const sealer = new Sealer({
     ...ports, store: blockStoreOf(writer, reader), openIdentity: () => { connection.begin(); return identity.keys(); }, context: () => ({ support: {} }), device: settings.node.name,
-    openAnchor: connection.anchor, softwareDigest: softwareDigest(appRoot), bootEpoch: writer.bootEpoch, modelDigests, anchorIntervalMs: settings.attest.anchorIntervalMs,
+    openAnchor: tpm ? { kind: 'value', value: (signal) => openAnchor(tpm, signal) } : { kind: 'none', reason: source.kind === 'none' ? source.reason : '' }, softwareDigest: softwareDigest(appRoot), bootEpoch: writer.bootEpoch, modelDigests, anchorIntervalMs: settings.attest.anchorIntervalMs,
     onBlock: (info) => { recordFindings(info, writer, ports); onBlock(info); },
   });
   const attester = new Attester({ ...ports, sealer, store: writer, cadence: settings.attest });
-  const freshProofs = new FreshProofs({ attester, source: reader, clock: ports.clock });
   return {
-    attester, identity, freshProofs,
+    attester, identity,
     trustOf: (block) => trustOf(source, block, identity.status()),
     async [Symbol.asyncDispose]() {
       await identity[Symbol.asyncDispose]();
@@ -85,28 +79,4 @@ function trustOf(tpm: TpmSource, block: BlockInfo | undefined, identity: Identit
   if (block.evidence.kind === 'none') return { level: 'software', reason: `signatures only: ${block.evidence.reason}` };
   if (tpm.kind === 'emulated') return { level: 'emulated', reason: tpm.description };
   return { level: 'tpm', reason: `${tpm.kind === 'none' ? '' : tpm.description}: dtpm or enrolled, as the verifier finds it` };
-}
-
-interface Connection extends AsyncDisposable {
-  /** Undefined where there is no TPM. */
-  readonly tpm: Tpm | undefined;
-  readonly anchor: Maybe<OpenAnchor>;
-  /** Somebody uses it from here on. */
-  begin(): void;
-}
-
-/** An own emulator is shut down in order, so that its clock is safe at the next start; a real TPM outlives us. */
-function connect(source: TpmSource): Connection {
-  if (source.kind === 'none') return { tpm: undefined, anchor: { kind: 'none', reason: source.reason }, begin: () => undefined, [Symbol.asyncDispose]: async () => undefined };
-  const tpm = new Tpm(source.transport);
-  let isUsed = false;
-  return {
-    tpm,
-    anchor: { kind: 'value', value: (signal) => openAnchor(tpm, signal) },
-    begin: () => { isUsed = true; },
-    async [Symbol.asyncDispose]() {
-      if (isUsed && source.kind === 'emulated') await tpm.shutdown(AbortSignal.timeout(TPM_SHUTDOWN_MS)).catch(() => undefined); // it ends all the same
-      await tpm[Symbol.asyncDispose]();
-    },
-  };
 }

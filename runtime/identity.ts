@@ -7,6 +7,7 @@ import { bootPolicy } from '#drivers/tpm2/bootPolicy.ts';
 import type { TpmSource } from '#drivers/tpm2/source.ts';
 import type { Tpm } from '#drivers/tpm2/tpm.ts';
 import { openVault } from '#drivers/tpm2/vault.ts';
+import { formatRequest } from '#provisioning/identity/approval.ts';
 import { authorityOfPem, authorityPoint } from '#provisioning/identity/authority.ts';
 import { IdentityFiles } from '#provisioning/identity/files.ts';
 import { IdentityKeeper, type KeeperOptions } from '#provisioning/identity/keeper.ts';
@@ -36,6 +37,7 @@ export class GatewayIdentity implements AsyncDisposable {
   readonly #onChange: (status: IdentityStatus) => void;
   readonly #stop = new AbortController();
   #told = '';
+  #request: string | null = null;
 
   constructor(keeper: IdentityKeeper, files: IdentityFiles, onChange: (status: IdentityStatus) => void = () => undefined) {
     this.keeper = keeper;
@@ -47,16 +49,30 @@ export class GatewayIdentity implements AsyncDisposable {
   async keys(): Promise<IdentityKeys> {
     try {
       const { signer, exchange } = await this.keeper.keys(this.#stop.signal);
+      this.#request = null;
       return { signer, exchangeKey: exchange.publicKey };
+    } catch (error) {
+      this.#request = error instanceof TenzroError && APPROVABLE.has(error.code) ? await this.#readRequest() : null;
+      throw error;
     } finally {
       this.#tell();
     }
   }
 
-  status(state: IdentityState = this.keeper.state): IdentityStatus { return statusOf(state, this.keeper.header); }
+  status(state: IdentityState = this.keeper.state): IdentityStatus { return { ...statusOf(state, this.keeper.header), request: this.#request }; }
 
   /** Waits for nothing: what the TPM is doing ends without us. */
   async [Symbol.asyncDispose](): Promise<void> { this.#stop.abort(new TenzroError('tpm.connection', 'the gateway is stopping')); }
+
+  /** For who cannot reach the TPM beside the gateway; it may have gone meanwhile. */
+  async #readRequest(): Promise<string | null> {
+    try {
+      return formatRequest(await this.keeper.request(this.#stop.signal));
+    } catch (error) {
+      if (!(error instanceof TenzroError)) throw error;
+      return null;
+    }
+  }
 
   #tell(): void {
     const status = this.status();
@@ -66,6 +82,9 @@ export class GatewayIdentity implements AsyncDisposable {
     this.#onChange(status);
   }
 }
+
+/** An approval would open them. */
+const APPROVABLE: ReadonlySet<string> = new Set(['identity.boot_changed', 'identity.unapproved']);
 
 /** Opens nothing yet. Throws `identity.authority` for a file of the configuration that is no P-256 key. */
 export function openIdentity({ settings, source, tpm, chainHasBegun, clock, onChange, onWrite }: IdentityOptions): GatewayIdentity {
@@ -87,7 +106,7 @@ function readPem(path: string): string {
   }
 }
 
-function statusOf(state: IdentityState, header: IdentityKeeper['header']): IdentityStatus {
+function statusOf(state: IdentityState, header: IdentityKeeper['header']): Omit<IdentityStatus, 'request'> {
   const protection = header?.protection;
   const known = {
     protection: protection?.kind ?? null,

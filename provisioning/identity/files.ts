@@ -2,7 +2,7 @@
  * The folder `identity/` of a data directory: `sealed.cbor` (the keys), `next.cbor` (keys that a rotation prepares) and `approvals.json`. Every write
  * is whole or not at all, also over a power cut; files are for their owner only, and what others could have read or put there is refused.
  */
-import { constants } from 'node:fs';
+import { constants, existsSync } from 'node:fs';
 import { mkdir, open, readdir, rename, rm, stat, type FileHandle } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { TenzroError, messageOf } from '#runtime/core/errors.ts';
@@ -41,15 +41,18 @@ export class IdentityFiles {
 
   async dropNext(): Promise<void> { await remove(join(this.#folder, NAME.next)); }
 
-  /** The keys make room for others, and stay under another name: `sealed.1.cbor`, … Undefined where there are none. */
-  async setAside(): Promise<string | undefined> {
+  /** The keys make room for others, and stay in the folder under another name: `sealed.1.cbor`, `identity.1.seed`, … Gives those names. */
+  async setAside(): Promise<readonly string[]> {
     return inSystem(this.#folder, async () => {
-      const names = new Set(await readdir(this.#folder).catch(() => []));
-      if (!names.has(NAME.sealed)) return undefined;
+      await mkdir(this.#folder, { recursive: true, mode: OWNER_ONLY.folder });
+      const taken = new Set(await readdir(this.#folder));
       let number = 1;
-      while (names.has(`sealed.${number}.cbor`)) number += 1;
-      await this.#rename(NAME.sealed, `sealed.${number}.cbor`);
-      return `sealed.${number}.cbor`;
+      while (taken.has(`sealed.${number}.cbor`) || taken.has(`identity.${number}.seed`)) number += 1;
+      const moves = [[join(this.#folder, NAME.sealed), `sealed.${number}.cbor`], [this.#legacy, `identity.${number}.seed`]] as const;
+      const moved = moves.filter(([from]) => existsSync(from));
+      for (const [from, to] of moved) await rename(from, join(this.#folder, to));
+      await syncFolder(this.#folder);
+      return moved.map(([, to]) => to);
     });
   }
 

@@ -89,8 +89,8 @@ export class IdentityKeeper {
   /** An approval from outside. Throws `identity.approval` when it is not the authority's, or not for these keys. */
   adopt(approval: Approval): Promise<void> {
     return this.#alone(async () => {
-      const { header } = await this.#sealed();
-      if (!isValid(approval, sealingPolicyOf(header), this.#options.policyOf)) throw new TenzroError('identity.approval', 'it is not signed by the authority of these keys, or is for other keys');
+      const policy = sealingPolicyOf(await this.#sealedHeader());
+      if (!isValid(approval, policy, this.#options.policyOf)) throw new TenzroError('identity.approval', 'it is not signed by the authority of these keys, or is for other keys');
       await this.#addApproval(approval);
     });
   }
@@ -356,18 +356,19 @@ export class IdentityKeeper {
 
   async #addApproval(approval: Approval): Promise<void> {
     const { files, policyOf } = this.#options;
-    const { header } = await this.#sealed();
-    const policy = sealingPolicyOf(header);
+    const policy = sealingPolicyOf(await this.#sealedHeader());
     const kept = (await files.readApprovals()).filter((other) => isValid(other, policy, policyOf) && !equalBytes(policyOf(other.state), policyOf(approval.state)));
     await files.writeApprovals([...kept.slice(-(APPROVALS_MAX - 1)), approval]);
   }
 
-  async #sealed(): Promise<{ readonly header: IdentityHeader; readonly vault: KeyVault }> {
+  async #sealedHeader(): Promise<IdentityHeader> {
     this.#file ??= await this.#options.files.read('sealed');
     const header = this.#file?.header;
-    if (header?.protection.kind !== 'tpm') throw new TenzroError('identity.not_open', 'the keys are not sealed by a TPM: nothing is there to approve');
-    return { header, vault: this.#vault() };
+    if (header?.protection.kind !== 'tpm') throw new TenzroError('identity.not_open', 'the keys are not sealed by a TPM: there is nothing to approve, own or revoke');
+    return header;
   }
+
+  async #sealed(): Promise<{ readonly header: IdentityHeader; readonly vault: KeyVault }> { return { header: await this.#sealedHeader(), vault: this.#vault() }; }
 
   #vault(): KeyVault {
     const { vault } = this.#options;

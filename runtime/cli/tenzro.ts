@@ -55,6 +55,7 @@ function program(io: Io, asJson: boolean): Command {
   declareReference(root, io);
   declareConfidential(root, io);
   declareMaintenance(root, io);
+  declareIdentity(root, io);
   declareConfig(root, io);
   return root;
 }
@@ -135,6 +136,31 @@ function declareMaintenance(root: Command, io: Io): void {
   add(root, 'doctor', 'Looks for TPM, buses, accelerator, clock and disk, and says what each absence means.', ['tenzro doctor', 'tenzro doctor --json'])
     .option(...JSON_FLAG)
     .action(async (flags: CommonFlags) => { await (await import('./doctor.ts')).doctor(io, flags); });
+}
+
+function declareIdentity(root: Command, io: Io): void {
+  const identity = root.command('identity').description("The gateway's keys: what protects them, who approves the boot states in which they open, and how to change them.");
+  const declare = (usage: string, summary: string, examples: readonly string[]): Command => add(identity, usage, summary, examples).option(...JSON_FLAG);
+  declare('status', 'Says whether the keys are open, and if they are locked, why and what to do. Exit 1 while they are locked.', ['tenzro identity status', 'tenzro identity status --json | jq -r .code'])
+    .action(async (flags: CommonFlags) => { await (await import('./identity.ts')).identityStatus(io, flags); });
+  declare('request', 'Prints what the authority shall approve: the boot state that this machine is in.', ['tenzro identity request > request.json'])
+    .action(async (flags: CommonFlags) => { await (await import('./identity.ts')).identityRequest(io, flags); });
+  declare('approve [request]', 'Approves a boot state: signs a request with the key of an external authority, on any machine, or lets the open keys approve a state to come.',
+    ['tenzro identity approve request.json --key owner.pem > approval.json', 'tenzro identity approve --pcrs current', "tenzro identity approve --pcrs next-image.json --note 'image 2026.12'"])
+    .option('--key <file>', "PEM file of the authority's private key")
+    .option('--pcrs <file>', 'JSON file {"7": "<64 hex digits>", …}, or current')
+    .option('--note <text>', 'for people: which image, why')
+    .action(async (request: string | undefined, flags: import('./identity.ts').ApproveFlags) => { await (await import('./identity.ts')).identityApprove(io, request, flags); });
+  declare('own', "Sets the TPM's owner, endorsement and lockout authorisations to secrets of the sealed keys. Do it only where nobody else uses the TPM.", ['tenzro identity own'])
+    .action(async (flags: CommonFlags) => { await (await import('./identity.ts')).identityOwn(io, flags); });
+  declare('recover', 'Opens locked keys with an approval, or gives them up and begins a new chain.', ['tenzro identity recover --approval approval.json', 'tenzro identity recover --new-chain'])
+    .option('--approval <file>', 'what tenzro identity approve printed')
+    .option('--new-chain', 'new keys and a new chain, on a stopped gateway; the old chain is set aside and still verifies')
+    .action(async (flags: import('./identityChange.ts').RecoverFlags) => { await (await import('./identityChange.ts')).identityRecover(io, flags); });
+  declare('rotate', 'Changes the keys of a stopped gateway: the old chain names its successor and ends, a new one follows, the old keys never open again.', ['tenzro identity rotate'])
+    .action(async (flags: CommonFlags) => { await (await import('./identityChange.ts')).identityRotate(io, flags); });
+  declare('revoke', 'Makes all copies of the data directory of a stopped gateway worthless: the same keys are sealed anew.', ['tenzro identity revoke'])
+    .action(async (flags: CommonFlags) => { await (await import('./identity.ts')).identityRevoke(io, flags); });
 }
 
 function declareConfig(root: Command, io: Io): void {

@@ -41,6 +41,7 @@ export const ERRORS = {
   // cli and control socket
   'cli.usage': row('usage', 'See tenzro --help, or --help after the command.'),
   'control.unavailable': row('environment', 'The gateway runs without its control socket, so that tenzro status does not see it: free space in the data directory and start again.'),
+  'control.not_running': row('environment', 'Start the gateway, or name its data directory with --data; without --live the proof is verified by itself.'),
   'control.unanswered': row('environment', 'The gateway holds its control socket but does not answer: look at its log, restart it if it hangs.'),
 
   // TPM driver
@@ -80,6 +81,8 @@ export const ERRORS = {
   'identity.tpm_owned': row('environment', 'Somebody else owns the TPM: clear it in the firmware setup if nothing else needs it, else the keys stay in a file.'),
   'identity.approval': row('input', 'The approval does not fit these keys: have what tenzro identity request prints approved by the authority of this gateway.'),
   'identity.authority': row('usage', 'Name a PEM file with a P-256 key: openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 makes one.'),
+  'identity.rotated': row('environment', 'The keys were changed by intention (tenzro identity rotate): the chain before it still verifies, nothing is to be done.'),
+  'identity.recovered': row('environment', 'A new chain was begun by intention (tenzro identity recover --new-chain): the chain before it still verifies, nothing is to be done.'),
   'identity.not_open': row('usage', 'That needs the open keys: see tenzro identity status for why they are locked.'),
   'identity.running': row('usage', 'Stop the gateway first: it has the keys and the TPM.'),
 

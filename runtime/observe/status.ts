@@ -43,6 +43,8 @@ export interface IdentityStatus {
   /** SHA-256 of the ML-DSA-65 public key, hex. */
   readonly signingKeyDigest: string | null;
   readonly createdAt: string | null;
+  /** What `tenzro identity request` prints while no approval fits; null else. */
+  readonly request: string | null;
 }
 
 interface ModelStatus {

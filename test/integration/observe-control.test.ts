@@ -14,18 +14,18 @@ const NEVER = new AbortController().signal;
 const STATUS: GatewayStatus = {
   ready: true, node: 'n', version: '0', pid: process.pid, uptimeMs: 1_500, dataDir: '/d', chain: { id: null, entries: 3, blocks: 0, attestedEntries: 0, lastBlockAt: null },
   trust: { level: 'none', reason: 'r' },
-  identity: { state: 'unasked', code: null, detail: null, hint: null, protection: null, unprotected: null, authority: null, signingKeyDigest: null, createdAt: null },
+  identity: { state: 'unasked', code: null, detail: null, hint: null, protection: null, unprotected: null, authority: null, signingKeyDigest: null, createdAt: null, request: null },
   broker: { listeners: [], clients: 2 }, models: [], health: { ok: true, stalled: [] }, counters: { 'ingest.rejected.json': 4 },
 };
 
 const none = (): Promise<Uint8Array> => Promise.reject(new TenzroError('attest.too_many_challenges', 'not in this test'));
 
-function get(socketPath: string, path: string, method = 'GET', text = ''): Promise<{ code: number | undefined; body: string }> {
+function get(socketPath: string, path: string, method = 'GET', sent = ''): Promise<{ code: number | undefined; body: string }> {
   const { promise, resolve, reject } = Promise.withResolvers<{ code: number | undefined; body: string }>();
   request({ socketPath, path, method }, (response) => {
     let body = '';
     response.setEncoding('utf8').on('data', (text: string) => { body += text; }).on('end', () => { resolve({ code: response.statusCode, body }); });
-  }).on('error', reject).end(text);
+  }).on('error', reject).end(sent);
   return promise;
 }
 
