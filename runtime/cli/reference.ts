@@ -107,7 +107,7 @@ function render(policy: Reference, head: string, opened: OpenedBundle): readonly
   return [
     `# ${head}`, '# It proves what that gateway was, not that it was good: take it from one that you have just set up. docs/reference/measured-boot.md',
     'version: 1', `accept: [${policy.accept.join(', ')}]`,
-    ...(policy.enrolled ? ['# SHA-256 of EK and AK: this one gateway. Leave it out for a fleet whose enroller you list, and where you have not seen this TPM.', 'enrolled:', ...policy.enrolled.map(({ ek, ak }) => `  - {ek: "${ek}", ak: "${ak}"}`)] : []),
+    ...(policy.enrolled ? ['# SHA-256 of EK and AK of this one gateway. To list them says that you know this TPM: an emulator in the list counts as enrolled, too.', 'enrolled:', ...policy.enrolled.map(({ ek, ak }) => `  - {ek: "${ek}", ak: "${ak}"}`)] : []),
     ...(policy.pcrs ? ['# What firmware and boot loader measured: gateways of the same make, firmware settings and image share them.', 'pcrs:', ...Object.entries(policy.pcrs).map(([pcr, values]) => `  ${pcr}: [${values.map((value) => `"${value}"`).join(', ')}]`)]
       : ['# No pcrs: this gateway does not measure its boot.']),
     ...list('firmware', policy.firmware, 'TPM firmware version'),
