@@ -22,6 +22,7 @@ import { buildProof } from '#runtime/ledger/proofBuilder.ts';
 import { DEFAULT_POLICY, TRUST_LEVELS } from '#runtime/verify/policy.ts';
 import { verifyBundle } from '#runtime/verify/verifier.ts';
 import { softChain } from './memoryChain.ts';
+import { TRUST_TARGETS } from './fuzzTrust.ts';
 import { EVERY_EVENT, SOME_FILES, writeEventLog, writeImaList, writeOldEventLog } from './measuredLogs.ts';
 import { AK, CERTIFY, NV, QUOTE, QUOTE_SIGNATURE } from './tpmVectors.ts';
 
@@ -112,6 +113,7 @@ export const FUZZ_TARGETS: ReadonlyMap<string, () => FuzzTarget | Promise<FuzzTa
   ['imalog', () => decoder([writeImaList(SOME_FILES), writeImaList(SOME_FILES, 'ima'), writeImaList(SOME_FILES, 'ima-sig'), writeImaList(SOME_FILES, 'ima-buf')], judgeImaLog)],
   ['measurement', () => decoder(measurements, (bytes) => decodeMeasurement(decodeCbor(bytes)))],
   ['confidential', () => decoder([sealed, keyEpoch], judgeConfidential)],
+  ...TRUST_TARGETS,
   ['tls.session', () => decoder([Buffer.from('300fa106020401020304b305020300001d', 'hex')], (bytes) => { const group = groupOfSession(bytes); assert.ok(group === undefined || group <= 0xffff_ffff); })],
   ['tpm.attest', () => decoder([QUOTE, CERTIFY], parseAttest)],
   ['tpm.public', () => decoder([AK], (bytes) => { parsePublic(bytes); publicKeyOf(bytes); })],

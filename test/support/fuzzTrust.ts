@@ -1,0 +1,63 @@
+/** Fuzz targets of the trust between parties: certificates, enrolments, leases, the messages that carry them, and the sealed identity's file. */
+import { strict as assert } from 'node:assert';
+import { generateKeyPairSync } from 'node:crypto';
+import { encodeChallenge as encodeEnrolChallenge, decodeAnswer, decodeChallenge as decodeEnrolChallenge, decodeRequest, encodeAnswer, encodeRequest } from '#provisioning/enrolment/messages.ts';
+import { decodeIdentityFile, encodeHeader, encodeIdentityFile } from '#provisioning/identity/sealedFile.ts';
+import { selfSignedCertificate } from '#runtime/crypto/certificate.ts';
+import { decodeCmw } from '#runtime/crypto/cmw.ts';
+import { sha256 } from '#runtime/crypto/hash.ts';
+import { parseCertificate } from '#runtime/crypto/x509.ts';
+import { signEnrolment, parseEnrolment } from '#runtime/ledger/enrolment.ts';
+import { isSignedBy, parseLease, wrapLease } from '#runtime/ledger/lease.ts';
+import { decodeAppraisalRequest, decodeChallenge, decodeChallengeRequest, decodeRefusal, encodeAppraisalRequest, encodeChallenge, encodeChallengeRequest, encodeRefusal } from '#runtime/ledger/leaseMessages.ts';
+import type { FuzzTarget } from './fuzzTargets.ts';
+import { signedLease, testVerifier } from './leases.ts';
+import { softChain } from './memoryChain.ts';
+import { AK, EK } from './tpmVectors.ts';
+
+const HASH = sha256(AK);
+const target = (samples: readonly Uint8Array[], run: (bytes: Buffer) => void): FuzzTarget => ({ samples: samples.map((sample) => Buffer.from(sample)), run });
+const either = (...decoders: readonly ((bytes: Buffer) => unknown)[]) => (bytes: Buffer): void => {
+  const errors: unknown[] = [];
+  for (const decode of decoders) {
+    try {
+      decode(bytes);
+      return;
+    } catch (error) {
+      errors.push(error);
+    }
+  }
+  throw errors[0];
+};
+
+const tuple = { device: 'workshop', chainId: HASH, ek: sha256(EK), ak: HASH, signingKey: sha256(testVerifier.publicKey) };
+const enrolment = signEnrolment(testVerifier, { enroller: 'test', issuedAt: 1_795_392_000, tuple, binding: { kind: 'certified', certificate: HASH, root: HASH } });
+const lease = signedLease(softChain(1, 2).chain);
+
+function certificate(): Buffer {
+  const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+  return selfSignedCertificate({ privateKey, commonName: 'gateway', hosts: ['127.0.0.1', 'gateway.local'], notBeforeMs: 1_795_392_000_000, notAfterMs: 1_895_392_000_000 });
+}
+
+/** The checksum is mended: what lies behind it must stand alone. */
+function judgeIdentityFile(body: Buffer): void { decodeIdentityFile(Buffer.concat([body, sha256(body)])); }
+
+export const TRUST_TARGETS: readonly (readonly [string, () => FuzzTarget])[] = [
+  ['x509', () => target([certificate(), certificate()], (bytes) => { parseCertificate(bytes); })],
+  ['enrolment', () => target([enrolment], (bytes) => { if (parseEnrolment(bytes).isSigned()) assert.ok(bytes.equals(enrolment), 'a bent statement is signed'); })],
+  ['enrolment.messages', () => {
+    const request = encodeRequest({ device: 'workshop', chainId: HASH, ekPublic: EK, akPublic: AK, signingKey: testVerifier.publicKey, certificates: [certificate()] });
+    const answer = encodeAnswer({ nonce: HASH, proof: HASH, signature: testVerifier.sign(HASH) });
+    return target([request, encodeEnrolChallenge({ nonce: HASH, blob: HASH, secret: EK.subarray(0, 200) }), answer], either(decodeRequest, decodeEnrolChallenge, decodeAnswer));
+  }],
+  ['lease', () => target([lease], (bytes) => { if (isSignedBy(parseLease(bytes), sha256(testVerifier.publicKey))) assert.ok(bytes.equals(lease), 'a bent lease is signed'); })],
+  ['lease.messages', () => target(
+    [wrapLease(lease), encodeChallengeRequest(HASH), encodeChallenge({ nonce: HASH, seen: 7 }), encodeAppraisalRequest({ nonce: HASH, bundle: EK }), encodeRefusal({ code: 'lease.refused', message: 'no', checks: [{ code: 'boot.pcrs', result: 'fail', detail: 'PCR 7' }] })],
+    either(decodeCmw, decodeChallengeRequest, decodeChallenge, decodeAppraisalRequest, decodeRefusal),
+  )],
+  ['identity.file', () => {
+    const headerBytes = encodeHeader({ signingKeyDigest: HASH, exchangeKeyDigest: HASH, createdMicros: 1, reference: HASH.subarray(0, 16), protection: { kind: 'file', reason: 'no TPM' } });
+    const file = encodeIdentityFile({ headerBytes, box: EK.subarray(0, 120), key: { kind: 'file', wrappingKey: HASH } });
+    return target([file.subarray(0, file.length - HASH.length)], judgeIdentityFile);
+  }],
+];
