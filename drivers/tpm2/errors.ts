@@ -40,6 +40,7 @@ const ADVICE = new Map<number, string>([
   [RC.initialize, 'the TPM was reset and not started: start the gateway again'],
   [RC.failure, 'the TPM is in failure mode: power the machine off and on; tpm2_gettestresult tells more'],
   [RC.disabled, 'the hierarchy or the command is disabled: enable the TPM in the firmware setup; TPM2_Clear may need tpm2_clearcontrol'],
+  [RC.sequence, 'a hash sequence was used for something else'],
   [RC.exclusive, 'another command came into an exclusive audit'],
   [RC.authType, 'this handle cannot authorise this command'], [RC.authMissing, 'the command needs an authorisation that was not given'],
   [RC.policy, 'the NV index does not satisfy the policy\'s condition'], [RC.pcr, 'the PCR cannot be changed from here'],

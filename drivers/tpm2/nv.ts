@@ -13,7 +13,7 @@ export interface NvIndex extends Entity {
 }
 
 /** The same index, accessed in the name of `authority`: `permanent(HANDLE.owner, ownerAuth)`. */
-export const accessedBy = (index: NvIndex, authority: Entity): NvIndex => ({ ...index, authority });
+export const accessedBy = (index: NvIndex, authority: Entity): NvIndex => Object.create(index, { authority: { value: authority, enumerable: true } }) as NvIndex;
 
 /** A new index, Part 2 §13.5. */
 export interface NvDefinition {

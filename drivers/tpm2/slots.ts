@@ -55,12 +55,10 @@ export class Slots {
    * loads something. Throws `tpm.key_lost` or `tpm.session_lost` where a needed one is gone.
    */
   async exchange(needed: readonly Slot[], encode: () => Buffer, { makes = false }: { readonly makes?: boolean } = {}): Promise<Buffer> {
-    if (this.#mayHaveStrays) await this.flushStrays();
+    if (this.#mayHaveStrays) await this.flushStrays().catch(tolerateRefusal); // a TPM that waits for its startup refuses
     for (let tries = 0; ; tries += 1) {
       await this.#restore(needed);
-      this.#mayHaveStrays = makes; // until its answer is known
-      const response = await this.#send(encode());
-      this.#mayHaveStrays = false;
+      const response = await (makes ? this.#sendWatched(encode()) : this.#send(encode()));
       const kind = LACKING.get(response.readUInt32BE(6));
       if (kind === undefined || tries === ROOM_TRIES_MAX || !(await this.#makeRoom(kind, needed))) return response;
     }
@@ -80,9 +78,8 @@ export class Slots {
     if (!place) return;
     this.#places.delete(place);
     if (place.kind === 'object' && place.context !== undefined) return; // nothing of it is in the TPM
-    this.#mayHaveStrays = true; // until the answer is known
-    const { code } = decodeResponse(await this.#send(plain(COMMAND.flushContext, new TpmWriter().u32(place.handle).done())), PLAIN);
-    this.#mayHaveStrays = code !== RC.success && decodeResponseCode(code).base !== RC_FORMAT_1.handle;
+    const { code } = decodeResponse(await this.#sendWatched(plain(COMMAND.flushContext, new TpmWriter().u32(place.handle).done())), PLAIN);
+    if (code !== RC.success && decodeResponseCode(code).base !== RC_FORMAT_1.handle) this.#mayHaveStrays = true;
   }
 
   async releaseAll(): Promise<void> {
@@ -117,6 +114,15 @@ export class Slots {
     return flushed;
   }
 
+  /** A command that loads or flushes: without its answer nobody knows what is there. */
+  async #sendWatched(command: Buffer): Promise<Buffer> {
+    const before = this.#mayHaveStrays;
+    this.#mayHaveStrays = true;
+    const response = await this.#send(command);
+    this.#mayHaveStrays = before;
+    return response;
+  }
+
   #find(slot: Slot): Place | undefined { return [...this.#places].find((place) => place === slot); }
 
   async #restore(needed: readonly Slot[]): Promise<void> {
@@ -132,7 +138,7 @@ export class Slots {
 
   /** False when there is no room. */
   async #load(place: Place): Promise<boolean> {
-    const frame = decodeResponse(await this.#send(plain(COMMAND.contextLoad, place.context ?? Buffer.alloc(0))), { handle: true, sessions: false });
+    const frame = decodeResponse(await this.#sendWatched(plain(COMMAND.contextLoad, place.context ?? Buffer.alloc(0))), { handle: true, sessions: false });
     if (LACKING.has(frame.code)) return false;
     if (frame.code !== RC.success) {
       this.#places.delete(place);
@@ -160,7 +166,7 @@ export class Slots {
       return;
     }
     place.context = parameters;
-    if (place.kind === 'object') await this.#command(COMMAND.flushContext, new TpmWriter().u32(place.handle).done()); // a saved session leaves by itself
+    if (place.kind === 'object') await this.#sendWatched(plain(COMMAND.flushContext, new TpmWriter().u32(place.handle).done())); // a saved session leaves by itself
     else place.savedAt = this.#sessionsSaved += 1;
   }
 
@@ -190,6 +196,10 @@ export class Slots {
 
 const RANGES = { object: [HANDLE_RANGE.transient], session: [HANDLE_RANGE.loadedSession, HANDLE_RANGE.savedSession] } as const;
 const PLAIN = { handle: false, sessions: false } as const;
+function tolerateRefusal(error: unknown): void {
+  if (!(error instanceof TpmRefusal)) throw error;
+}
+
 const plain = (code: CommandCode, parameters: Buffer): Buffer => encodeCommand({ code, handles: [], authorization: EMPTY, parameters });
 
 /** An object that is swapped out leaves its handle to others. The list of saved sessions does not tell their type, so only the low bytes count (Part 2 §7.2). */

@@ -187,6 +187,16 @@ describe('tpm2: places, when something goes wrong', () => {
     assert.deepEqual(await loaded(), [after.handle]);
   });
 
+  it('a TPM that was reset in mid-command is started, and then cleaned up', async () => {
+    proxy.faults.push({ kind: 'disconnect' });
+    await assert.rejects(make(SIGNAL), { code: 'tpm.connection' });
+    const before = proxy.passed();
+    proxy.faults.push(refusal(RC.initialize)); // to the question what is loaded
+    await tpm.startup(SIGNAL);
+    assert.equal(proxy.passed(), before + 1, 'the TPM got its startup');
+    assert.deepEqual(await loaded(), []);
+  });
+
   it('a TPM that has no room even so says what to do', async () => {
     proxy.faults.push(refusal(RC.objectMemory), refusal(RC.objectMemory));
     const answer = make(SIGNAL);

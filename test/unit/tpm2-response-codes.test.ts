@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { COMMAND } from '#drivers/tpm2/constants.ts';
-import { decodeResponseCode, RC_FORMAT_1, TpmRefusal } from '#drivers/tpm2/errors.ts';
+import { decodeResponseCode, RC, RC_FORMAT_1, TpmRefusal } from '#drivers/tpm2/errors.ts';
 import { decodeResponse, encodeCommand, responseSize } from '#drivers/tpm2/codec.ts';
 
 describe('tpm2: response codes', () => {
@@ -15,6 +15,17 @@ describe('tpm2: response codes', () => {
       assert.deepEqual([decoded.name, decoded.subject], [name, subject]);
     });
   }
+
+  it('knows every code of the tables, and what to do about it', () => {
+    const unadvised = new Set<number>([RC.success, RC.private, RC.hmac, RC.yielded, RC.testing, RC.retry]); // not used, or sent again by the driver
+    const references = Array.from({ length: 7 }, (_, at) => [RC.referenceH0 + at, RC.referenceS0 + at]).flat();
+    for (const code of [...Object.values(RC), ...Object.values(RC_FORMAT_1), ...references]) {
+      assert.notEqual(decodeResponseCode(code).name, 'unknown');
+      if (!unadvised.has(code)) assert.match(new TpmRefusal(COMMAND.quote, code).message, /code 0x[0-9a-f]+: \w/);
+    }
+    assert.equal(decodeResponseCode(0x912).name, 'referenceH2');
+    assert.equal(decodeResponseCode(0x91e).name, 'referenceS6');
+  });
 
   it('names command, subject and code, and says what to do where that is not evident', () => {
     const refusal = new TpmRefusal(COMMAND.nvDefineSpace, 0x9a2);
