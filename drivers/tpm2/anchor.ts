@@ -6,7 +6,7 @@ import { NV_ATTRIBUTE, parseAttest } from '#runtime/crypto/tpmEvidence.ts';
 import { guard } from './codec.ts';
 import { BLOCK_PCR, COUNTER_INDEX, HANDLE, PERSISTENT, QUOTED_PCRS } from './constants.ts';
 import { permanent } from './command.ts';
-import { readEndorsement } from './ek.ts';
+import { readEndorsement, type EndorsementOptions } from './ek.ts';
 import { RC_FORMAT_1, TpmRefusal } from './errors.ts';
 import type { LoadedKey, TpmObject } from './keys.ts';
 import type { NvIndex } from './nv.ts';
@@ -21,29 +21,31 @@ const QUOTE_TRIES = 10;
 const attestationKeys = new WeakMap<Tpm, LoadedKey>();
 
 /** Starts the TPM where nobody has, and takes the persistent attestation key (vault.ts makes it), or makes one for as long as the TPM runs. After any error of the anchor, open a new one: loaded keys may be gone. */
-export async function openAnchor(tpm: Tpm, signal: AbortSignal): Promise<Anchor> {
+export async function openAnchor(tpm: Tpm, signal: AbortSignal, options: EndorsementOptions = {}): Promise<Anchor> {
   await tpm.startup(signal);
   await attestationKeys.get(tpm)?.[Symbol.asyncDispose]();
   await tpm.flushLeftovers(signal);
   const persistent = await atHandle(tpm, PERSISTENT.attestationKey, signal);
-  if (persistent && isMadeFrom(persistent.public.area, akP256())) return new TpmAnchor(tpm, persistent);
+  if (persistent && isMadeFrom(persistent.public.area, akP256())) return new TpmAnchor(tpm, persistent, options);
   const ak = await tpm.keys.createPrimary(HANDLE.endorsement, akP256(), signal);
   attestationKeys.set(tpm, ak);
-  return new TpmAnchor(tpm, ak);
+  return new TpmAnchor(tpm, ak, options);
 }
 
 class TpmAnchor implements Anchor {
   readonly #tpm: Tpm;
   readonly #ak: TpmObject;
+  readonly #endorsement: EndorsementOptions;
 
-  constructor(tpm: Tpm, ak: TpmObject) {
+  constructor(tpm: Tpm, ak: TpmObject, endorsement: EndorsementOptions) {
     this.#tpm = tpm;
     this.#ak = ak;
+    this.#endorsement = endorsement;
   }
 
   get akPublic(): Uint8Array { return this.#ak.public.area; }
 
-  endorsement(signal: AbortSignal): ReturnType<Anchor['endorsement']> { return readEndorsement(this.#tpm, signal); }
+  endorsement(signal: AbortSignal): ReturnType<Anchor['endorsement']> { return readEndorsement(this.#tpm, signal, this.#endorsement); }
 
   async pcr14(signal: AbortSignal): Promise<Uint8Array> {
     const value = (await this.#tpm.pcr.read([BLOCK_PCR], signal))[0]?.[1];

@@ -63,3 +63,5 @@ export const PERSISTENT = { storageKey: 0x81005445, attestationKey: 0x81015445, 
 
 /** EK certificates: TCG EK Credential Profile for TPM 2.0 §2.2.1.4, low range. */
 export const EK_CERTIFICATE_INDEX = { rsa2048: 0x01c00002, eccP256: 0x01c0000a } as const;
+/** Where the same profile keeps the certificates of the EK certificates' issuers. */
+export const EK_CHAIN_INDEX = { first: 0x01c00100, last: 0x01c001ff } as const;

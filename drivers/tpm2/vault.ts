@@ -12,7 +12,7 @@ import { TpmWriter } from './codec.ts';
 import { permanent } from './command.ts';
 import { COUNTER_INDEX, HANDLE, PERSISTENT, PROPERTY, REVOCATION_INDEX } from './constants.ts';
 import { RC, RC_FORMAT_1, TpmRefusal } from './errors.ts';
-import { endorsementTemplate } from './ek.ts';
+import { endorsementTemplate, type EndorsementOptions } from './ek.ts';
 import type { TpmObject } from './keys.ts';
 import type { NvIndex } from './nv.ts';
 import { atHandle, isMadeFrom } from './persistent.ts';
@@ -20,7 +20,7 @@ import { approvalOf } from './policyDigest.ts';
 import { akP256, sealedData, srkP256 } from './templates.ts';
 import type { Tpm } from './tpm.ts';
 
-export const openVault = (tpm: Tpm): KeyVault => new TpmVault(tpm);
+export const openVault = (tpm: Tpm, endorsement: EndorsementOptions = {}): KeyVault => new TpmVault(tpm, endorsement);
 
 /** TPMA_PERMANENT, Part 2 §8.6. */
 const AUTH_SET = { owner: 1 << 0, endorsement: 1 << 1, lockout: 1 << 2 } as const;
@@ -28,14 +28,18 @@ const HIERARCHIES = ['lockout', 'endorsement', 'owner'] as const;
 
 class TpmVault implements KeyVault {
   readonly #tpm: Tpm;
+  readonly #endorsement: EndorsementOptions;
 
-  constructor(tpm: Tpm) { this.#tpm = tpm; }
+  constructor(tpm: Tpm, endorsement: EndorsementOptions) {
+    this.#tpm = tpm;
+    this.#endorsement = endorsement;
+  }
 
   async prepare(signal: AbortSignal): Promise<VaultNames> {
     await this.#wake(signal);
     const parent = await this.#provide(PERSISTENT.storageKey, HANDLE.owner, srkP256(), signal);
     const attestationKey = await this.#provide(PERSISTENT.attestationKey, HANDLE.endorsement, akP256(), signal);
-    await this.#provide(PERSISTENT.endorsementKey, HANDLE.endorsement, await endorsementTemplate(this.#tpm, signal), signal);
+    await this.#provide(PERSISTENT.endorsementKey, HANDLE.endorsement, await endorsementTemplate(this.#tpm, signal, this.#endorsement), signal);
     if (!(await this.#nvIndex(COUNTER_INDEX, signal))) await asOwner(() => this.#tpm.nv.defineCounter(COUNTER_INDEX, permanent(HANDLE.owner), signal));
     await this.#provideRevocation(signal);
     return { parent: parent.name, attestationKey: attestationKey.name };

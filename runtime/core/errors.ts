@@ -63,6 +63,7 @@ export const ERRORS = {
   'attest.foreign_counter': row('environment', 'The NV counter is not the one that this chain began with: somebody deleted it or rolled the TPM back. Find out who; blocks go on with quotes and without a counter.'),
   'attest.challenge_malformed': row('input', 'A challenge is a nonce of 16 to 64 bytes in hexadecimal, and the sequence of a block: {"nonce": "…", "from": 42}.'),
   'attest.too_many_challenges': row('pushback', 'Challenges come faster than blocks are made for them: ask again after the stated time.'),
+  'attest.ek_certificate': row('usage', 'Correct attest.tpm.ekCertificateFile: the certificate of this TPM\'s EK first (PEM or DER), then its issuers; or leave it empty to take what the TPM holds.'),
   'attest.foreign_key': row('environment', 'The keys are not those of this chain: put identity/ back from a copy, or begin a new chain (tenzro identity recover --new-chain).'),
 
   // identity

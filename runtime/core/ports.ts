@@ -159,8 +159,8 @@ export interface AnchorStatement {
 export interface Anchor {
   /** TPMT_PUBLIC of the attestation key: the same for as long as the TPM keeps its endorsement seed, over TPM2_Clear too. */
   readonly akPublic: Uint8Array;
-  /** For a genesis: TPMT_PUBLIC of the endorsement key, and its certificate (X.509 DER) where the TPM holds one. May take many seconds. */
-  endorsement(signal: AbortSignal): Promise<{ readonly ekPublic: Uint8Array; readonly ekCertificate?: Uint8Array }>;
+  /** For a genesis: TPMT_PUBLIC of the endorsement key, its certificate and those of its issuers (X.509 DER) where they are known. May take many seconds. */
+  endorsement(signal: AbortSignal): Promise<{ readonly ekPublic: Uint8Array; readonly ekCertificate?: Uint8Array; readonly ekChain?: readonly Uint8Array[] }>;
   /** PCR 14 of the SHA-256 bank, 32 bytes. */
   pcr14(signal: AbortSignal): Promise<Uint8Array>;
   /** TPM2_PCR_Extend of PCR 14 with a SHA-256 digest. */

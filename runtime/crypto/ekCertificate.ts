@@ -88,24 +88,35 @@ function judgePath(leaf: Certificate, tpm: TpmDescription, presented: readonly C
   return { kind: 'chained', certificate: leaf.fingerprint, root: anchor, ...(vendor ? { vendor } : {}), tpm, intermediates: path.length - 1, expiresMs: Math.min(...path.map(({ notAfterMs }) => notAfterMs)) };
 }
 
-function leafFault({ extendedKeyUsage, isCa, spki, unknownCritical }: Certificate, ek: TpmPublic): string | undefined {
-  if (!isKeyOf(spki, ek)) return 'the EK certificate is for another key than the EK of the genesis';
+function leafFault(leaf: Certificate, ek: TpmPublic): string | undefined {
+  const { extendedKeyUsage, isCa, unknownCritical } = leaf;
+  if (!isCertificateOf(leaf, ek)) return 'the EK certificate is for another key than the EK of the genesis';
   if (!extendedKeyUsage?.includes(EKU_EK_CERTIFICATE)) return `the certificate is not for an EK (extended key usage ${EKU_EK_CERTIFICATE} is missing)`;
   if (isCa) return 'the EK certificate is one of an authority';
   return unknownCritical.length > 0 ? `the EK certificate has a critical extension that is unknown here: ${unknownCritical.join(', ')}` : undefined;
 }
 
-function isKeyOf(spki: Uint8Array, { key }: TpmPublic): boolean {
+/** Which kind of EK a certificate is for; undefined for another. Throws `x509.malformed`. */
+export function ekKindOf({ spki }: Certificate): 'rsa' | 'ecc' | undefined {
+  const { type, curve } = readKey(spki);
+  if (type === KEY_TYPE.rsa || type === KEY_TYPE.rsaOaep) return 'rsa';
+  return type === KEY_TYPE.ec && curve === KEY_TYPE.p256 ? 'ecc' : undefined;
+}
+
+/** The certificate is for that key. Throws `x509.malformed`. */
+export function isCertificateOf(certificate: Certificate, { key }: TpmPublic): boolean {
+  if (key.kind !== ekKindOf(certificate)) return false;
+  const { bits } = readKey(certificate.spki);
+  if (key.kind === 'ecc') return bits.length === 1 + 2 * P256_BYTES && bits[0] === UNCOMPRESSED_POINT && equalBytes(bits.subarray(1), Buffer.concat([key.x, key.y]));
+  const numbers = new DerReader(bits, 'public key').inside();
+  return key.kind === 'rsa' && equalBytes(numbers.unsigned(), key.modulus) && numbers.count() === key.exponent;
+}
+
+function readKey(spki: Uint8Array): { readonly type: string; readonly curve: string | undefined; readonly bits: Buffer } {
   const info = new DerReader(spki, 'public key').inside();
   const algorithm = info.inside();
   const type = algorithm.oid();
-  const bits = info.bits();
-  if (key.kind === 'rsa' && (type === KEY_TYPE.rsa || type === KEY_TYPE.rsaOaep)) {
-    const numbers = new DerReader(bits, 'public key').inside();
-    return equalBytes(numbers.unsigned(), key.modulus) && numbers.count() === key.exponent;
-  }
-  if (key.kind !== 'ecc' || type !== KEY_TYPE.ec || algorithm.tag !== DER_TAG.oid || algorithm.oid() !== KEY_TYPE.p256) return false;
-  return bits.length === 1 + 2 * P256_BYTES && bits[0] === UNCOMPRESSED_POINT && equalBytes(bits.subarray(1), Buffer.concat([key.x, key.y]));
+  return { type, curve: algorithm.tag === DER_TAG.oid ? algorithm.oid() : undefined, bits: info.bits() };
 }
 
 function descriptionOf({ directoryNames }: Certificate): TpmDescription | undefined {
