@@ -1,9 +1,12 @@
 /** Where the `keyEpoch` entries stand that confidential entries need: a proof of these takes them along. Pure. */
 import { toHex } from '#runtime/core/bytes.ts';
+import { TenzroError } from '#runtime/core/errors.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
-import { KIND } from '#runtime/core/types.ts';
-import { contextMicros, isSealed, keyEpochOf, sealedOf } from './confidential.ts';
+import { KIND, type KindNumber } from '#runtime/core/types.ts';
+import { contextMicros, keyEpochOf, sealedOf } from './confidential.ts';
 import { decodeEntry, peek } from './entry.ts';
+
+const SEALABLE: ReadonlySet<KindNumber> = new Set([KIND.reading, KIND.event, KIND.alarm, KIND.summary]);
 
 export interface EntrySource {
   entry(index: number): Uint8Array;
@@ -11,17 +14,31 @@ export interface EntrySource {
   oldest(): number;
 }
 
-/** One index per content key, in no order. What was pruned is left out: the proof then says less, and still verifies. */
+/** One index per content key, in no order. What was pruned or is damaged is left out: the proof then says less, and still verifies. */
 export function keyEpochsOf(source: EntrySource, indices: readonly number[]): readonly number[] {
   const found = new Map<string, number | undefined>();
   for (const index of indices) {
-    const { bootEpoch, body } = decodeEntry(source.entry(index));
-    const sealed = isSealed(body) ? sealedOf(body) : undefined;
-    if (!sealed) continue;
-    const context = toHex(sealed.context);
-    if (!found.has(context)) found.set(context, findKeyEpoch(source, index, { bootEpoch, micros: contextMicros(sealed.context), context }));
+    const wanted = unlessDamaged(() => wantedBy(source.entry(index)));
+    if (wanted && !found.has(wanted.context)) found.set(wanted.context, unlessDamaged(() => findKeyEpoch(source, index, wanted)));
   }
   return [...found.values()].filter((index) => index !== undefined);
+}
+
+/** Undefined for an entry in clear. */
+function wantedBy(bytes: Uint8Array): Wanted | undefined {
+  if (!SEALABLE.has(peek(bytes).kind)) return undefined;
+  const { bootEpoch, body } = decodeEntry(bytes);
+  const sealed = sealedOf(body);
+  return sealed && { bootEpoch, micros: contextMicros(sealed.context), context: toHex(sealed.context) };
+}
+
+function unlessDamaged<T>(work: () => T): T | undefined {
+  try {
+    return work();
+  } catch (error) {
+    if (error instanceof TenzroError && error.code === 'entry.malformed') return undefined;
+    throw error;
+  }
 }
 
 interface Wanted {

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { LIMITS } from '#runtime/core/limits.ts';
 import { TenzroError } from '#runtime/core/errors.ts';
 import type { LedgerReader } from '#runtime/core/ports.ts';
-import { GAP_BODY, INFERENCE_BODY, KIND, READING_BODY, READING_FLAG, type Cbor, type Draft } from '#runtime/core/types.ts';
+import { GAP_BODY, INFERENCE_BODY, KIND, READING_BODY, READING_FLAG, SEALED_BODY, type Cbor, type Draft } from '#runtime/core/types.ts';
 import { CURSOR, Engine } from '#runtime/infer/engine.ts';
 import type { Batch } from '#runtime/infer/messages.ts';
 import type { Judge } from '#runtime/infer/plan.ts';
@@ -66,6 +66,16 @@ describe('infer: engine', () => {
     count: (name, by = 1) => counts.set(name, (counts.get(name) ?? 0) + by), failed: (_, error) => failures.push(error),
   });
   beforeEach(() => { counts.clear(); failures.length = 0; });
+
+  it('passes over confidential readings, and counts them apart from what cannot be decoded', async () => {
+    const log = new Log();
+    log.append(KIND.reading, 'device/a//', new Map<number, Cbor>([[SEALED_BODY.topic, 'te/device/a///m/t'], [SEALED_BODY.flags, 0], [SEALED_BODY.ciphertext, Buffer.alloc(20)]]));
+    log.append(KIND.reading, 'device/a//', new Map<number, Cbor>([[READING_BODY.topic, 'te/device/a///m/t']]));
+    const follower = engine(log, [judge(3)]);
+    await follower.advance(never);
+    assert.deepEqual([counts.get('infer.confidential'), counts.get('infer.undecoded'), follower.position], [1, 1, 2]);
+    assert.deepEqual(log.inputs('device/a//'), []);
+  });
 
   it('cites the entries, the digest, the provider, the score and the verdict', async () => {
     const log = new Log();

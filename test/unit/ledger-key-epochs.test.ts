@@ -73,6 +73,18 @@ describe('key epochs of confidential entries', () => {
     assert.deepEqual(keyEpochsOf(log, [log.sealed()]), [keyEpoch]);
   });
 
+  it('are left out where the store is damaged: what is asked for is proven nonetheless', () => {
+    const log = new Log();
+    log.boot();
+    const keyEpoch = log.keyEpoch();
+    log.plain(10);
+    const index = log.sealed();
+    log.chain.entries[keyEpoch] = Buffer.from('damaged');
+    assert.deepEqual(keyEpochsOf(log, [index]), []);
+    log.chain.entries[index] = Buffer.from('damaged too');
+    assert.deepEqual(keyEpochsOf(log, [index]), []);
+  });
+
   it('are left out where retention removed them', () => {
     const log = new Log();
     log.boot();
