@@ -99,11 +99,14 @@ function declareProofs(root: Command, io: Io): void {
     .option('--wait', 'wait until a block covers the entries')
     .option(...JSON_FLAG)
     .action(async (index: string, flags: CommonFlags & { output: string; wait?: boolean }) => { await (await import('./proof.ts')).proof(io, index, flags); });
-  root.command('verify <file>').description('Verifies a proof: no network, no TPM, no data directory. Exit 0 verified, 1 refuted, 2 could not be judged.')
+  root.command('verify <file>').description('Verifies a proof: no network, no TPM, no data directory, unless --live. Exit 0 verified, 1 refuted, 2 could not be judged.')
     .option('--policy <file>', 'YAML file that says what you accept; default: hardware TPMs only')
     .option(...JSON_FLAG)
-    .addHelpText('after', '\nExamples:\n  $ tenzro verify reading.tzp\n  $ tenzro verify reading.tzp --policy docs/policies/allow-emulated.yaml --json')
-    .action(async (file: string, flags: { policy?: string; json?: boolean }) => { (await import('./verify.ts')).verify(io, file, flags); });
+    .option('--live', 'also challenge the running gateway: is its chain the one in the file, and is nothing cut from it?')
+    .option('--data <dir>', 'data directory of that gateway (TENZRO_DATA)')
+    .option('--config <file>', 'configuration file (TENZRO_CONFIG)')
+    .addHelpText('after', '\nExamples:\n  $ tenzro verify reading.tzp\n  $ tenzro verify reading.tzp --policy docs/policies/allow-emulated.yaml --json\n  $ tenzro verify reading.tzp --live --data /srv/tenzro')
+    .action(async (file: string, flags: import('./verify.ts').VerifyFlags) => { await (await import('./verify.ts')).verify(io, file, flags); });
 }
 
 function declareConfidential(root: Command, io: Io): void {

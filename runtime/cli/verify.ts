@@ -1,17 +1,50 @@
-/** `tenzro verify FILE`: needs nothing but the file and, where given, a policy. */
+/** `tenzro verify FILE`: needs nothing but the file and, where given, a policy; with `--live` also the gateway that runs on the data directory. */
+import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { parseDocumentText } from '#runtime/config/document.ts';
 import { TenzroError, messageOf } from '#runtime/core/errors.ts';
+import { printable } from '#runtime/core/printable.ts';
+import { requestFresh } from '#runtime/observe/control.ts';
+import { headSequence, verifyLive, type LiveReport } from '#runtime/verify/live.ts';
 import { DEFAULT_POLICY, parsePolicy, type Policy } from '#runtime/verify/policy.ts';
 import { EXIT_CODE, renderReport } from '#runtime/verify/report.ts';
 import { verifyBundle } from '#runtime/verify/verifier.ts';
-import type { Io } from './io.ts';
+import { configOf, type CommonFlags, type Io } from './io.ts';
 
-export function verify(io: Io, file: string, flags: { readonly policy?: string; readonly json?: boolean }): void {
-  const report = verifyBundle(read(file), policyOf(flags.policy));
+export interface VerifyFlags extends CommonFlags {
+  readonly policy?: string;
+  readonly live?: boolean;
+}
+
+export async function verify(io: Io, file: string, flags: VerifyFlags): Promise<void> {
+  const policy = policyOf(flags.policy);
+  const bytes = read(file);
+  const live = flags.live ? await verifyNow(io, bytes, policy, flags) : undefined;
+  const report = live ?? verifyBundle(bytes, policy);
   if (flags.json) io.json({ file, ...report });
-  else for (const line of renderReport(report, { colour: io.color })) io.line(line);
+  else for (const line of [...renderReport(report, { colour: io.color }), ...(live ? ['', ...liveLines(live)] : [])]) io.line(line);
   io.exitCode = EXIT_CODE[report.outcome];
+}
+
+const NONCE_BYTES = 32;
+
+/** Challenges the gateway that runs on the data directory. Throws `control.not_running`. */
+async function verifyNow(io: Io, file: Uint8Array, policy: Policy, flags: CommonFlags): Promise<LiveReport> {
+  const { settings: { dataDir } } = configOf(flags);
+  io.catchSignals();
+  const nonce = randomBytes(NONCE_BYTES);
+  const fresh = await requestFresh(dataDir, nonce, headSequence(file), io.signal);
+  if (fresh.kind === 'none') throw new TenzroError('control.not_running', `${fresh.reason}: nobody to challenge`);
+  return verifyLive(file, fresh.value, nonce, policy);
+}
+
+function liveLines({ live, since }: LiveReport): readonly string[] {
+  const challenged = `live    ${live.outcome}, trust ${live.trust.level}: ${printable(live.trust.reason)}`;
+  if (!since) return [challenged];
+  const { from, to, blocks, entries, starts, resets, counter, shownBy } = since;
+  const shown = shownBy === 'links' ? 'every block in between names the one before' : 'the log only grew (consistency proof; too many blocks to show)';
+  const counted = counter.from === null || counter.to === null ? 'no counter to compare' : `counter ${counter.from} then, ${counter.to} now`;
+  return [challenged, `since   block ${from}: ${blocks} blocks to block ${to}, ${entries} entries, ${starts} starts of the gateway, ${resets === null ? 'no quotes to count resets of the TPM by' : `${resets} resets of the TPM`}; ${counted}; ${shown}`];
 }
 
 /** The default where no file is named. */

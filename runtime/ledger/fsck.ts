@@ -8,6 +8,8 @@ import { join } from 'node:path';
 import { equalBytes } from '#runtime/core/bytes.ts';
 import { TenzroError, messageOf, type ErrorCode } from '#runtime/core/errors.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
+import type { AnchorLook } from '#runtime/core/ports.ts';
+import { KIND, type Maybe } from '#runtime/core/types.ts';
 import { CompactRange } from '#runtime/crypto/merkle.ts';
 import { sha256 } from '#runtime/crypto/hash.ts';
 import { HASH_BYTES, type BlockPayload } from './block.ts';
@@ -16,7 +18,8 @@ import { decodeEntry } from './entry.ts';
 import { BlockWalk } from './fsckBlocks.ts';
 import { CHAIN_FILE, decodeState, ledgerPaths, PENDING_KEY, readU64, STATE_KEY, tileKey, type ChainState, type DbName } from './layout.ts';
 import { acquireLock } from './lock.ts';
-import { decodePending } from './pending.ts';
+import { compareLive, notAsked, tailOf, type ChainTail, type LiveTail, type TailFacts } from './fsckTail.ts';
+import { decodePending, type PendingBlock } from './pending.ts';
 import { Segment, SegmentError } from './segment.ts';
 import { Store, type Pair } from './store.ts';
 import { TileTree, tileRoot, type Tile } from './tiles.ts';
@@ -36,12 +39,24 @@ export interface FsckResult {
   readonly checked: { readonly entries: number; readonly tiles: number; readonly blocks: number };
   /** In the order found, at most `PROBLEMS_MAX`. */
   readonly problems: readonly FsckProblem[];
+  /** What could have been cut; undefined where the chain could not be read through. */
+  readonly tail?: ChainTail;
+  /** Undefined where no TPM was asked. */
+  readonly live?: LiveTail;
+}
+
+/** The chain's TPM, only looked at. */
+export interface LiveTpm {
+  readonly akPublic: Uint8Array;
+  readonly look: AnchorLook;
 }
 
 export interface FsckOptions {
   readonly onProgress?: (entries: number) => void;
   readonly signal?: AbortSignal;
   readonly mapBytes?: number;
+  /** Held against the chain's end. Asked only for a chain that can be read. */
+  readonly live?: () => Promise<Maybe<LiveTpm>>;
 }
 
 const PROBLEMS_MAX = 100;
@@ -62,15 +77,21 @@ export async function fsckChain(chainDir: string, options: FsckOptions = {}): Pr
   const problems: FsckProblem[] = [];
   const add = (problem: FsckProblem): void => { if (problems.length < PROBLEMS_MAX) problems.push(problem); };
   const checked = { entries: 0, tiles: 0, blocks: 0 };
+  let facts: TailFacts | undefined;
   try {
     checkDataFile(join(chainDir, CHAIN_FILE.data));
     await using store = await Store.open(chainDir, { mode: 'read', ...(options.mapBytes === undefined ? {} : { mapBytes: options.mapBytes }) });
-    await new Checker(store, checked, add, options).run();
+    facts = await new Checker(store, checked, add, options).run();
   } catch (error) {
     if (!(error instanceof TenzroError)) throw error;
     add({ code: error.code, database: 'data.mdb', key: '', offset: 0, detail: error.message });
   }
-  return { ok: problems.length === 0, checked, problems };
+  if (!facts) return { ok: false, checked, problems };
+  const tail = tailOf(facts);
+  const tpm = await options.live?.();
+  const live = tpm && (tpm.kind === 'value' ? compareLive(facts, tpm.value.look, tpm.value.akPublic) : notAsked(tpm.reason));
+  const isWhole = tail.gaps.length === 0 && tail.moves.length === 0 && (live?.ok ?? true);
+  return { ok: problems.length === 0 && isWhole, checked, problems, tail, ...(live ? { live } : {}) };
 }
 
 class Checker {
@@ -82,6 +103,7 @@ class Checker {
   readonly #range = new CompactRange();
   readonly #blockWalk = new BlockWalk();
   readonly #blockPairs: Iterator<Pair>;
+  readonly #shutdownSizes = new Set<number>();
   /** The next block that waits for the tree to reach its size. */
   #block: BlockPayload | undefined;
   /** The block before was right up to here: what is wrong with the next root lies beyond. */
@@ -96,7 +118,7 @@ class Checker {
     this.#blockPairs = store.pairs('blocks');
   }
 
-  async run(): Promise<void> {
+  async run(): Promise<TailFacts> {
     const state = this.#state();
     this.#nextBlock();
     this.#walkPruned(state?.oldest ?? 0);
@@ -109,7 +131,9 @@ class Checker {
       this.#options.signal?.throwIfAborted();
     }
     this.#finishTree();
-    this.#checkRest(state);
+    const pending = this.#checkRest(state);
+    const { anchors, last, akPublic } = this.#blockWalk;
+    return { walk: anchors, last, akPublic, size: this.#tree.size, shutdownSizes: this.#shutdownSizes, pending };
   }
 
   #state(): ChainState | undefined {
@@ -161,7 +185,8 @@ class Checker {
     const entryAt = segment.offsetOf(index) + 1;
     const wrong = (code: ErrorCode, detail: string): void => this.#add({ code, database: 'segments', key: String(segment.first), offset: entryAt, detail: `entry ${index}: ${detail}` });
     try {
-      decodeEntry(segment.entry(index));
+      const { kind } = decodeEntry(segment.entry(index));
+      if (kind === KIND.shutdown) this.#shutdownSizes.add(index + 1);
     } catch (error) {
       wrong(error instanceof TenzroError ? error.code : 'entry.malformed', messageOf(error));
     }
@@ -246,7 +271,7 @@ class Checker {
     }
   }
 
-  #checkRest(state: ChainState | undefined): void {
+  #checkRest(state: ChainState | undefined): PendingBlock | undefined {
     const last = this.#store.lastKey('blocks');
     const lastSequence = last && readU64(last);
     if (state && state.lastBlock?.sequence !== lastSequence) {
@@ -257,6 +282,6 @@ class Checker {
       if (index !== undefined && index > this.#tree.size) this.#add({ code: 'ledger.corrupt', database: 'cursors', key: key.toString(), offset: 0, detail: `${index} is beyond the ${this.#tree.size} entries` });
     }
     const pending = this.#store.get('pending', PENDING_KEY);
-    if (pending) this.#attempt('pending', 'block', () => decodePending(pending));
+    return pending ? this.#attempt('pending', 'block', () => decodePending(pending)) : undefined;
   }
 }

@@ -6,6 +6,7 @@ import { sha256 } from '#runtime/crypto/hash.ts';
 import { blockHash, chainIdOf, decodeBlock, ZERO_HASH, type BlockPayload } from './block.ts';
 import { decodeBlockHeader, keyIdOf } from './blockHeader.ts';
 import { decodeEvidence } from './evidence.ts';
+import { AnchorWalk } from './fsckAnchors.ts';
 import { decodeBlockRecord, type BlockRecord } from './layout.ts';
 
 /** `offset` in bytes from the start of the record. */
@@ -16,11 +17,18 @@ export interface BlockProblem {
 
 /** Walks the blocks in order. */
 export class BlockWalk {
+  readonly anchors = new AnchorWalk();
+  #last: BlockPayload | undefined;
+  #akPublic: Uint8Array | undefined;
   #signingKey: Uint8Array | undefined;
   #chainId: Uint8Array | undefined;
   #previous: Uint8Array = ZERO_HASH;
   #treeSize = 0;
   #next = 0;
+
+  /** The newest block that decoded, and the attestation key of the genesis. */
+  get last(): BlockPayload | undefined { return this.#last; }
+  get akPublic(): Uint8Array | undefined { return this.#akPublic; }
 
   /** The payload, where it decodes, and what is wrong with the block. */
   check(sequence: number, value: Buffer): { readonly block?: BlockPayload; readonly problems: readonly BlockProblem[] } {
@@ -31,12 +39,15 @@ export class BlockWalk {
       if (block.identity && sequence === 0) {
         this.#signingKey = block.identity.signingKey;
         this.#chainId = chainIdOf(record.payload);
+        this.#akPublic = block.identity.akPublic;
       }
       const fieldAt = (field: Uint8Array): number => Math.max(0, value.indexOf(asBuffer(field)));
       const wrong = (field: Uint8Array, detail: string): void => { problems.push({ offset: fieldAt(field), detail }); };
       this.#checkPlace(sequence, record, block, wrong);
       this.#checkSignature(record, value, wrong, problems);
       this.#previous = blockHash(record.payload);
+      this.#last = block;
+      for (const fault of this.anchors.note(block, this.#previous, decodeEvidence(record.evidence))) wrong(record.evidence, fault);
       this.#next = sequence + 1;
       return { block, problems };
     } catch (error) {
@@ -67,6 +78,5 @@ export class BlockWalk {
     if (this.#signingKey && !equalBytes(header.keyId, keyIdOf(this.#signingKey))) wrong(cose, 'the header names another key');
     if (this.#chainId && !equalBytes(header.chainId, this.#chainId)) wrong(cose, 'the header names another chain');
     if (!equalBytes(header.evidenceDigest, sha256(evidence))) wrong(evidence, 'the evidence is not the one that was signed');
-    decodeEvidence(evidence);
   }
 }

@@ -3,6 +3,7 @@
  * the tail is closed: what the TPM's PCR 14 and counter say now leaves no room for a block behind the live head, or for one cut in between. Pure.
  */
 import { equalBytes } from '#runtime/core/bytes.ts';
+import { TenzroError } from '#runtime/core/errors.ts';
 import { parseAttest } from '#runtime/crypto/tpmEvidence.ts';
 import { anchorAfter, readCounter } from '#runtime/ledger/anchors.ts';
 import { decodeBundleBody, openBundle } from '#runtime/ledger/bundle.ts';
@@ -46,6 +47,16 @@ export function verifyLive(file: Uint8Array, fresh: Uint8Array, nonce: Uint8Arra
   return compare(report, live, open(file), open(fresh));
 }
 
+/** What to ask the gateway for: the sequence that a file claims for its head, 0 where it cannot be read. */
+export function headSequence(file: Uint8Array): number {
+  try {
+    return open(file).head.block.sequence;
+  } catch (error) {
+    if (error instanceof TenzroError) return 0; // the report will say what is wrong with it
+    throw error;
+  }
+}
+
 type Verdict = Pick<Check, 'result' | 'detail'>;
 
 const open = (file: Uint8Array): OpenedBundle => openBlocks(decodeBundleBody(openBundle(file).body));
@@ -62,14 +73,17 @@ function compare(report: Report, live: Report, before: OpenedBundle, now: Opened
   const isConsistent = proof !== undefined && proof.fromSize === from.treeSize && verifyConsistency(from.treeSize, to.treeSize, proof.path, from.root, to.root);
   if (!same && proof && !isConsistent) return fail(`the log under block ${from.sequence} of the file is not the beginning of the gateway's log`);
   if (!same && !proof) return closed(report, live, null, { result: 'unknown', detail: `the gateway's answer does not reach back to block ${from.sequence}` });
-  return closed(report, live, sinceOf(before.head, now.head, same ? 'links' : 'consistency'), tailOf(live, now, same ? `block ${from.sequence} of the file is in the gateway's chain` : `the log under block ${from.sequence} of the file is the beginning of the gateway's`));
+  const since = sinceOf(before.head, now.head, same ? 'links' : 'consistency');
+  return closed(report, live, since, tailOf(live, now, since, same ? `block ${from.sequence} of the file is in the gateway's chain` : `the log under block ${from.sequence} of the file is the beginning of the gateway's`));
 }
 
-function tailOf(live: Report, { head }: OpenedBundle, shown: string): Verdict {
+function tailOf(live: Report, { head }: OpenedBundle, { resets }: Since, shown: string): Verdict {
   const [tail, counted] = [live.checks.find(({ code }) => code === 'tail'), live.checks.find(({ code }) => code === 'counter.continuous')];
   if (tail?.result !== 'pass') return { result: 'unknown', detail: `${shown}, but ${tail?.detail ?? 'nothing closes it'}` };
   if (counted?.result !== 'pass') return { result: 'unknown', detail: `${shown}; ${counted?.detail ?? 'the counter was not judged'}` };
-  return { result: 'pass', detail: `${shown}, whose newest block ${head.block.sequence} was sealed after our challenge; PCR 14 and the counter leave no room for a block that is missing` };
+  const room = resets === 0 ? 'PCR 14 and the counter leave no room for a block that is missing'
+    : `no anchored block is missing; the TPM was reset ${resets ?? 'an unknown number of'} times in between, and where a boot did not end with an orderly shutdown, blocks after its last anchor could be`;
+  return { result: 'pass', detail: `${shown}, whose newest block ${head.block.sequence} was sealed after our challenge; ${room}` };
 }
 
 function sinceOf(from: OpenedBlock, to: OpenedBlock, shownBy: Since['shownBy']): Since {
