@@ -56,6 +56,7 @@ function program(io: Io, asJson: boolean): Command {
   declareConfidential(root, io);
   declareMaintenance(root, io);
   declareIdentity(root, io);
+  declareVerifier(root, io);
   declareConfig(root, io);
   return root;
 }
@@ -164,6 +165,29 @@ function declareIdentity(root: Command, io: Io): void {
     .action(async (flags: CommonFlags) => { await (await import('./identityChange.ts')).identityRotate(io, flags); });
   declare('revoke', 'Makes all copies of the data directory of a stopped gateway worthless: the same keys are sealed anew.', ['tenzro identity revoke'])
     .action(async (flags: CommonFlags) => { await (await import('./identity.ts')).identityRevoke(io, flags); });
+}
+
+function declareVerifier(root: Command, io: Io): void {
+  const verifier = root.command('verifier').description('Appraises gateways against a policy and grants their leases.');
+  const declare = (usage: string, summary: string, examples: readonly string[]): Command =>
+    verifier.command(usage).description(summary).option(...JSON_FLAG).addHelpText('after', `\nExamples:\n${examples.map((example) => `  $ ${example}`).join('\n')}`);
+  declare('init', 'Makes a folder with the keys, the TLS certificate and a sample policy, and says what to put into the configuration of the gateways.', ['tenzro verifier init --dir /var/lib/tenzro-verifier --host verifier.example.org'])
+    .requiredOption('--dir <dir>', 'folder of the verifier')
+    .option('--host <names...>', 'names and addresses under which gateways reach it; default: this host, and loopback')
+    .option('--name <name>', 'how leases name it; default: the host name')
+    .action(async (flags: Parameters<typeof import('./verifier.ts').verifierInit>[1]) => { await (await import('./verifier.ts')).verifierInit(io, flags); });
+  declare('serve', 'Serves challenges, appraisals and enrolments over HTTPS until SIGINT or SIGTERM.', ['tenzro verifier serve --dir /var/lib/tenzro-verifier', 'tenzro verifier serve --dir v --listen 127.0.0.1:8775 --policy strict.yaml'])
+    .requiredOption('--dir <dir>', 'folder of the verifier')
+    .option('--policy <file>', 'policy file; default: policy.yaml in the folder. Read again when it changes, and at SIGHUP')
+    .option('--listen <host:port>', 'default 0.0.0.0:8775')
+    .action(async (flags: Parameters<typeof import('./verifier.ts').verifierServe>[1]) => { await (await import('./verifier.ts')).verifierServe(io, flags); });
+  declare('appraise <file>', 'Explains what a policy makes of a proof, check by check, and what a lease would say. Issues nothing. Exit 1 where no lease would be granted.', ['tenzro verifier appraise reading.tzp --policy policy.yaml'])
+    .requiredOption('--policy <file>', 'policy file')
+    .option('--nonce <hex>', 'the challenge that the proof must answer; without it the age of the proof is not judged')
+    .action(async (file: string, flags: Parameters<typeof import('./verifier.ts').verifierAppraise>[2]) => { (await import('./verifier.ts')).verifierAppraise(io, file, flags); });
+  declare('forget <chain>', 'Lets a chain and its device begin anew: for a gateway that was set up again on purpose.', ['tenzro verifier forget 5e1f…c3 --dir /var/lib/tenzro-verifier'])
+    .requiredOption('--dir <dir>', 'folder of the verifier')
+    .action(async (chain: string, flags: import('./verifier.ts').DirFlags) => { await (await import('./verifier.ts')).verifierForget(io, chain, flags); });
 }
 
 function declareConfig(root: Command, io: Io): void {

@@ -18,6 +18,9 @@ export interface EnrolledPair {
   readonly ak: string;
 }
 
+const ENROL_RULES = ['certified', 'firstUse', 'nobody'] as const;
+type EnrolRule = (typeof ENROL_RULES)[number];
+
 export interface Policy {
   readonly accept: readonly TrustLevel[];
   /** Certificates that may issue EK certificates, or their issuers: each is a trust anchor, beside the bundled vendors' (`vendorRoots`). */
@@ -43,6 +46,8 @@ export interface Policy {
   readonly lease: 'required' | 'optional';
   /** SHA-256 of the ML-DSA keys whose leases count, lower-case hex. */
   readonly verifiers: readonly string[];
+  /** Whom a verifier enrols: TPMs whose EK certificate leads to a root, every TPM that asks (on first use), or nobody. */
+  readonly enrol: EnrolRule;
   /** An appraisal: how far a block's wall time may be from the verifier's clock. */
   readonly clockSkewSeconds: number;
   /** An appraisal: how long its lease lasts. */
@@ -55,11 +60,11 @@ export interface Policy {
 
 export const DEFAULT_POLICY: Policy = {
   accept: ['dtpm', 'enrolled'], ekRoots: [], ekIssuers: [], vendorRoots: true, enrolled: [], enrollers: [], pcrs: new Map(), software: [], models: [], firmware: [],
-  lease: 'optional', verifiers: [], clockSkewSeconds: 300, leaseSeconds: 3_600, maxLinks: LIMITS.proofLinksMax,
+  lease: 'optional', verifiers: [], enrol: 'certified', clockSkewSeconds: 300, leaseSeconds: 3_600, maxLinks: LIMITS.proofLinksMax,
 };
 
 const KEYS = [
-  'version', 'accept', 'ekRoots', 'vendorRoots', 'enrolled', 'enrollers', 'pcrs', 'software', 'models', 'firmware', 'ima', 'lease', 'verifiers', 'clockSkewSeconds', 'leaseSeconds',
+  'version', 'accept', 'ekRoots', 'vendorRoots', 'enrolled', 'enrollers', 'pcrs', 'software', 'models', 'firmware', 'ima', 'lease', 'verifiers', 'enrol', 'clockSkewSeconds', 'leaseSeconds',
   'maxLinks', 'device',
 ] as const;
 const SHA256_HEX = /^[0-9a-f]{64}$/;
@@ -88,6 +93,7 @@ export function parsePolicy(value: unknown): Policy {
     ...(given['ima'] === undefined ? {} : { ima: asImaRule(given['ima']) }),
     lease: asLeaseRule(given['lease'] ?? DEFAULT_POLICY.lease),
     verifiers: asDigests(given['verifiers'] ?? [], 'verifiers'),
+    enrol: asEnrolRule(given['enrol'] ?? DEFAULT_POLICY.enrol),
     clockSkewSeconds: asCount(given['clockSkewSeconds'] ?? DEFAULT_POLICY.clockSkewSeconds, 'clockSkewSeconds', 0, CLOCK_SKEW_SECONDS_MAX),
     leaseSeconds: asCount(given['leaseSeconds'] ?? DEFAULT_POLICY.leaseSeconds, 'leaseSeconds', LIMITS.leaseSecondsMin, LIMITS.leaseSecondsMax),
     maxLinks: asCount(given['maxLinks'] ?? DEFAULT_POLICY.maxLinks, 'maxLinks', 0, LIMITS.proofLinksMax),
@@ -157,6 +163,12 @@ function asImaRule(value: unknown): { readonly allow: ReadonlySet<string> } {
 function asLeaseRule(value: unknown): Policy['lease'] {
   if (value !== 'required' && value !== 'optional') throw invalid(`lease must be required or optional, not '${String(value)}'`);
   return value;
+}
+
+function asEnrolRule(value: unknown): EnrolRule {
+  const rule = ENROL_RULES.find((known) => known === value);
+  if (rule === undefined) throw invalid(`enrol must be one of ${ENROL_RULES.join(', ')}, not '${String(value)}'`);
+  return rule;
 }
 
 function asBoolean(value: unknown, name: string): boolean {

@@ -1,0 +1,174 @@
+/** The composition root of `tenzro verifier serve`: joins the verifier's folder, the policy file, appraisal, enrolment and the HTTPS server. */
+import { readFileSync, statSync } from 'node:fs';
+import { Enroller } from '#provisioning/enrolment/enroller.ts';
+import { parseDocumentText } from '#runtime/config/document.ts';
+import { toHex } from '#runtime/core/bytes.ts';
+import { isoOfMicros, systemClock as clock } from '#runtime/core/clock.ts';
+import { TenzroError, messageOf } from '#runtime/core/errors.ts';
+import type { Counters, Log } from '#runtime/core/ports.ts';
+import { judgeEkCertificates } from '#runtime/crypto/ekCertificate.ts';
+import { sha256 } from '#runtime/crypto/hash.ts';
+import { signEnrolment } from '#runtime/ledger/enrolment.ts';
+import { openKeyValueStore } from '#runtime/ledger/kv.ts';
+import { CounterTable } from '#runtime/observe/counters.ts';
+import { createLog } from '#runtime/observe/log.ts';
+import { appraise } from '#runtime/verify/appraise.ts';
+import { ekAnchorsOf, parsePolicy, type Policy } from '#runtime/verify/policy.ts';
+import { keyDigestOf, openHouse, type VerifierHouse } from '#runtime/verifier/house.ts';
+import { VerifierMemory } from '#runtime/verifier/memory.ts';
+import { Nonces } from '#runtime/verifier/nonces.ts';
+import { openServer } from '#runtime/verifier/server.ts';
+import { VerifierService, type EnrolmentDesk, type Finding, type Question } from '#runtime/verifier/service.ts';
+
+export interface VerifierOptions {
+  readonly dir: string;
+  /** Default: `policy.yaml` in the folder. */
+  readonly policyFile?: string;
+  readonly host: string;
+  /** 0 picks a free one. */
+  readonly port: number;
+  readonly logForm: 'people' | 'json';
+  readonly color: boolean;
+  /** Told once, when it serves. */
+  readonly onReady: (ready: { readonly url: string; readonly keyDigest: string; readonly policyDigest: string }) => void;
+}
+
+export const DEFAULT_PORT = 8775;
+
+/** Serves until `signal` aborts. Throws `verifier.*`, `policy.invalid`, `ledger.*`. */
+export async function runVerifier({ dir, policyFile, host, port, logForm, color, onReady }: VerifierOptions, signal: AbortSignal): Promise<void> {
+  const log = createLog({ level: 'info', form: logForm, color });
+  const counters = new CounterTable();
+  await using resources = new AsyncDisposableStack();
+  const house = await openHouse(dir);
+  const policy = new PolicyFile(policyFile ?? house.policyFile, log, counters);
+  const store = resources.use(await openKeyValueStore(house.memoryDir, (state, detail) => { if (state !== 'ok') log.error({ code: state }, detail); }));
+  const [memory, nonces, enrolment] = [new VerifierMemory(store), new Nonces(clock), resources.use(new Desk(house, policy))];
+  const service = new VerifierService({
+    name: house.name, signer: house.signer, memory, nonces, appraise: (question) => judge(question, policy), enrolment: () => enrolment.open(), clock, counters, log,
+  });
+  const keyDigest = keyDigestOf(house.signer);
+  const status = (): object => ({ name: house.name, key: keyDigest, uptimeMs: Math.round(performance.now()), policy: policy.status(), chains: memory.chains, challengesOpen: nonces.open, counters: counters.snapshot() });
+  const server = resources.use(await openServer({ host, port, certificate: house.certificate, key: house.key, service, status, clock, counters, log }));
+  const reload = (): void => { policy.reload(); };
+  process.on('SIGHUP', reload);
+  resources.defer(() => { process.off('SIGHUP', reload); });
+  onReady({ url: `https://${host.includes(':') ? `[${host}]` : host}:${server.address.port}`, keyDigest, policyDigest: toHex(policy.current().digest) });
+  await aborted(signal);
+}
+
+/** An operator's word that a chain, and its device, may begin anew; beside a running verifier too. False where it is unknown. */
+export async function forget(dir: string, chainId: Uint8Array): Promise<boolean> {
+  const { memoryDir } = await openHouse(dir);
+  await using store = await openKeyValueStore(memoryDir);
+  return await new VerifierMemory(store).forget(chainId);
+}
+
+function judge({ file, nonce, clientKey, remembered, nowMicros }: Question, policyFile: PolicyFile): Finding {
+  const { policy, digest } = policyFile.current();
+  return { ...appraise({ file, nonce, clientKey, remembered, nowMicros, policy, policyDigest: digest }), leaseSeconds: policy.leaseSeconds };
+}
+
+/** Two enrollers, one per rule of the policy: which one opens is the policy's word at that moment, and an attempt ends with the one that it began with. */
+class Desk implements Disposable {
+  readonly #policy: PolicyFile;
+  readonly #certified: Enroller;
+  readonly #firstUse: Enroller;
+
+  constructor(house: VerifierHouse, policy: PolicyFile) {
+    this.#policy = policy;
+    const enroller = (firstUse: 'accept' | 'refuse'): Enroller => new Enroller({
+      name: house.name, clock, firstUse, sign: (enrolment) => signEnrolment(house.signer, enrolment),
+      judge: (ek, certificates, during) => judgeEkCertificates(ek, certificates, ekAnchorsOf(policy.current().policy), during),
+    });
+    this.#certified = enroller('refuse');
+    this.#firstUse = enroller('accept');
+  }
+
+  open(): EnrolmentDesk {
+    const { enrol } = this.#policy.current().policy;
+    if (enrol === 'nobody') throw new TenzroError('enrol.certificate', 'this verifier enrols nobody');
+    return enrol === 'firstUse' ? this.#firstUse : this.#certified;
+  }
+
+  [Symbol.dispose](): void {
+    this.#certified[Symbol.dispose]();
+    this.#firstUse[Symbol.dispose]();
+  }
+}
+
+export interface LoadedPolicy {
+  readonly policy: Policy;
+  /** SHA-256 of the file. */
+  readonly digest: Uint8Array;
+  readonly loadedMicros: number;
+}
+
+/** The policy in force: read again when the file is another, and at SIGHUP. A file that does not hold leaves the one before in force, loudly. */
+class PolicyFile {
+  readonly #path: string;
+  readonly #log: Log;
+  readonly #counters: Counters;
+  #loaded: LoadedPolicy;
+  #stamp: string;
+  #fault: string | undefined;
+
+  /** Throws `policy.invalid`. */
+  constructor(path: string, log: Log, counters: Counters) {
+    this.#path = path;
+    this.#log = log;
+    this.#counters = counters;
+    this.#stamp = this.#stampNow();
+    this.#loaded = loadPolicy(path);
+  }
+
+  current(): LoadedPolicy {
+    if (this.#stampNow() !== this.#stamp) this.reload();
+    return this.#loaded;
+  }
+
+  reload(): void {
+    this.#stamp = this.#stampNow();
+    try {
+      this.#loaded = loadPolicy(this.#path);
+      this.#fault = undefined;
+      this.#log.info({ policy: toHex(this.#loaded.digest) }, 'policy read');
+    } catch (error) {
+      this.#fault = messageOf(error);
+      this.#counters.add('verifier.policy_invalid');
+      this.#log.error({ error: this.#fault }, 'the policy file does not hold: the one before stays in force');
+    }
+  }
+
+  status(): object {
+    const { digest, loadedMicros } = this.current();
+    return { digest: toHex(digest), loadedAt: isoOfMicros(loadedMicros), fault: this.#fault ?? null };
+  }
+
+  /** Changes with every replacement and every write. */
+  #stampNow(): string {
+    const found = statSync(this.#path, { bigint: true, throwIfNoEntry: false });
+    return found ? `${found.ino} ${found.size} ${found.mtimeNs}` : 'none';
+  }
+}
+
+/** Throws `policy.invalid`. */
+export function loadPolicy(path: string): LoadedPolicy {
+  let bytes: Buffer;
+  try {
+    bytes = readFileSync(path);
+  } catch (cause) {
+    throw new TenzroError('policy.invalid', `cannot read ${path}: ${messageOf(cause)}`, { cause });
+  }
+  const document = parseDocumentText(bytes.toString('utf8'));
+  const [fault] = document.faults;
+  if (fault) throw new TenzroError('policy.invalid', `${path}:${fault.place.line}:${fault.place.column}: ${fault.message}`);
+  return { policy: parsePolicy(document.value), digest: sha256(bytes), loadedMicros: clock.wallMicros() };
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  if (signal.aborted) resolve();
+  signal.addEventListener('abort', () => { resolve(); }, { once: true });
+  return promise;
+}
