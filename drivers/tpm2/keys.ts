@@ -151,7 +151,10 @@ export class Keys {
 
 /** TPM2B_SENSITIVE_CREATE (Part 2 §11.1.16), TPM2B_PUBLIC, outside info and creation PCRs. */
 function creation({ authValue = EMPTY, data = EMPTY }: Sensitive, template: Uint8Array): Buffer {
-  return new TpmWriter().sized(new TpmWriter().sized(authValue).sized(data).done()).sized(template).sized(EMPTY).u32(0).done();
+  const sensitive = new TpmWriter().sized(authValue).sized(data).done();
+  const parameters = new TpmWriter().sized(sensitive).sized(template).sized(EMPTY).u32(0).done();
+  sensitive.fill(0);
+  return parameters;
 }
 
 /** Creation data, its hash and a ticket (Part 2 §15.2, §10.7.3): nobody asks us how a key came to be, TPM2_Certify tells what it is. */

@@ -81,9 +81,9 @@ export class Session implements AsyncDisposable {
     const key = Buffer.concat([this.#key, authValue]);
     const secret = kdfa(key, 'CFB', nonceNewer, nonceOlder, 2 * AES_128_BITS);
     const stream = (direction === 'encrypt' ? createCipheriv : createDecipheriv)('aes-128-cfb', secret.subarray(0, AES_128_BITS / 8), secret.subarray(AES_128_BITS / 8));
-    const result = Buffer.concat([parameters.subarray(0, 2), stream.update(parameters.subarray(2, 2 + size)), parameters.subarray(2 + size)]);
-    key.fill(0);
-    secret.fill(0);
+    const first = stream.update(parameters.subarray(2, 2 + size));
+    const result = Buffer.concat([parameters.subarray(0, 2), first, parameters.subarray(2 + size)]);
+    for (const used of [key, secret, first]) used.fill(0);
     return result;
   }
 

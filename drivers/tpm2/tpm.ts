@@ -119,6 +119,7 @@ export class Tpm implements Executor, AsyncDisposable {
     const { code, entities = [], parameters = Buffer.alloc(0) } = command;
     const area = new AuthorizationArea(command);
     const sent = area.protect(parameters);
+    if (sent !== parameters) parameters.fill(0); // what is encrypted is secret
     const authorization = area.encode(sent);
     const needed = [...entities.flatMap(({ slot }) => (slot ? [slot] : [])), ...area.slots];
     try {
@@ -129,12 +130,11 @@ export class Tpm implements Executor, AsyncDisposable {
       const { authorization: answers } = frame;
       const accept = <T>(parse: (reader: TpmReader) => T): T => {
         const clear = answers ? checked(area, frame.parameters, answers) : frame.parameters;
-        return guard(() => {
-          const reader = new TpmReader(clear, 'TPM response');
-          const value = parse(reader);
-          reader.end();
-          return value;
-        });
+        try {
+          return guard(() => parseAll(clear, parse));
+        } finally {
+          if (clear !== frame.parameters) clear.fill(0);
+        }
       };
       return { slot, accept };
     } catch (error) {
@@ -147,6 +147,13 @@ export class Tpm implements Executor, AsyncDisposable {
 interface Answer {
   /** Checks the authorisations, then parses the parameters to their end. */
   readonly accept: <T>(parse: (parameters: TpmReader) => T) => T;
+}
+
+function parseAll<T>(parameters: Buffer, parse: (reader: TpmReader) => T): T {
+  const reader = new TpmReader(parameters, 'TPM response');
+  const value = parse(reader);
+  reader.end();
+  return value;
 }
 
 /** For cleaning up: a TPM that is gone or says no is nobody's concern any more. */
