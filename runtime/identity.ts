@@ -4,6 +4,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { bootPolicy } from '#drivers/tpm2/bootPolicy.ts';
+import { readCertificateFile } from '#drivers/tpm2/ek.ts';
 import type { TpmSource } from '#drivers/tpm2/source.ts';
 import type { Tpm } from '#drivers/tpm2/tpm.ts';
 import { openVault } from '#drivers/tpm2/vault.ts';
@@ -20,7 +21,7 @@ import type { Settings } from '#runtime/core/settings.ts';
 import type { IdentityStatus } from '#runtime/observe/status.ts';
 
 export interface IdentityOptions {
-  readonly settings: Pick<Settings, 'dataDir' | 'node' | 'identity'>;
+  readonly settings: Pick<Settings, 'dataDir' | 'node' | 'attest' | 'identity'>;
   readonly source: TpmSource;
   /** Undefined where the source is none. */
   readonly tpm: Tpm | undefined;
@@ -86,13 +87,13 @@ export class GatewayIdentity implements AsyncDisposable {
 /** An approval would open them. */
 const APPROVABLE: ReadonlySet<string> = new Set(['identity.boot_changed', 'identity.unapproved']);
 
-/** Opens nothing yet. Throws `identity.authority` for a file of the configuration that is no P-256 key. */
+/** Opens nothing yet. Throws `identity.authority` or `attest.ek_certificate` for a file of the configuration that is no P-256 key, or no certificate. */
 export function openIdentity({ settings, source, tpm, chainHasBegun, clock, onChange, onWrite }: IdentityOptions): GatewayIdentity {
   const { dataDir, node, identity: { authorityFile, pcrs } } = settings;
   const files = new IdentityFiles(dataDir);
   const authority = authorityFile === '' ? {} : { authority: authorityPoint(authorityOfPem(readPem(authorityFile), 'public')) };
   const keeper = new IdentityKeeper({
-    files, vault: tpm ? { kind: 'value', value: openVault(tpm) } : { kind: 'none', reason: source.kind === 'none' ? source.reason : 'there is no TPM' },
+    files, vault: tpm ? { kind: 'value', value: openVault(tpm, { certificates: readCertificateFile(settings.attest.tpm.ekCertificateFile) }) } : { kind: 'none', reason: source.kind === 'none' ? source.reason : 'there is no TPM' },
     ownsTpm: source.kind === 'emulated', node: node.name, pcrs: [...new Set(pcrs)].toSorted((a, b) => a - b), ...authority, policyOf: bootPolicy, chainHasBegun, clock, ...(onWrite ? { onWrite } : {}),
   });
   return new GatewayIdentity(keeper, files, onChange);

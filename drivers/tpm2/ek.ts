@@ -2,8 +2,10 @@
  * The endorsement key, with its certificate and those of its issuers where the vendor left them: TCG EK Credential Profile for TPM 2.0. The EK says which
  * TPM this is; it never signs.
  */
-import { TenzroError } from '#runtime/core/errors.ts';
+import { readFileSync } from 'node:fs';
+import { TenzroError, messageOf } from '#runtime/core/errors.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
+import { derOfFile } from '#runtime/crypto/certificatePath.ts';
 import { derSize } from '#runtime/crypto/der.ts';
 import { ekKindOf, isCertificateOf } from '#runtime/crypto/ekCertificate.ts';
 import { NV_ATTRIBUTE, parsePublic } from '#runtime/crypto/tpmEvidence.ts';
@@ -26,6 +28,19 @@ export interface Endorsement {
 export interface EndorsementOptions {
   /** X.509 DER from a file, the EK's first, then issuers: they go before what the TPM holds, for TPMs that hold none. Default: none. */
   readonly certificates?: readonly Uint8Array[];
+}
+
+/** What `attest.tpm.ekCertificateFile` names, PEM or DER; none for the empty path. Throws `attest.ek_certificate`. */
+export function readCertificateFile(path: string): readonly Uint8Array[] {
+  if (path === '') return [];
+  try {
+    const certificates = derOfFile(readFileSync(path), LIMITS.ekCertificatesMax);
+    if (!certificates) throw new Error(`it holds no certificate, or more than ${LIMITS.ekCertificatesMax}`);
+    for (const der of certificates) parseCertificate(der);
+    return certificates;
+  } catch (cause) {
+    throw new TenzroError('attest.ek_certificate', `${path}: ${messageOf(cause)}`, { cause });
+  }
 }
 
 /**

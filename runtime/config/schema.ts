@@ -113,6 +113,7 @@ export function settingsSchema(defaults: MachineDefaults) {
       tpm: section({
         mode: setting(v.picklist(['auto', 'device', 'socket', 'emulated', 'none']), 'auto', 'auto: /dev/tpmrm0, else an own swtpm where it is installed (emulated), else none.'),
         path: setting(v.pipe(v.string(), v.maxLength(4096)), '', 'device: path of the TPM, /dev/tpmrm0 when empty; socket: `host:port` or path of a unix socket.'),
+        ekCertificateFile: setting(v.pipe(v.string(), v.maxLength(4096)), '', 'Certificate of the EK and those of its issuers, PEM or DER, for a TPM that holds none. Empty: what the TPM holds.'),
       }),
     }),
     identity: section({

@@ -122,6 +122,8 @@ export interface AttestSettings {
     readonly mode: 'auto' | 'device' | 'socket' | 'emulated' | 'none';
     /** device: path; socket: `host:port` or the path of a unix socket. */
     readonly path: string;
+    /** PEM or DER: the EK's certificate, then its issuers'. Empty: what the TPM holds. */
+    readonly ekCertificateFile: string;
   };
 }
 
