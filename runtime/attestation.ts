@@ -4,6 +4,7 @@
  */
 import { openAnchor } from '#drivers/tpm2/anchor.ts';
 import { connectTpm } from '#drivers/tpm2/connection.ts';
+import { readCertificateFile } from '#drivers/tpm2/ek.ts';
 import { chooseTpm, type TpmSource } from '#drivers/tpm2/source.ts';
 import { Attester } from '#runtime/attest/attester.ts';
 import { findingDraft } from '#runtime/attest/findings.ts';
@@ -49,7 +50,7 @@ export function openAttestation({ settings, appRoot, writer, reader, modelDigest
   const identity = openIdentity({ settings, source, tpm, chainHasBegun: () => reader.blockCount() > 0, clock: ports.clock, onChange: onIdentity });
   const sealer = new Sealer({
     ...ports, store: blockStoreOf(writer, reader), openIdentity: () => { connection.begin(); return identity.keys(); }, context: () => ({ support: {} }), device: settings.node.name,
-    openAnchor: tpm ? { kind: 'value', value: (signal) => openAnchor(tpm, signal) } : { kind: 'none', reason: source.kind === 'none' ? source.reason : '' }, softwareDigest: softwareDigest(appRoot), bootEpoch: writer.bootEpoch, modelDigests, anchorIntervalMs: settings.attest.anchorIntervalMs,
+    openAnchor: tpm ? { kind: 'value', value: (signal) => openAnchor(tpm, signal, { certificates: readCertificateFile(settings.attest.tpm.ekCertificateFile) }) } : { kind: 'none', reason: source.kind === 'none' ? source.reason : '' }, softwareDigest: softwareDigest(appRoot), bootEpoch: writer.bootEpoch, modelDigests, anchorIntervalMs: settings.attest.anchorIntervalMs,
     onBlock: (info) => { recordFindings(info, writer, ports); onBlock(info); },
   });
   const attester = new Attester({ ...ports, sealer, store: writer, cadence: settings.attest });
