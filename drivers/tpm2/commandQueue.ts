@@ -36,7 +36,17 @@ export class CommandQueue {
 
   /** Only inside a task. Sends again what the TPM asks to have sent again, after growing waits, up to LIMITS.tpmRetriesMax times and the timeout. */
   async send(command: Buffer): Promise<Buffer> {
-    const limit = AbortSignal.timeout(this.#timeoutMs);
+    const limit = new AbortController();
+    // Not AbortSignal.timeout: thousands of short commands a second would each leave a signal behind until its time is over.
+    const timer = setTimeout(() => limit.abort(new TenzroError('tpm.timeout', `no answer within ${this.#timeoutMs} ms`)), this.#timeoutMs).unref();
+    try {
+      return await this.#sendUntilTaken(command, limit.signal);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  async #sendUntilTaken(command: Buffer, limit: AbortSignal): Promise<Buffer> {
     for (let attempt = 0; ; attempt += 1) {
       const response = await this.#transport.transact(command, limit);
       const code = response.readUInt32BE(RESPONSE_CODE_AT);
