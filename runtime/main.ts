@@ -327,8 +327,10 @@ class Gateway {
     this.#log.info({ node: settings.node.name, listeners, dataDir: settings.dataDir, version: manifest.version }, 'ready');
     this.#show({ type: 'ready', node: settings.node.name, version: manifest.version, dataDir: settings.dataDir, listeners, afterMs: performance.now() });
     if (writer.quarantine === undefined) return;
-    this.#counters.add('ledger.corrupt');
-    this.#say(`the chain found here was damaged: it was set aside as ${writer.quarantine} and a new one begun (tenzro log shows what was found)`);
+    const { name, code } = writer.quarantine;
+    const isEnded = code.startsWith('identity.');
+    if (!isEnded) this.#counters.add('ledger.corrupt');
+    this.#say(`the chain found here was ${isEnded ? `ended (${code})` : 'damaged'}: it was set aside as ${name} and a new one begun (tenzro log shows what was found)`);
   }
 
   #say(text: string): void {

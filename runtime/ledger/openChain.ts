@@ -75,7 +75,7 @@ async function inspectOrQuarantine(options: OpenOptions): Promise<Tail | undefin
   checkAccess(data);
   try {
     const suspect = join(chain, CHAIN_FILE.suspect);
-    if (existsSync(suspect)) throw new TenzroError('ledger.corrupt', readFinding(readFileSync(suspect)).detail);
+    if (existsSync(suspect)) throw markedError(readFinding(readFileSync(suspect)));
     checkDataFile(data);
     await using store = await Store.open(chain, { mode: 'read' });
     return readTail(store);
@@ -86,7 +86,11 @@ async function inspectOrQuarantine(options: OpenOptions): Promise<Tail | undefin
   }
 }
 
-const DAMAGE: ReadonlySet<string> = new Set(['ledger.corrupt', 'entry.malformed', 'block.malformed', 'cbor.malformed', 'cose.malformed', 'core.invariant']);
+/** Why a chain may be ended that is not damaged: tenzro identity. */
+const ENDED = ['identity.rotated', 'identity.recovered'] as const;
+const markedError = ({ code, detail }: Finding): TenzroError => new TenzroError(ENDED.find((known) => known === code) ?? 'ledger.corrupt', detail);
+
+const DAMAGE: ReadonlySet<string> = new Set([...ENDED, 'ledger.corrupt', 'entry.malformed', 'block.malformed', 'cbor.malformed', 'cose.malformed', 'core.invariant']);
 /** What decoding says of damaged bytes; an invariant that breaks while reading a store is damage too. A disk that does not answer is not. */
 export const isDamage = (error: unknown): error is TenzroError => error instanceof TenzroError && DAMAGE.has(error.code);
 
@@ -185,7 +189,7 @@ function writeNote(path: string, finding: Finding): void {
   }
 }
 
-/** The running writer found the chain to contradict itself: the next start sets it aside. */
+/** The running writer found the chain to contradict itself, or its identity ended it: the next start sets it aside. */
 export function markSuspect(dataDir: string, error: TenzroError): void {
   writeNote(join(ledgerPaths(dataDir).chain, CHAIN_FILE.suspect), { code: error.code, detail: error.message });
 }

@@ -12,7 +12,7 @@ import { MAIN_ENTITY } from '#runtime/core/topic.ts';
 import { GAP_BODY, KIND, type Cbor, type Draft, type TreeHead } from '#runtime/core/types.ts';
 import { clockStepBody, type BatchCounts, type Reject, type Stamp } from './appender.ts';
 import { BatchPacker, encodeOperation, type Answer, type Operation } from './batch.ts';
-import type { FromWriter, ToWriter } from './writerLoop.ts';
+import type { FromWriter, Quarantine, ToWriter } from './writerLoop.ts';
 
 type Done = (error?: Error) => void;
 interface Ask {
@@ -90,8 +90,8 @@ export class WriterClient implements Intake, LedgerWriter, AsyncDisposable {
   #ended: TenzroError | undefined;
   /** Epoch of this run on the chain. */
   readonly bootEpoch: number;
-  /** Folder under quarantine/ that a damaged chain was moved to at this start. */
-  readonly quarantine: string | undefined;
+  /** Of a chain that was set aside at this start. */
+  readonly quarantine: Quarantine | undefined;
 
   /** Resolves when the chain is open and its boot entry under way. Rejects with what `openChain` throws. */
   static async start(options: WriterClientOptions): Promise<WriterClient> {

@@ -26,8 +26,14 @@ export type ToWriter =
   | { readonly type: 'batch'; readonly arena: ArrayBuffer; readonly used: number; readonly wallOffsetMicros: number; readonly now: Stamp }
   | { readonly type: 'close' };
 
+/** A chain that was set aside at this start: its folder under quarantine/, and why. */
+export interface Quarantine {
+  readonly name: string;
+  readonly code: string;
+}
+
 export type FromWriter =
-  | { readonly type: 'ready'; readonly size: number; readonly bootEpoch: number; readonly quarantine?: string }
+  | { readonly type: 'ready'; readonly size: number; readonly bootEpoch: number; readonly quarantine?: Quarantine }
   /** A batch is on disk; without an arena: the boot entry is. */
   | { readonly type: 'done'; readonly arena?: ArrayBuffer; readonly result: Omit<Commit, 'changes'> }
   /** The stop came while the disk was full: the batch is not stored. */
@@ -44,7 +50,7 @@ export async function runWriter(port: MessagePort, options: WriterOptions, makeD
     await using chain = await openRemembered(options, decoder);
     const appender = new Appender(chain, decoder);
     const boot = appender.boot(chain, options.version, options.started);
-    tell({ type: 'ready', size: boot.size, bootEpoch: appender.state.bootEpoch, ...(chain.finding ? { quarantine: chain.finding.quarantine } : {}) });
+    tell({ type: 'ready', size: boot.size, bootEpoch: appender.state.bootEpoch, ...(chain.finding ? { quarantine: { name: chain.finding.quarantine, code: chain.finding.code } } : {}) });
     await new WriterLoop(port, options, chain, appender, tell).run(boot);
   } catch (error) {
     if (error instanceof TenzroError && error.code === 'ledger.corrupt') markSuspect(options.dataDir, error);

@@ -18,6 +18,7 @@ const PACKAGE_OF = {
   swtpm_localca: 'swtpm-tools',
   tpm2_activatecredential: 'tpm2-tools',
   tpm2_checkquote: 'tpm2-tools',
+  tpm2_pcrextend: 'tpm2-tools',
   tpm2_eventlog: 'tpm2-tools',
   tpm2_clear: 'tpm2-tools',
   tpm2_pcrreset: 'tpm2-tools',
