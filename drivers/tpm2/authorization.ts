@@ -1,4 +1,4 @@
-/** The authorisation area of one command and of its response: Part 1 §18.6 and §19.6, Part 2 §10.13. */
+/** The authorisation area of one command and of its response: Part 1 §18 and §19.6, Part 2 §10.13. */
 import { randomBytes, timingSafeEqual } from 'node:crypto';
 import { TenzroError } from '#runtime/core/errors.ts';
 import { sha256 } from '#runtime/crypto/hash.ts';
@@ -63,7 +63,7 @@ export class AuthorizationArea {
 
   /** TPMS_AUTH_COMMANDs (Part 2 §10.13.2) over the protected parameters. */
   encode(parameters: Buffer): Buffer {
-    const cpHash = sha256(this.#code, ...this.#names, parameters); // Part 1 §18.7
+    const cpHash = sha256(this.#code, ...this.#names, parameters); // cpHash, Part 1 §18
     const area = new TpmWriter();
     for (const [at, part] of this.#parts.entries()) {
       if (part.kind === 'password') area.u32(HANDLE.password).sized(EMPTY).u8(SESSION_ATTRIBUTE.continueSession).sized(part.authValue);
@@ -74,7 +74,7 @@ export class AuthorizationArea {
 
   /** Checks all of the TPMS_AUTH_RESPONSEs (§10.13.3), and gives the response's parameters in clear. Throws `tpm.hmac` or `tpm.response`. */
   accept(parameters: Buffer, responses: TpmReader): Buffer {
-    const rpHash = sha256(new TpmWriter().u32(0).done(), this.#code, parameters); // Part 1 §18.8
+    const rpHash = sha256(new TpmWriter().u32(0).done(), this.#code, parameters); // rpHash, Part 1 §18
     let clear = parameters;
     for (const [at, part] of this.#parts.entries()) {
       const { nonceTpm, attributes, hmac } = guard(() => ({ nonceTpm: responses.sized(), attributes: responses.u8(), hmac: responses.sized() }));
@@ -101,7 +101,7 @@ export class AuthorizationArea {
     return session.hmac(authValue, cpHash, nonceCaller, session.nonceTpm, ...(at === 0 && this.#authorized > 0 ? this.#othersNonces(part) : []), Uint8Array.of(attributes));
   }
 
-  /** The first session vouches for those that only encrypt: Part 1 §19.6.5, nonceTPM_decrypt and nonceTPM_encrypt. */
+  /** The first session vouches for those that only encrypt: Part 1 §19.6, nonceTPM_decrypt and nonceTPM_encrypt. */
   #othersNonces(first: SessionPart): Uint8Array[] {
     const decrypting = this.#sessions.find(({ use }) => use.encryptCommand);
     const encrypting = this.#sessions.find(({ use }) => use.encryptResponse);
@@ -120,7 +120,7 @@ export class AuthorizationArea {
   }
 }
 
-/** Part 1 §19.6.4.3: trailing zeros of an authValue do not count. */
+/** Part 1 §19: trailing zeros of an authValue do not count. */
 function trimmed(authValue: Uint8Array): Uint8Array {
   let length = authValue.length;
   while (length > 0 && authValue[length - 1] === 0) length -= 1;

@@ -24,7 +24,7 @@ export interface Command {
   /** For these entities, in order; where one is missing, the entity's password goes. Further ones only encrypt. */
   readonly authorizations?: readonly Authorization[];
   readonly parameters?: Buffer;
-  /** The authValue that the first entity has when the command is done, where that changes: the TPM answers with it (Part 1 §19.6.8). */
+  /** The authValue that the first entity has when the command is done, where that changes: the TPM answers with it (Part 1 §19.6). */
   readonly authValueAfter?: Uint8Array;
 }
 

@@ -1,4 +1,4 @@
-/** `tpm.keys`: objects (Part 3 §12 and §13), what they do, and persistent ones (§28.5). */
+/** `tpm.keys`: objects (Part 3 §12, primary ones §24.1), what they do (§20), and persistent ones (§28.5). */
 import { TenzroError } from '#runtime/core/errors.ts';
 import { equalBytes } from '#runtime/core/bytes.ts';
 import type { ProtectedCredential } from '#runtime/crypto/credential.ts';

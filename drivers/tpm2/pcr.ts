@@ -33,7 +33,7 @@ export class Pcrs {
     return this.#executor.execute({ code: COMMAND.pcrExtend, entities: [permanent(pcr)], authorized: 1, authorizations, parameters }, nothing, signal);
   }
 
-  /** TPM2_PCR_Reset: from the operating system only 16 and 23 (PTP §3.7.1). */
+  /** TPM2_PCR_Reset: from the operating system only 16 and 23 (PC Client Platform TPM Profile). */
   reset(pcr: number, signal: AbortSignal, ...authorizations: readonly Authorization[]): Promise<void> {
     return this.#executor.execute({ code: COMMAND.pcrReset, entities: [permanent(pcr)], authorized: 1, authorizations }, nothing, signal);
   }

@@ -67,7 +67,7 @@ export class Session implements AsyncDisposable {
   /** Which form the authValue takes in the authorisation of an entity. */
   get proves(): 'authValue' | 'password' | 'nothing' { return 'authValue'; }
 
-  /** Part 1 §19.6.5 and §19.6.8. */
+  /** Of a command or response, keyed as Part 1 §19.6 says. */
   hmac(authValue: Uint8Array, ...parts: readonly Uint8Array[]): Buffer {
     const key = Buffer.concat([this.#key, this.proves === 'authValue' ? authValue : EMPTY]);
     const digest = hmacSha256(key, ...parts);

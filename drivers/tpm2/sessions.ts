@@ -35,7 +35,7 @@ export class Sessions {
     const entities = [key ?? permanent(HANDLE.null), permanent(HANDLE.null)];
     return this.#executor.load('session', { code: COMMAND.startAuthSession, entities, parameters }, (reader, slot) => {
       const nonceTpm = reader.sized();
-      const sessionKey = salt ? kdfa(salt, 'ATH', nonceTpm, nonceCaller, DIGEST_BITS) : EMPTY; // Part 1 §19.6.8: the key of an unbound session
+      const sessionKey = salt ? kdfa(salt, 'ATH', nonceTpm, nonceCaller, DIGEST_BITS) : EMPTY; // Part 1 §19.6: the key of an unbound session
       salt?.fill(0);
       return make({ slot, key: sessionKey, nonceTpm, release: () => this.#executor.release(slot) });
     }, signal);

@@ -1,5 +1,5 @@
 /**
- * The few places that a TPM has for loaded keys and sessions (three each at least: PTP §5.5). Behind the kernel's resource manager they never run
+ * The few places that a TPM has for loaded keys and sessions (three each on an emulator). Behind the kernel's resource manager they never run
  * out; on a bare TPM what was used longest ago gives way (TPM2_ContextSave, Part 1 §30) and comes back when it is used again.
  *
  * All methods run inside the command queue's tasks, so one at a time.
@@ -30,7 +30,7 @@ interface Place extends Slot {
 
 const ROOM_TRIES_MAX = 8;
 const STRAYS_MAX = 64;
-/** A TPM saves no more sessions when one has been out for TPM_PT_CONTEXT_GAP_MAX others, 255 at least (Part 1 §30.5): it goes in and out before. */
+/** A TPM saves no more sessions when one has been out for TPM_PT_CONTEXT_GAP_MAX others, 255 at least (Part 1 §30): it goes in and out before. */
 const SESSION_GAP_MAX = 128;
 
 /** Which kind of place a refusal asks for, §6.6.3. */

@@ -27,10 +27,10 @@ export const akP256 = (): Buffer => new TpmWriter().u16(TPM_ALG.ecc).u16(TPM_ALG
   .u32(fixedTpm | fixedParent | sensitiveDataOrigin | userWithAuth | noDa | restricted | sign).sized(EMPTY)
   .u16(TPM_ALG.null).u16(TPM_ALG.ecdsa).u16(TPM_ALG.sha256).u16(TPM_ECC_NIST_P256).u16(TPM_ALG.null).sized(EMPTY).sized(EMPTY).done();
 
-/** Storage: the parent of what the TPM shall keep. Attributes as in the TCG TPM v2.0 Provisioning Guidance §7.5.1, so that others know the key. */
+/** Storage: the parent of what the TPM shall keep. Attributes as in the TCG TPM v2.0 Provisioning Guidance, so that others know the key. */
 const SRK_ATTRIBUTES = fixedTpm | fixedParent | sensitiveDataOrigin | userWithAuth | noDa | restricted | decrypt;
 
-/** Storage root key, template H-2 with P-256 (as tpm2_createprimary makes it for `-G ecc`). Make it in the owner hierarchy. */
+/** Storage root key, P-256. Make it in the owner hierarchy. */
 export const srkP256 = (): Buffer => new TpmWriter().u16(TPM_ALG.ecc).u16(TPM_ALG.sha256).u32(SRK_ATTRIBUTES).sized(EMPTY)
   .u16(TPM_ALG.aes).u16(128).u16(TPM_ALG.cfb).u16(TPM_ALG.null).u16(TPM_ECC_NIST_P256).u16(TPM_ALG.null)
   .sized(new Uint8Array(P256_BYTES)).sized(new Uint8Array(P256_BYTES)).done();
@@ -52,7 +52,7 @@ export interface SealedAccess {
   readonly limitGuesses?: boolean;
 }
 
-/** Sealed data (Part 1 §27.4): a keyed hash without a scheme, its contents come from outside. */
+/** Sealed data: a keyed hash without a scheme, its contents come from outside. */
 export const sealedData = ({ authPolicy, limitGuesses = false }: SealedAccess = {}): Buffer => new TpmWriter().u16(TPM_ALG.keyedHash).u16(TPM_ALG.sha256)
   .u32(fixedTpm | fixedParent | (authPolicy ? 0 : userWithAuth) | (limitGuesses ? 0 : noDa)).sized(authPolicy ?? EMPTY).u16(TPM_ALG.null).sized(EMPTY).done();
 
