@@ -8,6 +8,7 @@ import { readCertificateFile } from '#drivers/tpm2/ek.ts';
 import { chooseTpm, type TpmSource } from '#drivers/tpm2/source.ts';
 import { Attester } from '#runtime/attest/attester.ts';
 import { findingDraft } from '#runtime/attest/findings.ts';
+import { FreshProofs } from '#runtime/attest/freshProofs.ts';
 import { Sealer, type BlockInfo } from '#runtime/attest/sealer.ts';
 import { softwareDigest } from '#runtime/attest/softwareDigest.ts';
 import type { Clock } from '#runtime/core/clock.ts';
@@ -16,8 +17,10 @@ import type { Counters, Log } from '#runtime/core/ports.ts';
 import type { Settings } from '#runtime/core/settings.ts';
 import { blockStoreOf, type ChainReader } from '#runtime/ledger/reader.ts';
 import type { WriterClient } from '#runtime/ledger/writerClient.ts';
+import type { LeaseKeeper } from '#runtime/lease/keeper.ts';
 import type { GatewayStatus, IdentityStatus } from '#runtime/observe/status.ts';
 import { openIdentity, type GatewayIdentity } from './identity.ts';
+import { openLeasing, type LeasingOptions } from './leasing.ts';
 
 export interface AttestationOptions {
   readonly settings: Settings;
@@ -33,29 +36,36 @@ export interface AttestationOptions {
   readonly onBlock: (info: BlockInfo) => void;
   /** The keys opened or were locked. MUST NOT throw. */
   readonly onIdentity: (status: IdentityStatus) => void;
+  /** Absent where no lease is asked for, whatever the settings say. */
+  readonly leasing?: Pick<LeasingOptions, 'store' | 'onTrust'>;
 }
 
 export interface Attestation extends AsyncDisposable {
   readonly attester: Attester;
+  readonly freshProofs: FreshProofs;
   readonly identity: GatewayIdentity;
+  /** Undefined where no verifier is configured. */
+  readonly lease: LeaseKeeper | undefined;
   /** What a verifier may at best find in blocks like this one; it computes the level itself and believes none of this. */
   trustOf(block: BlockInfo | undefined): GatewayStatus['trust'];
 }
 
 /** Opens nothing yet: the first block asks for TPM and keys. Throws `identity.authority`. */
-export function openAttestation({ settings, appRoot, writer, reader, modelDigests, onBlock, onIdentity, ...ports }: AttestationOptions): Attestation {
+export function openAttestation({ settings, appRoot, writer, reader, modelDigests, onBlock, onIdentity, leasing, ...ports }: AttestationOptions): Attestation {
   const source = chooseTpm(settings.attest.tpm, settings.dataDir);
   const connection = connectTpm(source);
   const { tpm } = connection;
   const identity = openIdentity({ settings, source, tpm, chainHasBegun: () => reader.blockCount() > 0, clock: ports.clock, onChange: onIdentity });
   const sealer = new Sealer({
-    ...ports, store: blockStoreOf(writer, reader), openIdentity: () => { connection.begin(); return identity.keys(); }, context: () => ({ support: {} }), device: settings.node.name,
+    ...ports, store: blockStoreOf(writer, reader), openIdentity: () => { connection.begin(); return identity.keys(); }, context: () => lease?.context() ?? { support: {} }, device: settings.node.name,
     openAnchor: tpm ? { kind: 'value', value: (signal) => openAnchor(tpm, signal, { certificates: readCertificateFile(settings.attest.tpm.ekCertificateFile) }) } : { kind: 'none', reason: source.kind === 'none' ? source.reason : '' }, softwareDigest: softwareDigest(appRoot), bootEpoch: writer.bootEpoch, modelDigests, anchorIntervalMs: settings.attest.anchorIntervalMs,
     onBlock: (info) => { recordFindings(info, writer, ports); onBlock(info); },
   });
   const attester = new Attester({ ...ports, sealer, store: writer, cadence: settings.attest });
+  const freshProofs = new FreshProofs({ attester, source: reader, clock: ports.clock });
+  const lease = leasing && openLeasing({ ...ports, ...leasing, settings, writer, reader, tpm, identity, freshBundle: (nonce, options) => freshProofs.freshBundle(nonce, options) });
   return {
-    attester, identity,
+    attester, identity, freshProofs, lease,
     trustOf: (block) => trustOf(source, block, identity.status()),
     async [Symbol.asyncDispose]() {
       await identity[Symbol.asyncDispose]();

@@ -62,6 +62,7 @@ const WATCH_INTERVAL_MS = 1_000;
 const CONSOLE_LAG_MAX = 512;
 const ERRORS_PER_SECOND_MAX = 10;
 const SYSTEM_CLIENT = 'system';
+const TRUST_TOPIC = formatTopic({ kind: 'channel', entity: MAIN_ENTITY, channel: 'twin', type: 'trust', suffix: '' });
 
 /** Runs until `signal` aborts and the shutdown is complete. Throws a TenzroError when it cannot start, or when the ledger fails for good. */
 export async function runGateway(options: GatewayOptions, signal: AbortSignal): Promise<void> {
@@ -125,6 +126,7 @@ class Gateway {
     });
     const attestation = resources.use(openAttestation({
       settings, appRoot, writer, reader, clock, counters: this.#counters, log: this.#log.child({ room: 'attest' }), onBlock: (info) => this.#onBlock(info), onIdentity: (status) => this.#onIdentity(status),
+      leasing: { store, onTrust: (message) => this.#publish(TRUST_TOPIC, message, { retain: true }) },
       modelDigests: () => inference.status().filter(({ state }) => state.kind === 'value').map(({ digest }) => Buffer.from(digest, 'hex')),
     }));
     return { writer, reader, doors, broker, inference, attestation, attester: attestation.attester };
@@ -174,7 +176,7 @@ class Gateway {
     const stop = { sources: new AbortController(), inference: new AbortController(), rest: new AbortController() };
     const sources = [this.#feedSystem(parts, stop.sources.signal), this.#playScenario(parts, stop.sources.signal)].map((work) => this.#guard(work));
     const inference = this.#guard(parts.inference.follow(stop.inference.signal));
-    const rest = [parts.attester.follow(stop.rest.signal), this.#watch(parts, stop.rest.signal), this.#followOnConsole(parts, stop.rest.signal)].map((work) => this.#guard(work));
+    const rest = [parts.attester.follow(stop.rest.signal), parts.attestation.lease?.follow(stop.rest.signal) ?? Promise.resolve(), this.#watch(parts, stop.rest.signal), this.#followOnConsole(parts, stop.rest.signal)].map((work) => this.#guard(work));
     try {
       await Promise.race([aborted(signal), this.#failed.promise]);
       this.#say('stopping: sources and connections end, then drain, flush and a last block');
@@ -348,6 +350,7 @@ class Gateway {
       chain: chainStatusOf(parts.reader),
       trust: this.#trust,
       identity: parts.attestation.identity.status(),
+      lease: parts.attestation.lease?.status() ?? null,
       broker: { listeners: parts.broker.listeners().map(listenerStatus), clients: parts.broker.clients().length },
       models: parts.inference.status(),
       health: { ok: stalled.length === 0, stalled },

@@ -5,7 +5,7 @@ import { printable } from '#runtime/core/printable.ts';
 import { openReader } from '#runtime/ledger/reader.ts';
 import { readStatus } from '#runtime/observe/control.ts';
 import type { ChainStatus } from '#runtime/core/types.ts';
-import type { GatewayStatus } from '#runtime/observe/status.ts';
+import type { GatewayStatus, LeaseStatus } from '#runtime/observe/status.ts';
 import { NO_CHAIN, chainStatusOf } from '#runtime/ledger/chainStatus.ts';
 import { EXIT, configOf, type CommonFlags, type Io } from './io.ts';
 
@@ -69,6 +69,7 @@ function runningLines(io: Io, shown: GatewayStatus): string[] {
   return [
     `${io.paint(printable(shown.node), 'bold')} ${shown.version}: ${state}, process ${shown.pid}, up ${Math.round(shown.uptimeMs / 1000)} s`,
     `trust    ${shown.trust.level}: ${printable(shown.trust.reason)}`,
+    ...(shown.lease ? [`lease    ${leaseWords(shown.lease)}`] : []),
     `chain    ${shown.chain.id ?? 'none yet'}: ${chainWords(shown.chain)}`,
     ...shown.broker.listeners.map(({ url, anonymous, tls }) => `mqtt     ${url}${anonymous ? ' (no user needed)' : ''}${tls ? tlsWords(tls) : ''}`),
     `clients  ${shown.broker.clients}`,
@@ -83,6 +84,11 @@ function runningLines(io: Io, shown: GatewayStatus): string[] {
 function tlsWords({ minVersion, groups }: { readonly minVersion: string; readonly groups: Readonly<Record<string, number>> }): string {
   const seen = Object.entries(groups).map(([group, count]) => `${count} × ${printable(group)}`).join(', ');
   return `${minVersion === 'TLSv1.3' ? '' : ', weaker: takes TLS 1.2, which has no post-quantum key exchange'}${seen === '' ? '' : `, handshakes: ${seen}`}`;
+}
+
+function leaseWords({ lease, level, until, reason, verifier, enrolled, keyExchange }: LeaseStatus): string {
+  const standing = until === undefined ? `${lease}: ${printable(reason ?? '')}` : `${lease}: '${printable(level)}' until ${until}${reason === undefined ? '' : ` (last attempt: ${printable(reason)})`}`;
+  return `${standing}; by ${printable(verifier)}${enrolled ? ', enrolled' : ''}${keyExchange === null ? '' : `, ${keyExchange}`}`;
 }
 
 const chainWords = ({ entries, attestedEntries, blocks, lastBlockAt }: ChainStatus): string =>

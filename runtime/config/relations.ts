@@ -8,7 +8,7 @@ const ANONYMOUS = 'anonymous';
 
 /** `given`: whether the file itself states the key. An issue's path is the key to mend. */
 export function checkRelations(settings: Settings, given: (path: Path) => boolean): readonly SchemaIssue[] {
-  return [...listeners(settings), ...users(settings, given), ...mappings(settings), ...records(settings, given), ...confidential(settings), ...attest(settings, given)];
+  return [...listeners(settings), ...users(settings, given), ...mappings(settings), ...records(settings, given), ...confidential(settings), ...attest(settings, given), ...verifier(settings, given)];
 }
 
 /** Exactly the addresses that never leave the machine. */
@@ -110,6 +110,13 @@ function* attest({ attest: settings }: Settings, given: (path: Path) => boolean)
   if (mode === 'socket' && path === '') yield { path: ['attest', 'tpm', 'mode'], message: 'mode: socket needs attest.tpm.path, host:port or the path of a unix socket' };
   if (mode === 'device' && path !== '' && !path.startsWith('/')) yield { path: ['attest', 'tpm', 'path'], message: 'must be an absolute path, as /dev/tpmrm0' };
   if (mode !== 'socket' && mode !== 'device' && path !== '') yield { path: ['attest', 'tpm', 'path'], message: `has a meaning only with mode: device or socket, here mode is ${mode}` };
+}
+
+/** A lease is only as good as the key that it is checked with. */
+function* verifier({ verifier: { url, key } }: Settings, given: (path: Path) => boolean): Generator<SchemaIssue> {
+  if (url !== '' && key === '') yield { path: ['verifier', given(['verifier', 'key']) ? 'key' : 'url'], message: 'verifier.url needs verifier.key, which tenzro verifier init prints' };
+  if (url === '' && key !== '') yield { path: ['verifier', 'key'], message: 'has a meaning only with verifier.url' };
+  if (url !== '' && !URL.canParse(url)) yield { path: ['verifier', 'url'], message: `'${url}' is not https://host:port` };
 }
 
 function* repeats(names: readonly string[], pathOf: (i: number) => Path): Generator<SchemaIssue> {

@@ -15,8 +15,8 @@ import { CBOR_MEDIA_TYPE, decodeRefusal } from '#runtime/ledger/leaseMessages.ts
 export interface ClientOptions {
   /** `https://host:port`. */
   readonly url: string;
-  /** PEM certificates that the verifier's must chain to. */
-  readonly ca: string | readonly string[];
+  /** PEM certificates that the verifier's must chain to; read for each request, so that a new file counts at once. May throw a TenzroError. */
+  readonly ca: () => string | string[];
 }
 
 export interface Response {
@@ -45,9 +45,10 @@ export class VerifierClient {
   /** Rejects with the code that the verifier names, `lease.unreachable` and `lease.protocol`. */
   async post(path: string, body: Uint8Array, { signer, device }: { readonly signer: Signer; readonly device: string }, signal: AbortSignal): Promise<Response> {
     const { url, ca } = this.#options;
+    const authorities = ca();
     const key = keyOf(signer);
     const options: RequestOptions = {
-      ...secureClientOptions(), method: 'POST', agent: false, ca: typeof ca === 'string' ? ca : [...ca], key, cert: this.#certificate ??= certificateOf(signer, device),
+      ...secureClientOptions(), method: 'POST', agent: false, ca: authorities, key, cert: this.#certificate ??= certificateOf(signer, device),
       headers: { 'content-type': CBOR_MEDIA_TYPE, 'content-length': body.length }, signal: AbortSignal.any([signal, AbortSignal.timeout(LIMITS.leaseRequestTimeoutMs)]),
     };
     try {

@@ -4,7 +4,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isoOfMicros, type Clock } from '#runtime/core/clock.ts';
-import { TenzroError, messageOf } from '#runtime/core/errors.ts';
+import { TenzroError, invariant, messageOf } from '#runtime/core/errors.ts';
 import type { Counters, LedgerWriter, Log } from '#runtime/core/ports.ts';
 import { MAIN_ENTITY } from '#runtime/core/topic.ts';
 import { KIND, LEASE_BODY, type Cbor, type Maybe } from '#runtime/core/types.ts';
@@ -62,6 +62,8 @@ export interface KeeperOptions {
 const JUDGED: ReadonlySet<string> = new Set(['lease.refused', 'verifier.device', 'verifier.client']);
 /** Timers hold no more than 2³¹ ms. */
 const REST_MS_MAX = 3_600_000;
+/** A first start has its genesis within a second or two. */
+const GENESIS_POLL_MS = 200;
 
 export class LeaseKeeper {
   readonly #options: KeeperOptions;
@@ -82,7 +84,7 @@ export class LeaseKeeper {
     const held = inForce(this.#state, now);
     const { index } = this.#options.enrolment;
     const support = index === undefined ? {} : { enrolment: index };
-    if (!held) return { lease: { kind: 'none', reason: reasonOf(this.#state, now) }, support };
+    if (!held) return { lease: { kind: 'none', reason: `${phaseOf(this.#state, now)}: ${reasonOf(this.#state)}` }, support };
     return { lease: { kind: 'value', value: held.digest }, support: { ...support, lease: held.index } };
   }
 
@@ -93,8 +95,9 @@ export class LeaseKeeper {
 
   /** Runs until `signal` aborts. */
   async follow(signal: AbortSignal): Promise<void> {
-    const { clock, announce } = this.#options;
+    const { clock, announce, chainId } = this.#options;
     announce(this.#message()); // what an earlier run left retained is over
+    while (!chainId() && !signal.aborted) await sleep(GENESIS_POLL_MS, undefined, { signal }).catch(() => undefined); // stopped: the loops end
     while (!signal.aborted) {
       this.#wake = new AbortController();
       if (this.#apply({ kind: 'tick', nowMicros: clock.monoMicros() })) this.#begin(signal);
@@ -142,7 +145,7 @@ export class LeaseKeeper {
     const { signer: openSigner, chainId: chainIdNow, enrolment, clock, freshBundle, verifierKey } = this.#options;
     const signer = await openSigner();
     const chainId = chainIdNow();
-    if (!chainId) throw new TenzroError('ledger.no_chain', 'the chain has no genesis yet');
+    invariant(chainId, 'a genesis stays');
     await enrolment.obtain(chainId, signer, (path, body) => this.#post(path, body, signer, signal), signal);
     this.#apply({ kind: 'enrolled' });
     const { nonce, seen } = decodeChallenge(await this.#post(LEASE_PATH.challenge, encodeChallengeRequest(chainId), signer, signal));
@@ -175,7 +178,7 @@ export class LeaseKeeper {
     const now = clock.monoMicros();
     const held = inForce(this.#state, now);
     const lease = phaseOf(this.#state, now);
-    if (!held) return { level: 'none', lease, reason: reasonOf(this.#state, now) };
+    if (!held) return { level: 'none', lease, reason: reasonOf(this.#state) };
     return { level: held.level, lease, until: isoOfMicros(clock.wallMicros() + held.untilMicros - now), ...(this.#state.fault ? { reason: this.#state.fault.reason } : {}) };
   }
 

@@ -101,12 +101,8 @@ export function phaseOf(state: LeaseState, nowMicros: number): Phase {
   return state.fault || state.round === 'idle' ? 'none' : state.round;
 }
 
-/** Why there is no lease: what blocks carry in its place. */
-export function reasonOf(state: LeaseState, nowMicros: number): string {
-  const phase = phaseOf(state, nowMicros);
-  if (state.fault) return `${phase}: ${state.fault.reason}`;
-  return phase === 'lapsed' ? 'lapsed: it was not renewed in time' : `${phase}: the verifier has not answered yet in this run`;
-}
+/** Why there is no lease. */
+export const reasonOf = ({ fault, lapsed }: LeaseState): string => fault?.reason ?? (lapsed ? 'it was not renewed in time' : 'the verifier was not heard yet in this run');
 
 /** When something is due next. */
 export const dueMicros = ({ held, round, nextMicros }: LeaseState): number => Math.min(held?.untilMicros ?? Infinity, round === 'idle' ? nextMicros : Infinity);

@@ -13,6 +13,8 @@ export interface GatewayStatus {
   readonly chain: ChainStatus;
   readonly trust: { readonly level: string; readonly reason: string };
   readonly identity: IdentityStatus;
+  /** Null where no verifier is configured. */
+  readonly lease: LeaseStatus | null;
   readonly broker: { readonly listeners: readonly ListenerStatus[]; readonly clients: number };
   readonly models: readonly ModelStatus[];
   /** Progress: a follower with work before it that does not move is named here. */
@@ -25,6 +27,21 @@ interface ListenerStatus {
   readonly anonymous: boolean;
   /** The oldest version that it takes, and its handshakes so far by key exchange group. */
   readonly tls?: { readonly minVersion: string; readonly groups: Readonly<Record<string, number>> };
+}
+
+/** Whether a verifier vouches for the gateway. */
+export interface LeaseStatus {
+  /** none · enrolling · challenged · held · due · lapsed · refused: docs/reference/lease.md. */
+  readonly lease: string;
+  /** Trust level that the verifier computed; `none` without a lease in force. */
+  readonly level: string;
+  /** ISO 8601, by the gateway's wall clock. */
+  readonly until?: string;
+  readonly reason?: string;
+  readonly verifier: string;
+  readonly enrolled: boolean;
+  /** Key exchange of the last connection to the verifier; null before it. */
+  readonly keyExchange: string | null;
 }
 
 /** The gateway's keys. Never a secret. */
