@@ -25,7 +25,8 @@ export function checkDataFile(path: string): void {
     if (second.pageBytes !== first.pageBytes) throw corrupt('the meta pages disagree on the page size');
     const newest = second.transaction > first.transaction ? second : first;
     const needed = (newest.lastPage + 1) * newest.pageBytes;
-    if (size < needed) throw corrupt(`the file has ${size} bytes, its last page ends at ${needed}: it was truncated`);
+    const grown = fstatSync(file).size; // a living writer may have added pages since, and writes them before the meta page that counts them
+    if (grown < needed) throw corrupt(`the file has ${grown} bytes, its last page ends at ${needed}: it was truncated`);
   } catch (cause) {
     if (cause instanceof TenzroError) throw cause;
     throw new TenzroError('ledger.io', `cannot read ${path}: ${messageOf(cause)}`, { cause });

@@ -205,7 +205,7 @@ describe('gateway: what bad input gets', function () {
     await assertUnharmed(sent);
   });
 
-  it('from a TPM that is busy, disappears, and comes back as another: blocks go on and say why', async function () {
+  it('from a TPM that is busy and disappears: blocks go on and say why; that comes back as another: its keys stay locked, entries are recorded', async function () {
     const configFile = join(dir.path, 'tenzro.yaml');
     await using stack = new AsyncDisposableStack();
     const [tpm, other] = [stack.use(await temporaryTpm(this)), stack.use(await temporaryTpm(this))];
@@ -227,9 +227,9 @@ describe('gateway: what bad input gets', function () {
     }
     configure(other.address);
     await using gateway = await Gateway.start({ dataDir: dataDir(), configFile });
-    const foreign = await gateway.until('a block beside a foreign TPM', ({ trust }) => /another|other/.test(trust.reason), 15_000);
-    assert.equal(foreign.trust.level, 'software');
-    assert.ok(Object.keys(foreign.counters).some((name) => name.includes('attest.foreign_tpm')), JSON.stringify(foreign.counters));
+    const foreign = await gateway.until('keys that a foreign TPM does not open', ({ identity }) => identity.state === 'locked', 15_000);
+    assert.equal(foreign.identity.code, 'identity.tpm_foreign');
+    assert.ok((foreign.counters['identity.tpm_foreign'] ?? 0) > 0 && (foreign.counters['attest.error.identity.tpm_foreign'] ?? 0) > 0, JSON.stringify(foreign.counters));
     await gateway.stop();
     await assertUnharmed(2);
   });
@@ -256,7 +256,34 @@ describe('gateway: what bad input gets', function () {
       assert.match(output, code);
     };
     await refuse(join('ledger', 'chain', 'data.mdb'), (bytes) => { for (const page of [0, 4096]) bytes.writeUInt32LE(3, page + 28); return bytes; }, /ledger\.newer_version/);
-    await refuse('identity.seed', (bytes) => bytes.subarray(1), /attest\.key_malformed/);
+    await assertUnharmed(1);
+  });
+
+  it('from damaged keys: records on without blocks, says so, and blocks cover it once they are back', async () => {
+    const path = join(dataDir(), 'identity', 'sealed.cbor');
+    {
+      await using gateway = await Gateway.start({ dataDir: dataDir() });
+      await gateway.until('a block', ({ chain }) => chain.blocks > 1);
+      await gateway.stop();
+    }
+    const good = readFileSync(path);
+    writeFileSync(path, good.subarray(1));
+    let recorded = 0;
+    {
+      await using gateway = await Gateway.start({ dataDir: dataDir() });
+      await using client = await connectClient(await gateway.port());
+      const { identity } = await gateway.until('locked keys', (status) => status.identity.state === 'locked');
+      assert.equal(identity.code, 'identity.damaged');
+      await client.mqtt.publishAsync(GOOD, '{"n":0}', { qos: 1 });
+      recorded = (await gateway.status())?.chain.entries ?? 0;
+      assert.equal(await gateway.stop(), 0);
+    }
+    writeFileSync(path, good);
+    {
+      await using gateway = await Gateway.start({ dataDir: dataDir() });
+      await gateway.until('blocks over all of it', ({ chain }) => recorded > 0 && chain.attestedEntries >= recorded);
+      await gateway.stop();
+    }
     await assertUnharmed(1);
   });
 });
