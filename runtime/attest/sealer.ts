@@ -235,7 +235,7 @@ export class Sealer {
     const made = await this.#link.use(async (anchor) => {
       if (!extended) await this.#step('extend', () => anchor.extend(hash, signal));
       const { attest, signature, pcrs } = await this.#step('quote', () => anchor.quote(hash, signal));
-      if (!pcrs.some(([index, value]) => index === BLOCK_PCR && equalBytes(value, pcrAfter))) return 'moved' as const;
+      if (!pcrs.some(([index, value]) => index === BLOCK_PCR && equalBytes(value, pcrAfter)) || isReplayed(attest, work)) return 'moved' as const;
       const evidence: TpmEvidence = { kind: 'tpm2', quote: { attest, signature }, pcrs };
       if (!isAnchor && !work.block.challenge) return { evidence };
       const counter = await this.#step('counter', () => this.#counter.certify(anchor, hash, work.block.anchor, signal));
@@ -283,6 +283,10 @@ export class Sealer {
     return result;
   }
 }
+
+/** After a reset of the TPM somebody made PCR 14 what it was before: not a boot that goes on. The next try states the value as its start. */
+const isReplayed = (attest: Uint8Array, { block, last }: Work): boolean =>
+  !block.pcrStart && last?.resetCount !== undefined && parseAttest(attest).clockInfo.resetCount !== last.resetCount;
 
 /** PCR 14 and the reset count as the quote has them. */
 function standAfter({ quote, pcrs }: TpmEvidence): Pick<LastBlock, 'pcrAfter' | 'resetCount'> {

@@ -66,6 +66,7 @@ export class AnchorWalk {
     const before = block.pcrStart ? [block.pcrStart] : this.#pcrs;
     if (!value || !before.some((pcr) => equalBytes(foldPcr(pcr, hash), value))) faults.push('PCR 14 as quoted is not what the blocks fold to');
     const { pcrStart } = block;
+    if (!pcrStart && this.#resetCount !== undefined && resetCount !== this.#resetCount) faults.push('the TPM was reset before it, and it does not state where PCR 14 began anew');
     if (pcrStart && resetCount === this.#resetCount && !this.#pcrs.some((pcr) => equalBytes(pcr, pcrStart))) this.moves.push(block.sequence);
     if (this.#last && this.#resetCount !== undefined && resetCount !== this.#resetCount) this.ends.push(this.#last);
     this.#resetCount = resetCount;

@@ -4,6 +4,8 @@
  */
 import { equalBytes } from '#runtime/core/bytes.ts';
 import { foldPcr, ZERO_HASH } from '#runtime/ledger/block.ts';
+import { parseAttest } from '#runtime/crypto/tpmEvidence.ts';
+import type { Evidence } from '#runtime/ledger/evidence.ts';
 import type { CheckBook } from './checks.ts';
 import type { Link, OpenedBlock, OpenedBundle } from './opened.ts';
 
@@ -35,8 +37,14 @@ export function checkFold(book: CheckBook, opened: OpenedBundle): void {
   }
   if (!pcr) return book.unknown('pcr14.fold', `block ${start.block.sequence} has no TPM evidence and states no start value: nothing to fold from`);
   if (!equalBytes(pcr, quoted)) return book.fail('pcr14.fold', `PCR 14 as quoted by block ${head.block.sequence} is not what the blocks since ${begin.block.sequence} fold to`);
+  if (!book.refuted && begin === start && start !== head && isReset(start.evidence, head.evidence)) return book.fail('pcr14.fold', `the TPM was reset between blocks ${start.block.sequence} and ${head.block.sequence}, and no block states where PCR 14 began anew: its value was replayed`);
   if (begin === head && !begin.block.pcrStart) return book.unknown('pcr14.fold', 'the head is the only block in the bundle and states no start value: nothing to compare its quote with');
   book.pass('pcr14.fold', `${head.block.sequence - begin.block.sequence + 1} blocks from ${begin.block.sequence} fold to the quoted value; ${beginText(begin)}`);
+}
+
+function isReset(before: Evidence, now: Evidence): boolean {
+  if (before.kind === 'none' || now.kind === 'none') return false;
+  return parseAttest(before.quote.attest).clockInfo.resetCount !== parseAttest(now.quote.attest).clockInfo.resetCount;
 }
 
 function beginText({ block }: Link): string {
