@@ -30,7 +30,7 @@ describe(`tpm2: an interposer on the bus, seed ${SEED}`, function () {
   let seen: Buffer[];
 
   beforeEach(async function () {
-    emulator = await temporaryTpm(this, { own: true });
+    emulator = await temporaryTpm(this, { bare: true });
     proxy = await tpmProxy(emulator.address);
     tpm = new Tpm(socketTransport(proxy.address), { timeoutMs: TIMEOUT_MS });
     await tpm.startup(SIGNAL);

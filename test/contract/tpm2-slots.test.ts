@@ -116,7 +116,7 @@ describe('tpm2: places, when something goes wrong', () => {
   let holdMs = 0;
 
   beforeEach(async function () {
-    emulator = await temporaryTpm(this, { own: true });
+    emulator = await temporaryTpm(this, { bare: true });
     holdMs = 0;
     proxy = await tpmProxy(emulator.address, () => holdMs);
     tpm = new Tpm(socketTransport(proxy.address));

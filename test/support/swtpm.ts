@@ -10,6 +10,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { deviceTransport, socketTransport, type Transport } from '#drivers/tpm2/transport.ts';
 import { machineTpm, proxiedTpm } from './kernelTpm.ts';
 import { requirePeer } from './peers.ts';
+import { skipBecause } from './skips.ts';
 
 export interface TemporaryTpm extends AsyncDisposable {
   /** For `transportTo`: a socket, with one client at a time; or a device of the kernel, named `tpmrm…`. */
@@ -26,6 +27,8 @@ export interface TpmWishes {
   readonly tools?: boolean;
   /** The test resets it, is its platform firmware, or wants one more: never the machine's TPM. */
   readonly own?: boolean;
+  /** Its keys outlive a broken connection: not behind a kernel, whose resource manager then flushes them. */
+  readonly bare?: boolean;
 }
 
 /**
@@ -35,6 +38,7 @@ export interface TpmWishes {
 export async function temporaryTpm(context: Context, wishes: TpmWishes = {}): Promise<TemporaryTpm> {
   const device = process.env['TENZRO_TEST_TPM'];
   if (device === undefined) return startTpm(requirePeer(context, 'swtpm'), wishes);
+  if (wishes.bare === true) skipBecause(context, 'a kernel flushes the keys of a connection that breaks; this test keeps them');
   return wishes.own === true ? proxiedTpm(context) : machineTpm(context, device);
 }
 
