@@ -19,7 +19,7 @@ export function judge(approvals: readonly Approval[], sealedAt: bigint, found: B
 }
 
 /** Ascending. A PCR that `found` lacks differs. */
-export function differingPcrs(approved: BootState, found: BootState): number[] {
+function differingPcrs(approved: BootState, found: BootState): number[] {
   const values = new Map(found.pcrs);
   return approved.pcrs.filter(([pcr, value]) => !equalBytes(values.get(pcr) ?? new Uint8Array(0), value)).map(([pcr]) => pcr);
 }

@@ -2,6 +2,7 @@
 import { accessSync, constants, existsSync, readFileSync, readdirSync, realpathSync, statSync, statfsSync } from 'node:fs';
 import { cpus, freemem, totalmem } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
+import { keepOutOfDumps } from '#provisioning/identity/memory.ts';
 
 /** `absent` is no fault: it costs what `means` says. `problem` is one to mend. */
 export interface Finding {
@@ -31,7 +32,17 @@ const FREE_DISK_MIN_BYTES = 0.5 * GIB;
 const NODE_MAJOR_MIN = 24;
 
 export function probeMachine(machine: Machine): readonly Finding[] {
-  return [nodeVersion(), memory(), tpm(machine), ...BUSES.map((bus) => probeBus(machine, bus)), ...clock(machine), ...disk(machine)];
+  return [nodeVersion(), memory(), tpm(machine), ...BUSES.map((bus) => probeBus(machine, bus)), ...clock(machine), ...disk(machine), coreDumps(machine)];
+}
+
+/** Asks for what really happens, by setting the filter as the gateway does: core(5). */
+function coreDumps({ root }: Machine): Finding {
+  const filter = keepOutOfDumps();
+  if (filter.kind === 'value') return ok('core dumps', 'leave the memory out that secrets are in');
+  const pattern = join(root, 'proc/sys/kernel/core_pattern');
+  const isPiped = existsSync(pattern) && readFileSync(pattern, 'utf8').startsWith('|');
+  const detail = `cannot be told to leave secrets out: ${filter.reason}`;
+  return isPiped ? problem('core dumps', detail, 'The kernel pipes dumps to a program that may keep them: set LimitCORE=0 for the service.') : absent('core dumps', detail, 'A crash could write secrets to a file: set LimitCORE=0 for the service.');
 }
 
 function nodeVersion(): Finding {

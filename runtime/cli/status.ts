@@ -69,6 +69,7 @@ function runningLines(io: Io, shown: GatewayStatus): string[] {
   return [
     `${io.paint(printable(shown.node), 'bold')} ${shown.version}: ${state}, process ${shown.pid}, up ${Math.round(shown.uptimeMs / 1000)} s`,
     `trust    ${shown.trust.level}: ${printable(shown.trust.reason)}`,
+    ...(shown.identity.state === 'locked' ? [io.paint(`keys     locked (${shown.identity.code ?? ''}): ${printable(shown.identity.detail ?? '')}`, 'red'), `         ${shown.identity.hint ?? ''}`] : []),
     ...(shown.lease ? [`lease    ${leaseWords(shown.lease)}`] : []),
     `chain    ${shown.chain.id ?? 'none yet'}: ${chainWords(shown.chain)}`,
     ...shown.broker.listeners.map(({ url, anonymous, tls }) => `mqtt     ${url}${anonymous ? ' (no user needed)' : ''}${tls ? tlsWords(tls) : ''}`),
