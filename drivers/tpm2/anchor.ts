@@ -1,9 +1,8 @@
-/** Fulfils the sealer's `Anchor` with a TPM 2.0. */
+/** Fulfils the sealer's `Anchor` with a TPM 2.0. No statement leaves it unjudged: what the bus carried is hostile until the attestation key's signature fits. */
 import { TenzroError } from '#runtime/core/errors.ts';
 import type { Anchor } from '#runtime/core/ports.ts';
-import { sha256 } from '#runtime/crypto/hash.ts';
-import { NV_ATTRIBUTE, parseAttest } from '#runtime/crypto/tpmEvidence.ts';
-import { guard } from './codec.ts';
+import { NV_ATTRIBUTE } from '#runtime/crypto/tpmEvidence.ts';
+import { StatementJudge } from '#runtime/crypto/tpmStatement.ts';
 import { BLOCK_PCR, COUNTER_INDEX, HANDLE, PERSISTENT, QUOTED_PCRS } from './constants.ts';
 import { permanent } from './command.ts';
 import { readEndorsement, type EndorsementOptions } from './ek.ts';
@@ -35,11 +34,13 @@ export async function openAnchor(tpm: Tpm, signal: AbortSignal, options: Endorse
 class TpmAnchor implements Anchor {
   readonly #tpm: Tpm;
   readonly #ak: TpmObject;
+  readonly #judge: StatementJudge;
   readonly #endorsement: EndorsementOptions;
 
   constructor(tpm: Tpm, ak: TpmObject, endorsement: EndorsementOptions) {
     this.#tpm = tpm;
     this.#ak = ak;
+    this.#judge = new StatementJudge(ak.public);
     this.#endorsement = endorsement;
   }
 
@@ -60,16 +61,15 @@ class TpmAnchor implements Anchor {
     for (let tries = 0; tries < QUOTE_TRIES; tries += 1) {
       const pcrs = await this.#tpm.pcr.read(QUOTED_PCRS, signal);
       const statement = await this.#tpm.attest.quote(this.#ak, digest, QUOTED_PCRS, signal);
-      const { attested } = guard(() => parseAttest(statement.attest));
-      const expected = sha256(...pcrs.map(([, value]) => value));
-      if (attested.kind === 'quote' && expected.equals(attested.pcrDigest)) return { ...statement, pcrs };
+      if (this.#judge.isQuoteOf(statement, digest, pcrs)) return { ...statement, pcrs };
     }
-    throw new TenzroError('tpm.busy', 'the quoted PCRs change all the time');
+    throw new TenzroError('tpm.busy', 'the quoted PCRs are never those that were read before: a program extends them all the time, or the answers are altered');
   }
 
   async counter(digest: Uint8Array, signal: AbortSignal): ReturnType<Anchor['counter']> {
     const counter = await this.#begunCounter(signal);
     const statement = await this.#tpm.attest.nv(this.#ak, counter, digest, signal);
+    this.#judge.counterIn(statement, digest, counter.public.area);
     return { ...statement, nvPublic: counter.public.area };
   }
 

@@ -1,6 +1,7 @@
 /** `tpm.nv`: non-volatile memory (Part 3 §31). */
+import { equalBytes } from '#runtime/core/bytes.ts';
 import { NV_ATTRIBUTE, NV_TYPE, NV_TYPE_SHIFT, parseNvPublic, TPM_ALG, type TpmNvPublic } from '#runtime/crypto/tpmEvidence.ts';
-import { EMPTY, TpmWriter } from './codec.ts';
+import { EMPTY, garbled, TpmWriter } from './codec.ts';
 import { nothing, one, permanent, type Entity, type Executor } from './command.ts';
 import { COMMAND, COUNTER_BYTES, HANDLE, type CommandCode } from './constants.ts';
 import type { Authorization } from './session.ts';
@@ -44,7 +45,7 @@ export class NvMemory {
   readPublic(index: number, signal: AbortSignal): Promise<NvIndex> {
     return this.#executor.execute({ code: COMMAND.nvReadPublic, entities: [{ handle: index, name: EMPTY }] }, (reader) => {
       const area = parseNvPublic(reader.sized());
-      reader.sized(); // the name, which we compute
+      if (area.index !== index || !equalBytes(reader.sized(), area.name)) throw garbled('another NV index than asked for, or not by its name');
       return { handle: index, name: area.name, public: area };
     }, signal);
   }

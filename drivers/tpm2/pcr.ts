@@ -1,7 +1,7 @@
 /** `tpm.pcr`: platform configuration registers of the SHA-256 bank (Part 3 §22). */
 import { TenzroError } from '#runtime/core/errors.ts';
 import { readPcrSelections, TPM_ALG } from '#runtime/crypto/tpmEvidence.ts';
-import { EMPTY, pcrSelection, TpmWriter } from './codec.ts';
+import { EMPTY, garbled, pcrSelection, TpmWriter } from './codec.ts';
 import { nothing, permanent, type Executor } from './command.ts';
 import { COMMAND } from './constants.ts';
 import type { Authorization } from './session.ts';
@@ -9,6 +9,7 @@ import type { Authorization } from './session.ts';
 export type PcrValues = readonly (readonly [index: number, value: Uint8Array])[];
 
 const TRIES_FOR_ALL_PCRS = 24;
+const SHA256_BYTES = 32;
 
 export class Pcrs {
   readonly #executor: Executor;
@@ -43,6 +44,7 @@ export class Pcrs {
       reader.u32(); // update counter
       const selected = readPcrSelections(reader).filter(({ hash }) => hash === TPM_ALG.sha256).flatMap(({ pcrs: some }) => some);
       const digests = Array.from({ length: Math.min(reader.u32(), selected.length) }, () => reader.sized());
+      if (selected.some((pcr) => !pcrs.includes(pcr)) || digests.some(({ length }) => length !== SHA256_BYTES)) throw garbled('PCRs that were not asked for, or values that are no SHA-256');
       return selected.slice(0, digests.length).map((pcr, at) => [pcr, digests[at] ?? EMPTY] as const);
     }, signal);
   }

@@ -49,7 +49,9 @@ export class BlockCounter {
       this.#name ??= await this.#nameAt(mark.sequence);
       if (checkOwn(statement, mark, this.#name) > mark.counter) return { kind: 'value', value: statement };
       await anchor.increment(signal); // the last anchor's own was lost: a kill or an error came between
-      return { kind: 'value', value: await anchor.counter(hash, signal) };
+      const again = await anchor.counter(hash, signal);
+      if (checkOwn(again, mark, this.#name) > mark.counter) return { kind: 'value', value: again };
+      throw new TenzroError('tpm.statement', `the NV counter still says ${mark.counter} after an increment that the TPM is said to have made`);
     } catch (error) {
       if (!(error instanceof TenzroError) || !REFUSALS.has(error.code)) throw error;
       counters.add(`attest.error.${error.code}`);

@@ -51,6 +51,7 @@ export const ERRORS = {
   'tpm.timeout': row('environment', 'The TPM does not answer; the next block tries again. If it stays so, power the machine off and on.'),
   'tpm.response': row('environment', 'The TPM or the way to it garbles responses; the next block tries again. Check the wiring of an add-on module.'),
   'tpm.hmac': row('environment', 'A response was altered between the TPM and this process: look for a device on the bus.'),
+  'tpm.statement': row('environment', 'Somebody answers in the TPM\'s place, or alters what it says: look for a device on the bus. The block says so and carries no evidence; the next one tries again.'),
   'tpm.refused': row('environment', 'The TPM refused the command; the message says why and what to do.'),
   'tpm.busy': row('environment', 'The TPM stayed busy, or another program uses it at the same time; the next block tries again.'),
   'tpm.key_lost': row('environment', 'Load the key again: it was disposed of or flushed, or the TPM was reset.'),

@@ -109,6 +109,13 @@ function nameOf(publicArea: Uint8Array): Buffer {
   return Buffer.concat([Buffer.from([TPM_ALG.sha256 >> 8, TPM_ALG.sha256 & 0xff]), sha256(publicArea)]);
 }
 
+/** TPM_RH_ENDORSEMENT, §7.4; the qualified name of a hierarchy is its handle (Part 1 §16). */
+const RH_ENDORSEMENT = Buffer.from('4000000b', 'hex');
+const NAME_ALG_BYTES = 2;
+
+/** Part 1 §16, of a primary key of the endorsement hierarchy: in another one a TPM obfuscates reset and restart counts (Part 1, Timing Components). */
+export const qualifiedNameOf = ({ name }: TpmPublic): Buffer => Buffer.concat([name.subarray(0, NAME_ALG_BYTES), sha256(RH_ENDORSEMENT, name)]);
+
 /** The key of a TPMT_PUBLIC for node:crypto. Throws `tpm.structure`, also for a point that is not on the curve and for sealed data. */
 export function publicKeyOf(area: Uint8Array): KeyObject {
   const { key } = parsePublic(area);

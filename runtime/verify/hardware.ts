@@ -6,7 +6,7 @@ import { equalBytes } from '#runtime/core/bytes.ts';
 import { messageOf } from '#runtime/core/errors.ts';
 import { sha256 } from '#runtime/crypto/hash.ts';
 import {
-  OBJECT_ATTRIBUTE, parseAttest, parseNvPublic, parsePublic, publicKeyOf, TPM_ALG, verifyAttestSignature,
+  OBJECT_ATTRIBUTE, parseAttest, parseNvPublic, parsePublic, publicKeyOf, qualifiedNameOf, TPM_ALG, verifyAttestSignature,
   type Attested, type TpmAttest, type TpmPublic,
 } from '#runtime/crypto/tpmEvidence.ts';
 import type { BlockPayload } from '#runtime/ledger/block.ts';
@@ -16,9 +16,6 @@ import { checkCounters, type CounterWitness } from './counters.ts';
 import type { OpenedAnchor, OpenedBlock, OpenedBundle } from './opened.ts';
 
 const AK_MUST = ['fixedTpm', 'fixedParent', 'sensitiveDataOrigin', 'restricted', 'sign'] as const;
-/** TPM_RH_ENDORSEMENT, Part 2 §7.4; the qualified name of a hierarchy is its handle (Part 1 §16). */
-const RH_ENDORSEMENT = Buffer.from('4000000b', 'hex');
-const NAME_ALG_BYTES = 2;
 
 /** A block's TPM evidence, parsed. */
 interface Witness {
@@ -80,8 +77,7 @@ function checkExtraData(book: CheckBook, witnesses: readonly Witness[], counters
 }
 
 function checkPcrs(book: CheckBook, witnesses: readonly Witness[], counters: readonly CounterWitness[], ak: TpmPublic): void {
-  // The AK is a primary key of the endorsement hierarchy: in another one, reset and restart counts would be obfuscated (Part 1, Timing Components).
-  const signer = Buffer.concat([ak.name.subarray(0, NAME_ALG_BYTES), sha256(RH_ENDORSEMENT, ak.name)]);
+  const signer = qualifiedNameOf(ak);
   for (const { name, quote, evidence } of witnesses) {
     const fault = quoteFault(quote.attested, evidence);
     if (fault !== undefined) book.fail('quote.pcrs', `${name}: ${fault}`);
