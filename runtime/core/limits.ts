@@ -146,12 +146,15 @@ export const LIMITS = {
   /** A request to the verifier, and its answer: a bundle with the logs of a boot. */
   verifierBodyBytesMax: 16 * 1024 * 1024,
   verifierConnectionsMax: 256,
-  /** Requests whose bodies are being read or judged. */
-  verifierRequestsMax: 8,
+  verifierConnectionsPerAddressMax: 32,
+  /** Bodies that are being read or judged, all together: who sends slowly holds little. */
+  verifierBufferBytesMax: 64 * 1024 * 1024,
   verifierRequestTimeoutMs: 15_000,
-  /** Requests of one client or address: so many at once, then one per interval. */
+  /** Requests of one client, and of one address with all that stand behind it: so many at once, then one per interval. */
   verifierBurst: 24,
   verifierRefillMs: 2_000,
+  verifierAddressBurst: 480,
+  verifierAddressRefillMs: 100,
   verifierClientsMax: 8_192,
   /** Chains that a verifier remembers: one more is refused. */
   verifierChainsMax: 100_000,
@@ -187,5 +190,7 @@ invariant(LIMITS.sessionQueueBytesMax <= LIMITS.sessionQueuesTotalBytesMax, 'one
 invariant(LIMITS.certificateBytesMax * LIMITS.ekCertificatesMax + 8 * 1024 <= LIMITS.enrolmentMessageBytesMax, 'an EK\'s certificates and the keys must fit an enrolment request');
 invariant(LIMITS.enrolmentMessageBytesMax <= LIMITS.blockBytesMax, 'what a request carries must fit a genesis');
 invariant(LIMITS.noncesPerClientMax < LIMITS.noncesOpenMax, 'one client must not hold every nonce');
+invariant(LIMITS.verifierBodyBytesMax <= LIMITS.verifierBufferBytesMax, 'one request must fit the buffer of all');
+invariant(LIMITS.verifierConnectionsPerAddressMax < LIMITS.verifierConnectionsMax, 'one address must not hold every connection');
 invariant(LIMITS.verifierRequestTimeoutMs < LIMITS.nonceLifetimeMs, 'a nonce must outlive the request that answers it');
 invariant(LIMITS.verifierRequestTimeoutMs < LIMITS.leaseRequestTimeoutMs, 'the verifier gives up before the gateway does');

@@ -62,6 +62,7 @@ export async function openServer(options: ServerOptions): Promise<VerifierServer
   server.setTimeout(LIMITS.verifierRequestTimeoutMs, (socket: Socket) => { socket.destroy(); });
   server.on('tlsClientError', () => { counters.add('verifier.handshakes_failed'); });
   server.on('clientError', (_error, socket) => { counters.add('verifier.requests_malformed'); socket.destroy(); });
+  server.on('connection', (socket: Socket) => { front.admit(socket); });
   server.on('drop', () => { counters.add('verifier.connections_dropped'); });
   await listen(server, host, port);
   const bound = server.address() as AddressInfo;
@@ -76,12 +77,32 @@ export async function openServer(options: ServerOptions): Promise<VerifierServer
 
 class Front {
   readonly #options: ServerOptions;
-  readonly #rates: Rates;
-  #active = 0;
+  readonly #clientRates: Rates;
+  readonly #addressRates: Rates;
+  #bufferedBytes = 0;
+  readonly #connections = new Map<string, number>();
 
   constructor(options: ServerOptions) {
     this.#options = options;
-    this.#rates = new Rates(options.clock);
+    this.#clientRates = new Rates(options.clock, { burst: LIMITS.verifierBurst, refillMs: LIMITS.verifierRefillMs });
+    this.#addressRates = new Rates(options.clock, { burst: LIMITS.verifierAddressBurst, refillMs: LIMITS.verifierAddressRefillMs });
+  }
+
+  /** One address gets its share of the connections, however slowly it uses them. */
+  admit(socket: Socket): void {
+    const address = socket.remoteAddress ?? '';
+    const open = this.#connections.get(address) ?? 0;
+    if (open >= LIMITS.verifierConnectionsPerAddressMax) {
+      this.#options.counters.add('verifier.connections_dropped');
+      socket.destroy();
+      return;
+    }
+    this.#connections.set(address, open + 1);
+    socket.once('close', () => {
+      const left = (this.#connections.get(address) ?? 1) - 1;
+      if (left === 0) this.#connections.delete(address);
+      else this.#connections.set(address, left);
+    });
   }
 
   async answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -111,21 +132,25 @@ class Front {
   async #respond(request: IncomingMessage): Promise<Answer> {
     const { service, status, log } = this.#options;
     const { socket, url = '', method } = request;
-    this.#rates.take(`address ${socket.remoteAddress ?? ''}`);
+    this.#addressRates.take(socket.remoteAddress ?? '');
     if (url === LEASE_PATH.status) return method === 'GET' ? { status: HTTP.ok, type: 'application/json', body: Buffer.from(JSON.stringify(status())) } : plain(HTTP.methodNotAllowed, 'GET only\n');
     if (!Object.values<string>(LEASE_PATH).includes(url)) return plain(HTTP.notFound, 'see docs/reference/lease.md\n');
     if (method !== 'POST') return plain(HTTP.methodNotAllowed, 'POST only\n');
     const clientKey = clientKeyOf(socket);
-    this.#rates.take(`client ${toHex(clientKey)}`);
-    if (this.#active >= LIMITS.verifierRequestsMax) throw new TenzroError('verifier.busy', `${this.#active} requests are being served`, { retryAfterMs: RETRY_AFTER_DEFAULT_MS });
-    this.#active += 1;
+    this.#clientRates.take(toHex(clientKey));
+    this.#noteGroup(socket);
+    let heldBytes = 0;
+    const hold = (sizeBytes: number): void => {
+      if (this.#bufferedBytes + sizeBytes > LIMITS.verifierBufferBytesMax) throw new TenzroError('verifier.busy', 'too many requests at once', { retryAfterMs: RETRY_AFTER_DEFAULT_MS });
+      heldBytes += sizeBytes;
+      this.#bufferedBytes += sizeBytes;
+    };
     try {
-      const body = await readBody(request, url === LEASE_PATH.appraise ? LIMITS.verifierBodyBytesMax : SMALL_BODY_BYTES_MAX);
-      this.#noteGroup(socket);
+      const body = await readBody(request, url === LEASE_PATH.appraise ? LIMITS.verifierBodyBytesMax : SMALL_BODY_BYTES_MAX, hold);
       log.debug({ url, client: toHex(clientKey), sizeBytes: body.length }, 'request');
       return await service.handle(url, clientKey, body) ?? plain(HTTP.notFound, 'nothing there\n');
     } finally {
-      this.#active -= 1;
+      this.#bufferedBytes -= heldBytes;
     }
   }
 
@@ -143,8 +168,8 @@ function clientKeyOf(socket: Socket): Buffer {
   return sha256(key);
 }
 
-/** Throws `verifier.too_large` as soon as it is, and `verifier.request` for a body that ends early. */
-async function readBody(request: IncomingMessage, maxBytes: number): Promise<Buffer> {
+/** Throws `verifier.too_large` as soon as it is, `verifier.request` for a body that ends early, and what `hold` throws when there is no room. */
+async function readBody(request: IncomingMessage, maxBytes: number, hold: (sizeBytes: number) => void): Promise<Buffer> {
   const tooLarge = (): TenzroError => new TenzroError('verifier.too_large', `the request has more than ${maxBytes} bytes`);
   if (Number(request.headers['content-length'] ?? 0) > maxBytes) throw tooLarge();
   const chunks: Buffer[] = [];
@@ -153,6 +178,7 @@ async function readBody(request: IncomingMessage, maxBytes: number): Promise<Buf
     for await (const chunk of request as AsyncIterable<Buffer>) {
       sizeBytes += chunk.length;
       if (sizeBytes > maxBytes) throw tooLarge();
+      hold(chunk.length);
       chunks.push(chunk);
     }
   } catch (cause) {
