@@ -52,6 +52,7 @@ function program(io: Io, asJson: boolean): Command {
   declareRun(root, io);
   declareReaders(root, io);
   declareProofs(root, io);
+  declareEkRoots(root, io);
   declareReference(root, io);
   declareConfidential(root, io);
   declareMaintenance(root, io);
@@ -102,12 +103,25 @@ function declareProofs(root: Command, io: Io): void {
     .action(async (index: string, flags: CommonFlags & { output: string; wait?: boolean }) => { await (await import('./proof.ts')).proof(io, index, flags); });
   root.command('verify <file>').description('Verifies a proof: no network, no TPM, no data directory, unless --live. Exit 0 verified, 1 refuted, 2 could not be judged.')
     .option('--policy <file>', 'YAML file that says what you accept; default: hardware TPMs only')
+    .option('--ek-roots <file>', "certificates of TPM makers, as tenzro ek-roots fetch writes them; only roots that are known count")
     .option(...JSON_FLAG)
     .option('--live', 'also challenge the running gateway: is its chain the one in the file, and is nothing cut from it?')
     .option('--data <dir>', 'data directory of that gateway (TENZRO_DATA)')
     .option('--config <file>', 'configuration file (TENZRO_CONFIG)')
     .addHelpText('after', '\nExamples:\n  $ tenzro verify reading.tzp\n  $ tenzro verify reading.tzp --policy docs/policies/allow-emulated.yaml --json\n  $ tenzro verify reading.tzp --live --data /srv/tenzro')
     .action(async (file: string, flags: import('./verify.ts').VerifyFlags) => { await (await import('./verify.ts')).verify(io, file, flags); });
+}
+
+function declareEkRoots(root: Command, io: Io): void {
+  root.command('ek-roots').description("TPM makers' root certificates, for judging EK certificates.")
+    .command('fetch').description('Fetches the roots that this program knows by fingerprint into one PEM file. Exit 1 when some could not be had.')
+    .requiredOption('-o, --output <file>', 'file to write')
+    .option('--vendor <ids>', 'only these makers: IFX,STM,NTC,INTC,AMD …')
+    .option('--from <dir>', 'take them from the files below a folder instead of the network')
+    .option('--for <file>', 'also fetch the issuers of this EK certificate')
+    .option(...JSON_FLAG)
+    .addHelpText('after', '\nExamples:\n  $ tenzro ek-roots fetch -o ek-roots.pem\n  $ tenzro ek-roots fetch -o ek-roots.pem --vendor IFX --for ek.crt\n  $ tenzro ek-roots fetch -o ek-roots.pem --from /usr/share/rubygems-integration')
+    .action(async (flags: import('./ekRoots.ts').FetchFlags) => { await (await import('./ekRoots.ts')).ekRootsFetch(io, flags); });
 }
 
 function declareConfidential(root: Command, io: Io): void {

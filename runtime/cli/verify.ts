@@ -6,18 +6,19 @@ import { TenzroError, messageOf } from '#runtime/core/errors.ts';
 import { printable } from '#runtime/core/printable.ts';
 import { requestFresh } from '#runtime/observe/control.ts';
 import { headSequence, verifyLive, type LiveReport } from '#runtime/verify/live.ts';
-import { DEFAULT_POLICY, parsePolicy, type Policy } from '#runtime/verify/policy.ts';
+import { DEFAULT_POLICY, parseIssuers, parsePolicy, type Policy } from '#runtime/verify/policy.ts';
 import { EXIT_CODE, renderReport } from '#runtime/verify/report.ts';
 import { verifyBundle } from '#runtime/verify/verifier.ts';
 import { configOf, type CommonFlags, type Io } from './io.ts';
 
 export interface VerifyFlags extends CommonFlags {
   readonly policy?: string;
+  readonly ekRoots?: string;
   readonly live?: boolean;
 }
 
 export async function verify(io: Io, file: string, flags: VerifyFlags): Promise<void> {
-  const policy = policyOf(flags.policy);
+  const policy = withIssuers(policyOf(flags.policy), flags.ekRoots);
   const bytes = read(file);
   const live = flags.live ? await verifyNow(io, bytes, policy, flags) : undefined;
   const report = live ?? verifyBundle(bytes, policy);
@@ -49,6 +50,9 @@ function liveLines({ live, since }: LiveReport): readonly string[] {
 
 /** The default where no file is named. */
 export const policyOf = (path: string | undefined): Policy => (path === undefined ? DEFAULT_POLICY : readPolicy(path));
+
+/** What `tenzro ek-roots fetch` wrote. */
+const withIssuers = (policy: Policy, path: string | undefined): Policy => (path === undefined ? policy : { ...policy, ekIssuers: [...policy.ekIssuers, ...parseIssuers(read(path), path)] });
 
 function readPolicy(path: string): Policy {
   const document = parseDocumentText(read(path).toString('utf8'));

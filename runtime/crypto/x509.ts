@@ -12,6 +12,8 @@ const OID = {
   subjectKeyId: '2.5.29.14', keyUsage: '2.5.29.15', subjectAltName: '2.5.29.17', basicConstraints: '2.5.29.19', certificatePolicies: '2.5.29.32',
   authorityKeyId: '2.5.29.35', extendedKeyUsage: '2.5.29.37',
 } as const;
+/** Authority Information Access, where an issuer's certificate can be had: RFC 5280 §4.2.2.1. Never critical. */
+const AUTHORITY_INFO = { extension: '1.3.6.1.5.5.7.1.1', caIssuers: '1.3.6.1.5.5.7.48.2' } as const;
 /** Short names of RFC 4514 §3 for reports. */
 const ATTRIBUTE_NAME: ReadonlyMap<string, string> = new Map([
   ['2.5.4.3', 'CN'], ['2.5.4.5', 'serialNumber'], ['2.5.4.6', 'C'], ['2.5.4.7', 'L'], ['2.5.4.8', 'ST'], ['2.5.4.10', 'O'], ['2.5.4.11', 'OU'],
@@ -22,6 +24,8 @@ const EXTENSIONS_MAX = 32;
 const ATTRIBUTES_MAX = 32;
 /** GeneralName directoryName, RFC 5280 §4.2.1.6. */
 const DIRECTORY_NAME = contextTag(4);
+/** GeneralName uniformResourceIdentifier. */
+const URI = implicitTag(6);
 /** KeyUsage bit 5, RFC 5280 §4.2.1.3. */
 const KEY_CERT_SIGN = 0x04;
 
@@ -62,6 +66,8 @@ export interface Certificate {
   readonly directoryNames: readonly NameAttribute[];
   readonly subjectKeyId?: Uint8Array;
   readonly authorityKeyId?: Uint8Array;
+  /** Where its issuer's certificate is said to be. */
+  readonly issuerUrls: readonly string[];
   /** Critical extensions that nobody here understands, dotted. */
   readonly unknownCritical: readonly string[];
 }
@@ -149,6 +155,7 @@ function meaningOf(extensions: ReadonlyMap<string, Extension>): Omit<Body, 'issu
     ...(extendedKeyUsage ? { extendedKeyUsage } : {}),
     directoryNames: read(OID.subjectAltName, readDirectoryNames) ?? [],
     ...(subjectKeyId ? { subjectKeyId } : {}), ...(authorityKeyId ? { authorityKeyId } : {}),
+    issuerUrls: read(AUTHORITY_INFO.extension, readIssuerUrls) ?? [],
     unknownCritical: [...extensions].filter(([id, { isCritical }]) => isCritical && !KNOWN.has(id)).map(([id]) => id),
   };
 }
@@ -183,6 +190,18 @@ function readDirectoryNames(reader: DerReader): readonly NameAttribute[] {
     if (attributes.length > ATTRIBUTES_MAX) throw names.error(`more than ${ATTRIBUTES_MAX} name attributes`);
   }
   return attributes;
+}
+
+function readIssuerUrls(reader: DerReader): readonly string[] {
+  const list = reader.inside();
+  const urls: string[] = [];
+  while (list.left > 0) {
+    const access = list.inside();
+    const method = access.oid();
+    const { tag, content } = access.next();
+    if (method === AUTHORITY_INFO.caIssuers && tag === URI && urls.length < EXTENSIONS_MAX) urls.push(content.toString('latin1'));
+  }
+  return urls;
 }
 
 /** RDNSequence: one attribute per set, or several in one: makers do either. */

@@ -25,7 +25,7 @@ export interface Policy {
   readonly accept: readonly TrustLevel[];
   /** Certificates that may issue EK certificates, or their issuers: each is a trust anchor, beside the bundled vendors' (`vendorRoots`). */
   readonly ekRoots: readonly Certificate[];
-  /** Certificates that help to find a way to a root, and vendors' roots themselves: no key of the policy file, they come from files beside it. */
+  /** Certificates that help to find a way to a root, and vendors' roots themselves: trusted only where `vendorRoots` knows them. */
   readonly ekIssuers: readonly Certificate[];
   /** Whether the vendor roots that we know by their fingerprints are trust anchors too. */
   readonly vendorRoots: boolean;
@@ -64,7 +64,7 @@ export const DEFAULT_POLICY: Policy = {
 };
 
 const KEYS = [
-  'version', 'accept', 'ekRoots', 'vendorRoots', 'enrolled', 'enrollers', 'pcrs', 'software', 'models', 'firmware', 'ima', 'lease', 'verifiers', 'enrol', 'clockSkewSeconds', 'leaseSeconds',
+  'version', 'accept', 'ekRoots', 'ekIssuers', 'vendorRoots', 'enrolled', 'enrollers', 'pcrs', 'software', 'models', 'firmware', 'ima', 'lease', 'verifiers', 'enrol', 'clockSkewSeconds', 'leaseSeconds',
   'maxLinks', 'device',
 ] as const;
 const SHA256_HEX = /^[0-9a-f]{64}$/;
@@ -81,8 +81,8 @@ export function parsePolicy(value: unknown): Policy {
   const device = given['device'];
   return {
     accept: given['accept'] === undefined ? DEFAULT_POLICY.accept : asList(given['accept'], 'accept').map(asTrustLevel),
-    ekRoots: asList(given['ekRoots'] ?? [], 'ekRoots').flatMap(asCertificates),
-    ekIssuers: [],
+    ekRoots: asCertificates(given['ekRoots'] ?? [], 'ekRoots'),
+    ekIssuers: asCertificates(given['ekIssuers'] ?? [], 'ekIssuers'),
     vendorRoots: asBoolean(given['vendorRoots'] ?? DEFAULT_POLICY.vendorRoots, 'vendorRoots'),
     enrolled: asList(given['enrolled'] ?? [], 'enrolled').map(asPair),
     enrollers: asDigests(given['enrollers'] ?? [], 'enrollers'),
@@ -112,9 +112,13 @@ function asTrustLevel(value: unknown): TrustLevel {
   return level;
 }
 
-function asCertificates(value: unknown, index: number): readonly Certificate[] {
-  if (typeof value !== 'string') throw invalid(`ekRoots[${index}] must be PEM text`);
-  return parseIssuers(Buffer.from(value), `ekRoots[${index}]`);
+function asCertificates(value: unknown, name: string): readonly Certificate[] {
+  const certificates = asList(value, name).flatMap((text, at) => {
+    if (typeof text !== 'string') throw invalid(`${name}[${at}] must be PEM text`);
+    return parseIssuers(Buffer.from(text), `${name}[${at}]`);
+  });
+  if (certificates.length > LIMITS.issuersMax) throw invalid(`${name} holds more than ${LIMITS.issuersMax} certificates`);
+  return certificates;
 }
 
 /** PEM with any number of certificates, or one in DER. Throws `policy.invalid`; `name` is what it calls the file. */

@@ -42,7 +42,7 @@ describe('cli: commands', () => {
     const help = await tenzro(['--help']);
     assert.equal(help.code, 0);
     for (const command of ['run', 'status', 'log', 'proof', 'verify', 'fsck', 'doctor', 'config']) assert.match(help.stdout, new RegExp(`^  ${command}\\b`, 'm'));
-    const helps = await Promise.all([['run'], ['status'], ['log'], ['proof'], ['verify'], ['fsck'], ['doctor'], ['config', 'check'], ['config', 'show'], ['config', 'hash-password'], ['confidential', 'keygen'], ['confidential', 'open']].map(async (words) => tenzro([...words, '--help'])));
+    const helps = await Promise.all([['run'], ['status'], ['log'], ['proof'], ['verify'], ['fsck'], ['doctor'], ['config', 'check'], ['config', 'show'], ['config', 'hash-password'], ['confidential', 'keygen'], ['confidential', 'open'], ['ek-roots', 'fetch']].map(async (words) => tenzro([...words, '--help'])));
     for (const { code, stdout } of helps) assert.ok(code === 0 && /\nExamples:\n {2}\$ /.test(stdout), stdout);
   });
 

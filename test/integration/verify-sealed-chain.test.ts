@@ -1,9 +1,11 @@
 /** The whole of attestation and verification on real peers: our sealer on a swtpm that swtpm_setup manufactured, with an EK certificate of its own CA. */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
+import { X509Certificate } from 'node:crypto';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { openAnchor } from '#drivers/tpm2/anchor.ts';
+import { readCertificateFile, readEndorsement } from '#drivers/tpm2/ek.ts';
 import { swtpmTransport } from '#drivers/tpm2/swtpm.ts';
 import { Tpm } from '#drivers/tpm2/tpm.ts';
 import { Sealer } from '#runtime/attest/sealer.ts';
@@ -117,6 +119,23 @@ describe('verify what the sealer sealed', function () {
     assert.match(detailOf(forged, 'ek.chain'), /is not signed by 'CN=swtpm-localca'/);
     assert.equal((await sealedWith({ ekCertificate })).outcome, 'verified');
   });
+
+  it('takes the EK certificate from a file as from the TPM, with its issuers', async () => {
+    const { ekPublic, ekCertificate } = identity;
+    assert.ok(ekPublic && ekCertificate);
+    const path = join(folder.path, 'ek.pem');
+    writeFileSync(path, new X509Certificate(ekCertificate).toString() + issuer);
+    const given = await endorsementFrom(path);
+    assert.deepEqual([given.ekPublic, given.ekCertificate].map((bytes) => hex(bytes ?? new Uint8Array(0))), [ekPublic, ekCertificate].map(hex));
+    assert.equal(given.ekChain?.length, 1);
+    const rooted = await sealedWith({ ekChain: given.ekChain ?? [] });
+    assert.equal(rooted.outcome, 'verified', detailOf(rooted, 'ek.chain'));
+  });
+
+  async function endorsementFrom(path: string): ReturnType<typeof readEndorsement> {
+    await using tpm = new Tpm(swtpmTransport(join(folder.path, 'state')));
+    return await readEndorsement(tpm, NEVER, { certificates: readCertificateFile(path) });
+  }
 
   /** A genesis that states the identity with that change, attested by the same TPM. */
   async function sealedWith(change: Partial<Identity>): Promise<Report> {
