@@ -4,7 +4,7 @@ import { decodeBundleBody, encodeBundle, openBundle, type Bundle } from '#runtim
 import { buildHeadProof, buildProof } from '#runtime/ledger/proofBuilder.ts';
 import { headSequence, verifyLive, type LiveReport } from '#runtime/verify/live.ts';
 import { parsePolicy } from '#runtime/verify/policy.ts';
-import { softChain, SoftSealer, testReading, type MemoryChain } from '#test/support/memoryChain.ts';
+import { softChain, testReading, type MemoryChain, type SoftSealer } from '#test/support/memoryChain.ts';
 
 const SOFTWARE = parsePolicy({ version: 1, accept: ['software'] });
 const NONCE = Buffer.alloc(32, 1);
