@@ -118,7 +118,7 @@ describe('tpm2: places, when something goes wrong', () => {
   beforeEach(async function () {
     emulator = await temporaryTpm(this, { bare: true });
     holdMs = 0;
-    proxy = await tpmProxy(emulator.address, () => holdMs);
+    proxy = await tpmProxy(emulator.address, { holdMs: () => holdMs });
     tpm = new Tpm(socketTransport(proxy.address));
     await tpm.startup(SIGNAL);
   });

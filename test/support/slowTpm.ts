@@ -17,11 +17,11 @@ export async function startSlowTpm(program: string, signMs: number): Promise<Slo
   await using stack = new AsyncDisposableStack();
   const tpm = stack.use(await startTpm(program));
   let signed = 0;
-  const proxy = stack.use(await tpmProxy(tpm.address, (command) => {
+  const proxy = stack.use(await tpmProxy(tpm.address, { holdMs: (command) => {
     if (command.length < HEADER_BYTES || !SIGNING.has(command.readUInt32BE(6))) return 0;
     signed++;
     return signMs;
-  }));
+  } }));
   const owned = stack.move();
   return { address: proxy.address, signed: () => signed, [Symbol.asyncDispose]: () => owned.disposeAsync() };
 }

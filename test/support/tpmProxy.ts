@@ -34,8 +34,13 @@ export function refusal(code: number): Fault {
   return { kind: 'answer', response };
 }
 
+/** One exchange in hostile hands: what goes back for `command`. `ask` is the TPM, for this command or any other, any number of times. */
+export type Meddle = (command: Buffer, ask: (command: Buffer) => Promise<Buffer>) => Promise<Buffer>;
+
+export const honest: Meddle = (command, ask) => ask(command);
+
 /** `tpmAddress`: as `transportTo` takes it. `holdMs`: for how long the answer to a command is held back. */
-export async function tpmProxy(tpmAddress: string, holdMs: (command: Buffer) => number = () => 0): Promise<TpmProxy> {
+export async function tpmProxy(tpmAddress: string, { holdMs = () => 0, meddle = honest }: { readonly holdMs?: (command: Buffer) => number; readonly meddle?: Meddle } = {}): Promise<TpmProxy> {
   const dir = tempDir('tpm-proxy');
   const address = join(dir.path, 'proxy.sock');
   const faults: Fault[] = [];
@@ -50,7 +55,7 @@ export async function tpmProxy(tpmAddress: string, holdMs: (command: Buffer) => 
     const pass = async (command: Buffer, fault: Fault | undefined): Promise<void> => {
       passed += 1;
       const heldMs = holdMs(command);
-      const response = await tpm.transact(command, NEVER);
+      const response = await meddle(command, (asked) => tpm.transact(asked, NEVER));
       if (fault?.kind === 'disconnect') return void client.destroy();
       const answer = fault?.kind === 'alter' ? fault.alter(response) : response;
       if (heldMs === 0) client.write(answer);
