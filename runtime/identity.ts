@@ -60,7 +60,9 @@ export class GatewayIdentity implements AsyncDisposable {
     }
   }
 
-  status(state: IdentityState = this.keeper.state): IdentityStatus { return { ...statusOf(state, this.keeper.header), request: this.#request }; }
+  status(state: IdentityState = this.keeper.state): IdentityStatus {
+    return { ...statusOf(state, this.keeper.header), tpmOwned: this.keeper.isTpmOwned ?? null, request: this.#request };
+  }
 
   /** Waits for nothing: what the TPM is doing ends without us. */
   async [Symbol.asyncDispose](): Promise<void> { this.#stop.abort(new TenzroError('tpm.connection', 'the gateway is stopping')); }
@@ -107,7 +109,7 @@ function readPem(path: string): string {
   }
 }
 
-function statusOf(state: IdentityState, header: IdentityKeeper['header']): Omit<IdentityStatus, 'request'> {
+function statusOf(state: IdentityState, header: IdentityKeeper['header']): Omit<IdentityStatus, 'request' | 'tpmOwned'> {
   const protection = header?.protection;
   const known = {
     protection: protection?.kind ?? null,

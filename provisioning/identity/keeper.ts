@@ -15,6 +15,7 @@ import { authorityOfScalar } from './authority.ts';
 import type { IdentityFiles } from './files.ts';
 import { judge } from './judge.ts';
 import { eraseSecrets, hierarchyAuthOf, newSecrets, type Secrets } from './secrets.ts';
+import { choosePlace } from './place.ts';
 import { openFile, openSealed, pairOf, sealSecrets, type IdentityPair, type Place, type Sealed } from './sealing.ts';
 import { sealingPolicyOf, type IdentityFile, type IdentityHeader } from './sealedFile.ts';
 import { step, type Effect, type IdentityState, type Input, type LockCode } from './states.ts';
@@ -45,6 +46,7 @@ export class IdentityKeeper {
   #file: IdentityFile | undefined;
   #approval: Approval | undefined;
   #pair: IdentityPair | undefined;
+  #isOwned: boolean | undefined;
   #busy: Promise<unknown> = Promise.resolve();
 
   constructor(options: KeeperOptions) { this.#options = options; }
@@ -52,6 +54,9 @@ export class IdentityKeeper {
   get state(): IdentityState { return this.#state; }
   /** Of the keys that were found last, open or not. */
   get header(): IdentityHeader | undefined { return this.#file?.header; }
+
+  /** All hierarchies of the TPM have an authorisation; undefined until keys that it sealed were open. */
+  get isTpmOwned(): boolean | undefined { return this.#isOwned; }
 
   /** The keys; made where there are none and no chain has begun. Rejects with `identity.*` while they are locked. */
   keys(signal: AbortSignal): Promise<IdentityPair> {
@@ -123,7 +128,7 @@ export class IdentityKeeper {
     return this.withSecrets(async (old) => {
       const successor = keep ? old : newSecrets({ hasOwnAuthority: this.#options.authority === undefined, tpmSecret: old.tpmSecret });
       try {
-        const place = await this.#place(signal);
+        const place = await choosePlace(this.#options, signal);
         const isRevoking = place.kind === 'tpm' && this.#file?.header.protection.kind === 'tpm';
         const next = isRevoking ? { ...place, state: { ...place.state, revocation: place.state.revocation + 1n } } : place;
         await this.#write('next', await sealSecrets(successor, next, this.#options.clock.wallMicros(), signal));
@@ -223,7 +228,7 @@ export class IdentityKeeper {
   }
 
   async #create(signal: AbortSignal): Promise<Input> {
-    const place = await this.#place(signal);
+    const place = await choosePlace(this.#options, signal);
     const secrets = newSecrets({ hasOwnAuthority: place.kind === 'tpm' && this.#options.authority === undefined });
     try {
       return await this.#settle(secrets, place, signal);
@@ -239,7 +244,7 @@ export class IdentityKeeper {
     invariant(signingSeed, 'the seed file was just seen');
     const secrets = newSecrets({ signingSeed, hasOwnAuthority: this.#options.vault.kind === 'value' && this.#options.authority === undefined });
     try {
-      const place = await this.#place(signal).catch((error: unknown) => {
+      const place = await choosePlace(this.#options, signal).catch((error: unknown) => {
         if (!refusalOf(error)) throw error;
         return undefined;
       });
@@ -261,7 +266,7 @@ export class IdentityKeeper {
     await this.#write('sealed', await sealSecrets(secrets, place, this.#options.clock.wallMicros(), signal));
     this.#file = await this.#options.files.read('sealed');
     const header = this.#file?.header;
-    if (header && place.kind === 'tpm' && this.#options.ownsTpm) await this.#own(place.vault, header, secrets, signal);
+    if (header && place.kind === 'tpm') await this.#ownIfOurs(place.vault, header, secrets, signal);
     this.#pair = pairOf(secrets);
     return { saw: 'keys', protection: place.kind };
   }
@@ -273,19 +278,6 @@ export class IdentityKeeper {
     if (approval) await files.writeApprovals([...kept.slice(-(APPROVALS_MAX - 1)), approval]);
     onWrite?.(slot);
     await files.write(slot, bytes);
-  }
-
-  /** A stranger who owns the TPM, or sits at our handles, leaves only the file; a TPM that does not answer is waited for. */
-  async #place(signal: AbortSignal): Promise<Place> {
-    const { vault, authority, policyOf, node, pcrs } = this.#options;
-    if (vault.kind === 'none') return { kind: 'file', reason: vault.reason };
-    try {
-      const names = await vault.value.prepare(signal);
-      return { kind: 'tpm', vault: vault.value, names, ...(authority ? { authority } : {}), state: await vault.value.bootState(pcrs, signal), policyOf, node };
-    } catch (error) {
-      if (!(error instanceof TenzroError) || !STRANGERS.has(error.code)) throw error;
-      return { kind: 'file', reason: `${error.code}: ${error.message}` };
-    }
   }
 
   async #identify(signal: AbortSignal): Promise<Input> {
@@ -316,7 +308,7 @@ export class IdentityKeeper {
     try {
       const header = this.#file?.header;
       invariant(header, 'a file was found');
-      if (header.protection.kind === 'tpm' && this.#options.ownsTpm) await this.#own(this.#vault(), header, secrets, signal);
+      if (header.protection.kind === 'tpm') await this.#ownIfOurs(this.#vault(), header, secrets, signal);
       this.#pair = pairOf(secrets);
       return { saw: 'keys', protection: header.protection.kind };
     } finally {
@@ -341,14 +333,19 @@ export class IdentityKeeper {
     return openSealed(file, this.#vault(), this.#approval, signal);
   }
 
+  async #ownIfOurs(vault: KeyVault, header: IdentityHeader, secrets: Secrets, signal: AbortSignal): Promise<void> {
+    const { owner, endorsement, lockout } = await vault.ownership(signal);
+    this.#isOwned = owner && endorsement && lockout;
+    if (this.#options.ownsTpm && !this.#isOwned) await this.#own(vault, header, secrets, signal);
+  }
+
   async #own(vault: KeyVault, { protection }: IdentityHeader, { tpmSecret }: Secrets, signal: AbortSignal): Promise<void> {
     invariant(protection.kind === 'tpm', 'a TPM is owned for what it seals');
-    const { owner, endorsement, lockout } = await vault.ownership(signal);
-    if (owner && endorsement && lockout && this.#options.ownsTpm) return;
     const auth = hierarchyAuthOf(tpmSecret);
     try {
       this.#options.onWrite?.('own');
       await vault.own(auth, protection.names.parent, signal);
+      this.#isOwned = true;
     } finally {
       for (const value of Object.values(auth) as Buffer[]) value.fill(0);
     }
@@ -385,7 +382,6 @@ export class IdentityKeeper {
 }
 
 const OPENING: ReadonlySet<Effect> = new Set(['create', 'migrate', 'openFile', 'unseal']);
-const STRANGERS: ReadonlySet<string> = new Set(['identity.tpm_owned', 'identity.handle_taken']);
 
 /** A TPM that fails is as good as missing; what else is not the identity's or the TPM's is not for the state machine. */
 function refusalOf(error: unknown): Extract<Input, { saw: 'refused' }> | undefined {

@@ -139,10 +139,11 @@ const WORDS: Readonly<Record<IdentityStatus['state'], string>> = {
   none: 'none yet: the gateway makes its keys at its first block', unasked: 'not asked for yet', ready: 'would open', open: 'open', locked: 'locked: entries are recorded, blocks wait',
 };
 
-function statusLines(io: Io, { state, code, detail, hint, protection, unprotected, authority, signingKeyDigest, createdAt }: IdentityStatus): string[] {
+function statusLines(io: Io, { state, code, detail, hint, protection, unprotected, authority, signingKeyDigest, createdAt, tpmOwned }: IdentityStatus): string[] {
   const lines = [io.paint(WORDS[state], state === 'locked' ? 'red' : state === 'open' ? 'green' : 'yellow')];
   if (code !== null) lines.push(`why        ${printable(detail ?? '')} (${code})`, `do         ${hint ?? ''}`);
   if (protection === 'tpm') lines.push('protection sealed by the TPM to the boot state and the revocation counter', `authority  ${authority ?? ''}`);
+  if (tpmOwned === false) lines.push('TPM        not owned: who may use it may also take it over (tenzro identity own, where nobody else uses it)');
   if (protection === 'file') lines.push(`protection none but the mode of the file: ${printable(unprotected ?? '')}`);
   if (signingKeyDigest !== null) lines.push(`key        sha256 ${signingKeyDigest}, made ${createdAt ?? ''}`);
   return lines;

@@ -60,6 +60,8 @@ export interface IdentityStatus {
   /** SHA-256 of the ML-DSA-65 public key, hex. */
   readonly signingKeyDigest: string | null;
   readonly createdAt: string | null;
+  /** The TPM's hierarchies have authorisations; null until sealed keys were open. */
+  readonly tpmOwned: boolean | null;
   /** What `tenzro identity request` prints while no approval fits; null else. */
   readonly request: string | null;
 }

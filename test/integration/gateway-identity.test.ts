@@ -185,6 +185,7 @@ describe('a gateway whose keys are sealed', function () {
       await using gateway = await start();
       await allAttested(gateway);
       assert.match((await identity('own')).output, /identity\.running/);
+      assert.match((await identity('status')).stdout, /not owned/);
       await gateway.stop();
     }
     await tool('tpm2_changeauth', '-c', 'owner', '');
@@ -194,6 +195,7 @@ describe('a gateway whose keys are sealed', function () {
     await record(gateway, 1);
     const { chain, trust } = await allAttested(gateway);
     assert.equal(trust.level, 'tpm');
+    assert.equal((await gateway.status())?.identity.tpmOwned, true);
     await proves(chain.entries - 1);
     await gateway.stop();
   });
