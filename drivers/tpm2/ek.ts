@@ -33,14 +33,16 @@ export interface EndorsementOptions {
 /** What `attest.tpm.ekCertificateFile` names, PEM or DER; none for the empty path. Throws `attest.ek_certificate`. */
 export function readCertificateFile(path: string): readonly Uint8Array[] {
   if (path === '') return [];
+  const wrong = (why: string, cause?: unknown): TenzroError => new TenzroError('attest.ek_certificate', `${path}: ${why}`, cause === undefined ? {} : { cause });
+  let certificates: readonly Uint8Array[] | undefined;
   try {
-    const certificates = derOfFile(readFileSync(path), LIMITS.ekCertificatesMax);
-    if (!certificates) throw new Error(`it holds no certificate, or more than ${LIMITS.ekCertificatesMax}`);
-    for (const der of certificates) parseCertificate(der);
-    return certificates;
+    certificates = derOfFile(readFileSync(path), LIMITS.ekCertificatesMax);
+    certificates?.forEach((der) => { parseCertificate(der); });
   } catch (cause) {
-    throw new TenzroError('attest.ek_certificate', `${path}: ${messageOf(cause)}`, { cause });
+    throw wrong(messageOf(cause), cause);
   }
+  if (!certificates) throw wrong(`it holds no certificate, or more than ${LIMITS.ekCertificatesMax}`);
+  return certificates;
 }
 
 /**

@@ -79,7 +79,7 @@ export function decodeRequest(bytes: Uint8Array): EnrolmentRequest {
   return reading('enrol.request', 'enrolment request', () => {
     const fields = open(bytes, REQUEST);
     const device = fields.get(REQUEST.device);
-    if (typeof device !== 'string' || device === '' || device.length > NAME_CHARACTERS_MAX) throw new Error(`the device is not text of 1 to ${NAME_CHARACTERS_MAX} characters`);
+    if (typeof device !== 'string' || device === '' || device.length > NAME_CHARACTERS_MAX) throw odd(`the device is not text of 1 to ${NAME_CHARACTERS_MAX} characters`);
     return {
       device, chainId: exactly(fields.get(REQUEST.chainId), HASH_BYTES, 'the chain id'),
       ekPublic: atMost(fields.get(REQUEST.ekPublic), TPM_STRUCTURE_BYTES_MAX, 'the EK'), akPublic: atMost(fields.get(REQUEST.akPublic), TPM_STRUCTURE_BYTES_MAX, 'the AK'),
@@ -119,28 +119,28 @@ export function decodeAnswer(bytes: Uint8Array): EnrolmentAnswer {
 }
 
 function open(bytes: Uint8Array, keys: Readonly<Record<string, number>>): ReadonlyMap<number, Cbor> {
-  if (bytes.length > LIMITS.enrolmentMessageBytesMax) throw new Error(`${bytes.length} bytes, more than ${LIMITS.enrolmentMessageBytesMax}`);
+  if (bytes.length > LIMITS.enrolmentMessageBytesMax) throw odd(`${bytes.length} bytes, more than ${LIMITS.enrolmentMessageBytesMax}`);
   const map = decodeCbor(bytes);
-  if (!(map instanceof Map)) throw new Error('not a map');
+  if (!(map instanceof Map)) throw odd('not a map');
   const fields = map as ReadonlyMap<number, Cbor>;
   const known = new Set(Object.values(keys));
-  for (const key of fields.keys()) if (!known.has(key)) throw new Error(`unknown key ${key}`);
-  if (fields.get(REQUEST.version) !== VERSION) throw new Error(`not of version ${VERSION}`);
+  for (const key of fields.keys()) if (!known.has(key)) throw odd(`unknown key ${key}`);
+  if (fields.get(REQUEST.version) !== VERSION) throw odd(`not of version ${VERSION}`);
   return fields;
 }
 
 function certificatesOf(value: Cbor | undefined): readonly Uint8Array[] {
-  if (!Array.isArray(value) || value.length > LIMITS.ekCertificatesMax) throw new Error(`the certificates are not a list of at most ${LIMITS.ekCertificatesMax}`);
+  if (!Array.isArray(value) || value.length > LIMITS.ekCertificatesMax) throw odd(`the certificates are not a list of at most ${LIMITS.ekCertificatesMax}`);
   return (value as readonly Cbor[]).map((certificate) => atMost(certificate, LIMITS.certificateBytesMax, 'a certificate'));
 }
 
 function exactly(value: Cbor | undefined, bytes: number, name: string): Uint8Array {
-  if (!(value instanceof Uint8Array) || value.length !== bytes) throw new Error(`${name} is not ${bytes} bytes`);
+  if (!(value instanceof Uint8Array) || value.length !== bytes) throw odd(`${name} is not ${bytes} bytes`);
   return value;
 }
 
 function atMost(value: Cbor | undefined, bytes: number, name: string): Uint8Array {
-  if (!(value instanceof Uint8Array) || value.length === 0 || value.length > bytes) throw new Error(`${name} is not 1 to ${bytes} bytes`);
+  if (!(value instanceof Uint8Array) || value.length === 0 || value.length > bytes) throw odd(`${name} is not 1 to ${bytes} bytes`);
   return value;
 }
 
@@ -151,3 +151,6 @@ function reading<T>(code: ErrorCode, name: string, read: () => T): T {
     throw new TenzroError(code, `${name}: ${messageOf(cause)}`, { cause });
   }
 }
+
+/** `reading` gives it the code of the message. */
+const odd = (why: string): TenzroError => new TenzroError('cbor.malformed', why);

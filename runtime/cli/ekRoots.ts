@@ -66,13 +66,13 @@ function report(io: Io, { output, json }: FetchFlags, outcomes: readonly Outcome
 async function fetchRoot(root: VendorRoot, signal: AbortSignal): Promise<Certificate> {
   const certificate = await download(root.url, signal);
   const digest = toHex(certificate.fingerprint);
-  if (digest !== root.certificate || toHex(sha256(certificate.spki)) !== root.key) throw new Error(`another certificate came, ${digest}: it is left out`);
+  if (digest !== root.certificate || toHex(sha256(certificate.spki)) !== root.key) throw unusable(`another certificate came, ${digest}: it is left out`);
   return certificate;
 }
 
 function findIn(certificates: readonly Certificate[], root: VendorRoot): Promise<Certificate> {
   const found = certificates.find(({ fingerprint }) => toHex(fingerprint) === root.certificate);
-  return found ? Promise.resolve(found) : Promise.reject(new Error('not among the files'));
+  return found ? Promise.resolve(found) : Promise.reject(unusable('not among the files'));
 }
 
 /** Intermediates are believed for their signatures, which the verifier judges: here they are only collected. */
@@ -91,17 +91,17 @@ async function followIssuers(leaf: Certificate, found: Certificate[], outcomes: 
 
 async function download(url: string, signal: AbortSignal): Promise<Certificate> {
   const response = await fetch(url, { signal: AbortSignal.any([signal, AbortSignal.timeout(DOWNLOAD_TIMEOUT_MS)]) });
-  if (!response.ok || !response.body) throw new Error(`${url} answers ${response.status}`);
+  if (!response.ok || !response.body) throw unusable(`${url} answers ${response.status}`);
   const body: AsyncIterable<Uint8Array> = response.body;
   const parts: Uint8Array[] = [];
   let sizeBytes = 0;
   for await (const part of body) {
     sizeBytes += part.length;
-    if (sizeBytes > DOWNLOAD_BYTES_MAX) throw new Error(`${url} sends more than ${DOWNLOAD_BYTES_MAX} bytes`);
+    if (sizeBytes > DOWNLOAD_BYTES_MAX) throw unusable(`${url} sends more than ${DOWNLOAD_BYTES_MAX} bytes`);
     parts.push(part);
   }
   const [der] = derOfFile(Buffer.concat(parts), 1) ?? [];
-  if (!der) throw new Error(`${url} sends no certificate`);
+  if (!der) throw unusable(`${url} sends no certificate`);
   return parseCertificate(der);
 }
 
@@ -125,3 +125,5 @@ async function attempt(work: () => Promise<Certificate>): Promise<{ readonly cer
     return { fault: error instanceof Error && error.cause !== undefined ? `${messageOf(error)}: ${messageOf(error.cause)}` : messageOf(error) };
   }
 }
+
+const unusable = (why: string): TenzroError => new TenzroError('cli.download', why);

@@ -40,6 +40,7 @@ export const ERRORS = {
 
   // cli and control socket
   'cli.usage': row('usage', 'See tenzro --help, or --help after the command.'),
+  'cli.download': row('environment', 'Nothing usable came from there: try again later, or take the certificates from a folder with --from.'),
   'control.unavailable': row('environment', 'The gateway runs without its control socket, so that tenzro status does not see it: free space in the data directory and start again.'),
   'control.not_running': row('environment', 'Start the gateway, or name its data directory with --data; without --live the proof is verified by itself.'),
   'control.unanswered': row('environment', 'The gateway holds its control socket but does not answer: look at its log, restart it if it hangs.'),
