@@ -6,6 +6,8 @@ import { openAnchor } from '#drivers/tpm2/anchor.ts';
 import { connectTpm } from '#drivers/tpm2/connection.ts';
 import { readCertificateFile } from '#drivers/tpm2/ek.ts';
 import { chooseTpm, type TpmSource } from '#drivers/tpm2/source.ts';
+import type { Tpm } from '#drivers/tpm2/tpm.ts';
+import type { OpenAnchor } from '#runtime/attest/anchorLink.ts';
 import { Attester } from '#runtime/attest/attester.ts';
 import { findingDraft } from '#runtime/attest/findings.ts';
 import { FreshProofs } from '#runtime/attest/freshProofs.ts';
@@ -15,12 +17,14 @@ import type { Clock } from '#runtime/core/clock.ts';
 import { messageOf } from '#runtime/core/errors.ts';
 import type { Counters, Log } from '#runtime/core/ports.ts';
 import type { Settings } from '#runtime/core/settings.ts';
+import type { Maybe } from '#runtime/core/types.ts';
 import { blockStoreOf, type ChainReader } from '#runtime/ledger/reader.ts';
 import type { WriterClient } from '#runtime/ledger/writerClient.ts';
 import type { LeaseKeeper } from '#runtime/lease/keeper.ts';
 import type { GatewayStatus, IdentityStatus } from '#runtime/observe/status.ts';
 import { openIdentity, type GatewayIdentity } from './identity.ts';
 import { openLeasing, type LeasingOptions } from './leasing.ts';
+import { measuredSealer, openMeasurements } from './measuring.ts';
 
 export interface AttestationOptions {
   readonly settings: Settings;
@@ -56,12 +60,15 @@ export function openAttestation({ settings, appRoot, writer, reader, modelDigest
   const connection = connectTpm(source);
   const { tpm } = connection;
   const identity = openIdentity({ settings, source, tpm, chainHasBegun: () => reader.blockCount() > 0, clock: ports.clock, onChange: onIdentity });
+  const software = softwareDigest(appRoot);
+  const measurements = openMeasurements({ ...ports, settings, softwareDigest: software, modelDigests, writer, reader, tpm });
   const sealer = new Sealer({
-    ...ports, store: blockStoreOf(writer, reader), openIdentity: () => { connection.begin(); return identity.keys(); }, context: () => lease?.context() ?? { support: {} }, device: settings.node.name,
-    openAnchor: tpm ? { kind: 'value', value: (signal) => openAnchor(tpm, signal, { certificates: readCertificateFile(settings.attest.tpm.ekCertificateFile) }) } : { kind: 'none', reason: source.kind === 'none' ? source.reason : '' }, softwareDigest: softwareDigest(appRoot), bootEpoch: writer.bootEpoch, modelDigests, anchorIntervalMs: settings.attest.anchorIntervalMs,
+    ...ports, store: blockStoreOf(writer, reader), openAnchor: anchorOf(source, tpm, settings), device: settings.node.name, softwareDigest: software, bootEpoch: writer.bootEpoch, modelDigests,
+    anchorIntervalMs: settings.attest.anchorIntervalMs, openIdentity: () => { connection.begin(); return identity.keys(); },
+    context: () => { const held = lease?.context(); return { ...held, support: { ...measurements.support, ...held?.support } }; },
     onBlock: (info) => { recordFindings(info, writer, ports); onBlock(info); },
   });
-  const attester = new Attester({ ...ports, sealer, store: writer, cadence: settings.attest });
+  const attester = new Attester({ ...ports, sealer: measuredSealer(sealer, measurements), store: writer, cadence: settings.attest });
   const freshProofs = new FreshProofs({ attester, source: reader, clock: ports.clock });
   const lease = leasing && openLeasing({ ...ports, ...leasing, settings, writer, reader, tpm, identity, freshBundle: (nonce, options) => freshProofs.freshBundle(nonce, options) });
   return {
@@ -72,6 +79,11 @@ export function openAttestation({ settings, appRoot, writer, reader, modelDigest
       await connection[Symbol.asyncDispose]();
     },
   };
+}
+
+function anchorOf(source: TpmSource, tpm: Tpm | undefined, { attest }: Settings): Maybe<OpenAnchor> {
+  if (source.kind === 'none' || !tpm) return { kind: 'none', reason: source.kind === 'none' ? source.reason : 'there is no TPM' };
+  return { kind: 'value', value: (signal) => openAnchor(tpm, signal, { certificates: readCertificateFile(attest.tpm.ekCertificateFile) }) };
 }
 
 /** A chain that finds something missing says so in itself. */
