@@ -9,7 +9,6 @@ import { permanent } from '#drivers/tpm2/command.ts';
 import { HANDLE } from '#drivers/tpm2/constants.ts';
 import { ekEccP256, ekRsa2048 } from '#drivers/tpm2/templates.ts';
 import { Tpm } from '#drivers/tpm2/tpm.ts';
-import { socketTransport } from '#drivers/tpm2/transport.ts';
 import { toHex } from '#runtime/core/bytes.ts';
 import { TenzroError } from '#runtime/core/errors.ts';
 import { makeCredential, type ProtectedCredential } from '#runtime/crypto/credential.ts';
@@ -18,7 +17,7 @@ import { TpmReader } from '#runtime/crypto/tpmReader.ts';
 import { sized } from '#runtime/crypto/tpmSecret.ts';
 import { requirePeer } from '#test/support/peers.ts';
 import { run, type Ran } from '#test/support/process.ts';
-import { temporaryTpm, type TemporaryTpm } from '#test/support/swtpm.ts';
+import { temporaryTpm, transportTo, type TemporaryTpm } from '#test/support/swtpm.ts';
 import { tempDir } from '#test/support/temp.ts';
 
 const SIGNAL = new AbortController().signal;
@@ -81,7 +80,7 @@ describe('credential: against tpm2-tools', function () {
       const path = (name: string): string => join(dir.path, name);
       const credential = randomBytes(32);
       const endorsementAuth = randomBytes(20);
-      await using tpm = new Tpm(socketTransport(emulator.address));
+      await using tpm = new Tpm(transportTo(emulator.address));
       const { akPublic } = await openAnchor(tpm, SIGNAL);
       const ekPublic = await ofPrimary(tpm, template);
       const activator = activatorOf(tpm, { ekPublic, akPublic });
