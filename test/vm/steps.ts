@@ -1,0 +1,33 @@
+/** What runs in the virtual machine, in order; each boot is a reset of the same TPM. */
+export interface Step {
+  readonly name: string;
+  /** For bash, in the project's folder. Ends with the reporter's closing line. */
+  readonly command: string;
+}
+
+const DEVICE = '/dev/tpmrm0';
+/** A guest without KVM is ten to twenty times slower. */
+const TIMEOUT_MS = 120_000;
+
+/** Not tpm2-soak: thousands of operations take minutes here, and `npm run test:tpm` runs them. */
+const DRIVER_TESTS = ['tpm2-{authorization,commands,credential,emulator,faults,interoperability,interposer,policy,slots,vault}', 'measured-boot-peers'];
+
+/** Thousands of verifications without any TPM: half a minute of emulated computing. */
+const WITHOUT_FLIPS = "--invert --fgrep 'never verifies a sampled flip'";
+
+const tests = (boot: number, ...argv: string[]): string =>
+  `TENZRO_TEST_TPM=${DEVICE} TENZRO_VM_OUT=/out TENZRO_VM_BOOT=${boot} mocha --no-color --timeout ${TIMEOUT_MS} ${argv.join(' ')}`;
+const own = (name: string): string => `test/vm/guest/${name}.vm.ts`;
+
+export const BOOTS: readonly (readonly Step[])[] = [
+  [
+    { name: 'machine', command: tests(1, own('machine')) },
+    { name: 'driver', command: tests(1, ...DRIVER_TESTS.map((name) => `test/contract/${name}.test.ts`)) },
+    { name: 'sealer', command: tests(1, 'test/integration/attest-sealer.test.ts', 'test/integration/verify-tpm-chain.test.ts', WITHOUT_FLIPS) },
+    { name: 'gateway', command: tests(1, own('gateway')) },
+  ],
+  [
+    { name: 'machine-again', command: tests(2, own('machine')) },
+    { name: 'gateway-again', command: tests(2, own('gateway')) },
+  ],
+];
