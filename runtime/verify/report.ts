@@ -1,4 +1,5 @@
 /** A verifier's report, and how people read it. Text of a hostile file must not steer the reader's terminal: it goes through `printable`. */
+import type { KindName } from '#runtime/core/types.ts';
 import { printable } from '#runtime/core/printable.ts';
 import type { Check, CheckResult, Outcome } from './checks.ts';
 import type { EntryView } from './entryView.ts';
@@ -34,10 +35,20 @@ export function renderReport(report: Report, options: { readonly colour: boolean
     paint(HEADLINE[outcome].text, HEADLINE[outcome].like),
     `trust   ${trust.level}: ${printable(trust.reason)}`,
     ...(subject.chainId === '' ? [] : [`device  ${printable(subject.device)}, chain ${subject.chainId}${claim}`]),
-    ...subject.entries.flatMap((entry) => renderEntry(entry)),
+    ...subject.entries.filter(({ kind }) => !SUPPORTING.has(kind)).flatMap(renderEntry),
+    ...subject.entries.filter(({ kind }) => SUPPORTING.has(kind)).map(renderSupport),
     '',
     ...checks.map(({ code, result, detail }) => `${paint(MARK[result], result)} ${code.padEnd(width)}  ${printable(detail)}`),
   ];
+}
+
+/** Kinds that a proof brings along for its verifier, whoever asked for what. */
+const SUPPORTING: ReadonlySet<string> = new Set<KindName>(['measurement', 'enrolment', 'lease', 'keyEpoch']);
+const SUPPORT_CHARACTERS_MAX = 160;
+
+function renderSupport({ index, kind, time, body }: EntryView): string {
+  const text = printable(JSON.stringify(body));
+  return `beside  ${index}  ${time}  ${kind} ${text.length > SUPPORT_CHARACTERS_MAX ? `${text.slice(0, SUPPORT_CHARACTERS_MAX)}…` : text}`;
 }
 
 /** One line of frame, one of content. */
