@@ -149,22 +149,12 @@ export class LeaseKeeper {
     await enrolment.obtain(chainId, signer, (path, body) => this.#post(path, body, signer, signal), signal);
     this.#apply({ kind: 'enrolled' });
     const { nonce, seen } = decodeChallenge(await this.#post(LEASE_PATH.challenge, encodeChallengeRequest(chainId), signer, signal));
-    const bundle = await this.#prove(freshBundle, nonce, seen);
+    const bundle = await freshBundle(nonce, seen === undefined ? {} : { from: seen });
     const fromMicros = clock.monoMicros();
     const statement = unwrapLease(await this.#post(LEASE_PATH.appraise, encodeAppraisalRequest({ nonce, bundle }), signer, signal));
     const { issuedAt, expiresAt, trust } = acceptLease(statement, { verifierKey, nonce, bundle });
     const index = await this.#record([[LEASE_BODY.statement, statement]]);
     return { digest: sha256(statement), index, level: trust, fromMicros, untilMicros: fromMicros + (expiresAt - issuedAt) * 1_000_000 };
-  }
-
-  /** A verifier that knows a later block than there is has seen a state that was lost since. */
-  async #prove(freshBundle: KeeperOptions['freshBundle'], nonce: Uint8Array, seen: number | undefined): Promise<Uint8Array> {
-    try {
-      return await freshBundle(nonce, seen === undefined ? {} : { from: seen });
-    } catch (error) {
-      if (!(error instanceof TenzroError) || error.code !== 'ledger.no_entry') throw error;
-      throw new TenzroError('lease.refused', `the verifier appraised block ${seen} of this chain, which is not there any more: an older state was restored`, { cause: error });
-    }
   }
 
   async #post(path: string, body: Uint8Array, signer: Signer, signal: AbortSignal): Promise<Buffer> {

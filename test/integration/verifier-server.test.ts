@@ -147,7 +147,7 @@ describe('verifier over HTTPS', () => {
       await testGateway(verifier).appraise();
       const more = Array.from({ length: 8 }, () => connect({ port: verifier.port, host: '127.0.0.1', rejectUnauthorized: false }).on('error', () => undefined));
       idle.push(...more);
-      await Promise.race(more.map((socket) => once(socket, 'close')));
+      await Promise.race(more.map((socket) => new Promise((resolve) => { socket.once('close', resolve); })));
       assert.ok((verifier.counters.snapshot()['verifier.connections_dropped'] ?? 0) > 0);
     } finally {
       for (const socket of idle) socket.destroy();
