@@ -9,7 +9,7 @@ import type { KeyValueStore } from '#runtime/core/ports.ts';
 import { decodeChainMemory, encodeChainMemory, type ChainMemory } from '#runtime/ledger/chainMemory.ts';
 
 const CHAIN = 'chain/';
-/** SHA-256 of the EK, else of the signing key, to the `identityDigest` first seen with it. */
+/** SHA-256 of an EK that is proven, else of the signing key, to the `identityDigest` first seen with it. */
 const DEVICE = 'device/';
 
 export class VerifierMemory {

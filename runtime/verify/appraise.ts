@@ -14,7 +14,7 @@ import type { CheckLine } from '#runtime/ledger/leaseMessages.ts';
 import { verifyConsistency } from '#runtime/ledger/merkle.ts';
 import type { CheckCode } from './checks.ts';
 import { openBlocks, type OpenedBundle } from './opened.ts';
-import type { Policy } from './policy.ts';
+import type { Policy, TrustLevel } from './policy.ts';
 import type { Report } from './report.ts';
 import { verifyBundle } from './verifier.ts';
 
@@ -57,7 +57,7 @@ export interface Appraisal {
   /** Only where it was granted. */
   readonly lease?: LeaseClaims;
   readonly memory?: ChainMemory;
-  /** SHA-256 of the EK, else of the signing key. */
+  /** What the identity is remembered by: SHA-256 of the EK where it is proven to be the device's, else of the signing key. Anybody can name an EK. */
   readonly deviceKey?: Uint8Array;
 }
 
@@ -97,6 +97,9 @@ function tpmOf({ clockInfo: { resetCount, restartCount, clock } }: TpmAttest, co
   const value = counter?.attested.kind === 'nv' ? Number(asBuffer(counter.attested.contents).readBigUInt64BE()) : undefined;
   return { resetCount, restartCount, clock: Number(clock), ...(value === undefined ? {} : { counter: value }) };
 }
+
+/** Trust levels at which credential activation bound EK, AK and signing key. */
+const BOUND: ReadonlySet<string> = new Set<TrustLevel>(['dtpm', 'enrolled']);
 
 type Finding = Omit<CheckLine, 'code'>;
 const pass = (detail: string): Finding => ({ result: 'pass', detail });
@@ -171,7 +174,7 @@ function verdictOf(report: Report, own: readonly CheckLine[], judged: { readonly
   const failed = checks.filter(({ result }) => result === 'fail').map(({ code, detail }) => `${code}: ${detail}`);
   if (failed.length > 0 || !judged) return { granted: false, reasons: failed.length > 0 ? failed : [report.trust.reason], report, checks };
   const { input, subject } = judged;
-  return { granted: true, reasons: [], report, checks, lease: claimsOf(report, checks, input, subject), memory: memoryOf(input, subject), deviceKey: subject.deviceKey };
+  return { granted: true, reasons: [], report, checks, lease: claimsOf(report, checks, input, subject), memory: memoryOf(input, subject), deviceKey: BOUND.has(report.trust.level) ? subject.deviceKey : subject.signingKey };
 }
 
 function claimsOf({ trust }: Report, checks: readonly CheckLine[], { policyDigest }: AppraisalInput, { chainId, identity, tpm, opened: { head } }: Subject): LeaseClaims {
