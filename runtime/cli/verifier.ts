@@ -105,7 +105,7 @@ function read(path: string): Buffer {
   }
 }
 
-const samplePolicy = (keyDigest: string): string => `# What this verifier asks of a gateway before it grants a lease (docs/reference/verifier-policy.md).
+const samplePolicy = (keyDigest: string): string => `# What this verifier asks of a gateway before it grants a lease (docs/reference/verifier-checks.md, "Policy file").
 # Read again whenever the file changes. Try it: tenzro verifier appraise FILE.tzp --policy THIS_FILE
 # Made on ${isoOfMicros(systemClock.wallMicros())}
 version: 1

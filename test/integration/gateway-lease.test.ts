@@ -1,5 +1,8 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { chmodSync, readFileSync, writeFileSync } from 'node:fs';
+import type { IncomingMessage } from 'node:http';
+import { get } from 'node:https';
 import { join } from 'node:path';
 import { parseDocumentText } from '#runtime/config/document.ts';
 import type { Check } from '#runtime/verify/checks.ts';
@@ -41,6 +44,15 @@ describe('a gateway and its verifier', function () {
     writeFileSync(at('auditor.yaml'), `version: 1\naccept: [enrolled]\nenrollers: ["${key}"]\nlease: required\nverifiers: ["${key}"]\n`);
   });
   after(() => { dir[Symbol.dispose](); });
+
+  interface PolicyStatus { readonly digest: string; readonly fault: string | null }
+  async function policyStatus(): Promise<PolicyStatus> {
+    const outgoing = get(`https://localhost:${port}/v1/status`, { agent: false, ca: readFileSync(at('verifier/tls.pem')) });
+    const [response] = (await once(outgoing, 'response')) as [IncomingMessage];
+    let text = '';
+    for await (const chunk of response.setEncoding('utf8') as AsyncIterable<string>) text += chunk;
+    return (JSON.parse(text) as { readonly policy: PolicyStatus }).policy;
+  }
 
   async function leaseCheck(index: number): Promise<{ readonly outcome: string; readonly check: Check | undefined }> {
     const proof = await tenzro(dataDir(), ['proof', String(index), '-o', at('proof.tzp'), '--wait']);
@@ -107,6 +119,20 @@ describe('a gateway and its verifier', function () {
     assert.ok(checks.some(({ code, result }) => code === 'quote.fresh' && result === 'skipped'));
     const strict = await tenzro(dataDir(), ['verifier', 'appraise', at('proof.tzp'), '--policy', at('auditor.yaml').replace('auditor', 'strict')]);
     assert.match(strict.output, /policy\.invalid/);
+  });
+
+  it('keeps its policy when the file does not hold any more, and says so', async () => {
+    await using verifier = await serve();
+    const sound = await policyStatus();
+    assert.equal(sound.fault, null);
+    writeFileSync(at('verifier/policy.yaml'), 'version: 1\nacept: [dtpm]\n');
+    const broken = await policyStatus();
+    assert.match(broken.fault ?? '', /unknown key 'acept'/);
+    assert.equal(broken.digest, sound.digest);
+    writePolicy('dtpm');
+    const mended = await policyStatus();
+    assert.deepEqual([mended.fault, mended.digest === sound.digest], [null, false]);
+    assert.ok(verifier.running);
   });
 
   it('refuses a folder that is furnished already, and keys that others can read', async () => {
