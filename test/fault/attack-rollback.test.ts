@@ -257,8 +257,13 @@ describe('attack: rollback and truncation', function () {
     await tpm.restart({ hard: true });
     victim.restore(image);
     const hashes = (await payloadsIn(victim.dataDir)).map((payload) => blockHash(payload));
-    await victim.meddle(async (meddled) => { for (const hash of hashes) await meddled.pcr.extend(14, hash, NEVER); });
+    let replayed: Uint8Array | undefined;
+    await victim.meddle(async (meddled) => {
+      for (const hash of hashes) await meddled.pcr.extend(14, hash, NEVER);
+      [, replayed] = (await meddled.pcr.read([14], NEVER))[0] ?? [];
+    });
     await victim.run(async (sealing) => {
+      assert.deepEqual(Buffer.from(sealing.reader.lastBlock()?.pcrAfter ?? []), Buffer.from(replayed ?? assert.fail('no PCR 14')), 'the replay succeeds: any local program can extend');
       const info = await seal(sealing);
       assert.deepEqual(kinds(info.findings), ['1 increments']);
       assert.ok(decodeBlock(sealing.reader.block(info.sequence).payload).pcrStart, 'it states where it began');
