@@ -137,6 +137,9 @@ describe('config', () => {
     assert.match(problems('attest: { intervalMs: 20000, idleIntervalMs: 10000 }').join(), /attest\.idleIntervalMs: idleIntervalMs \(10000\) must not be shorter than intervalMs \(20000\)/);
     assert.match(problems('attest: { intervalMs: 700000 }').join(), /^1:11: attest\.intervalMs/, 'the key that the file states is the one to mend');
     assert.match(problems('attest: { tpm: { mode: socket } }').join(), /needs attest\.tpm\.path/);
+    assert.match(problems('verifier: { url: "https://v.example:8775" }').join(), /verifier\.url: verifier\.url needs verifier\.key/);
+    assert.match(problems(`verifier: { key: "${'ab'.repeat(32)}" }`).join(), /verifier\.key: has a meaning only with verifier\.url/);
+    assert.deepEqual(problems(`verifier: { url: "https://v.example:8775", key: "${'ab'.repeat(32)}" }`), []);
     assert.match(problems('attest: { tpm: { path: /dev/tpm0 } }').join(), /has a meaning only with mode: device or socket/);
   });
 
