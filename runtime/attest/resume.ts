@@ -4,8 +4,10 @@
  * the block's hash, or by PCR 14 that holds the hash. Whatever else is pending was never named to anyone, and the next block takes its place.
  */
 import { equalBytes } from '#runtime/core/bytes.ts';
+import { TenzroError } from '#runtime/core/errors.ts';
 import type { LastBlock } from '#runtime/core/ports.ts';
-import { parseAttest, publicKeyOf, verifyAttestSignature } from '#runtime/crypto/tpmEvidence.ts';
+import { parsePublic } from '#runtime/crypto/tpmEvidence.ts';
+import { StatementJudge } from '#runtime/crypto/tpmStatement.ts';
 import { blockHash, foldPcr, ZERO_HASH } from '#runtime/ledger/block.ts';
 import type { TpmEvidence } from '#runtime/ledger/evidence.ts';
 import { decodePending, type PendingBlock } from '#runtime/ledger/pending.ts';
@@ -26,9 +28,15 @@ export function readResumable(record: Uint8Array, { last, signingKey, akPublic }
   return { payload, block, ...(isOurs ? { evidence } : {}) };
 }
 
-function isAbout({ quote, counter }: TpmEvidence, hash: Uint8Array, akPublic: Uint8Array): boolean {
-  const key = publicKeyOf(akPublic);
-  return [quote, ...(counter ? [counter] : [])].every(({ attest, signature }) => verifyAttestSignature(key, attest, signature) && equalBytes(parseAttest(attest).extraData, hash));
+/** The values beside the statements too: our signature would make a block of them that every verifier refutes. */
+function isAbout({ quote, pcrs, counter }: TpmEvidence, hash: Uint8Array, akPublic: Uint8Array): boolean {
+  const judge = new StatementJudge(parsePublic(akPublic));
+  try {
+    return judge.isQuoteOf(quote, hash, pcrs) && (!counter || judge.counterIn(counter, hash, counter.nvPublic) >= 0n);
+  } catch (error) {
+    if (error instanceof TenzroError && (error.code === 'tpm.statement' || error.code === 'tpm.structure')) return false;
+    throw error;
+  }
 }
 
 /** PCR 14 before the extension with this block, where the TPM has made that extension and none since. */

@@ -18,8 +18,9 @@ import { NV_ATTRIBUTE } from '#runtime/crypto/tpmEvidence.ts';
 import { blockHash, decodeBlock, encodeBlock, ZERO_HASH } from '#runtime/ledger/block.ts';
 import { decodeEntry } from '#runtime/ledger/entry.ts';
 import { decodeEvidence } from '#runtime/ledger/evidence.ts';
-import { openReader } from '#runtime/ledger/reader.ts';
-import { encodePending } from '#runtime/ledger/pending.ts';
+import { decodePending, encodePending } from '#runtime/ledger/pending.ts';
+import { buildHeadProof } from '#runtime/ledger/proofBuilder.ts';
+import { blockStoreOf, openReader } from '#runtime/ledger/reader.ts';
 import type { LiveReport } from '#runtime/verify/live.ts';
 import type { Report } from '#runtime/verify/report.ts';
 import { verifyBundle } from '#runtime/verify/verifier.ts';
@@ -157,6 +158,27 @@ describe('attack: rollback and truncation', function () {
       await victim.run(async (sealing) => {
         assert.deepEqual((await seal(sealing)).findings, []);
         assert.ok(sealing.infos.every(({ resumed }) => !resumed));
+      });
+    });
+
+    it('genuine, with PCR values altered beside its quote: the quote does not cover them, and the TPM is asked again', async () => {
+      let image = '';
+      await victim.run(async (sealing) => { await seal(sealing); await seal(sealing, { counter: true }); }, {
+        onStep: (step, edge) => { if (step === 'increment' && edge === 'after') image = victim.image(); },
+      });
+      victim.restore(image);
+      {
+        await using ledger = await startLedger(victim.dataDir);
+        await using reader = await openReader(victim.dataDir);
+        const { payload, evidence } = decodePending(await blockStoreOf(ledger, reader).readPending() ?? assert.fail('nothing is pending'));
+        assert.ok(evidence?.kind === 'tpm2');
+        const pcrs = evidence.pcrs.map(([index, value]) => [index, index === 7 ? sha256(value) : value] as const);
+        await ledger.writePending(encodePending(payload, { ...evidence, pcrs }));
+      }
+      await victim.run(async (sealing) => {
+        await seal(sealing);
+        assert.deepEqual(sealing.infos.map(({ sequence, resumed }) => [sequence, resumed]), [[2, true], [3, false]]);
+        for (const info of sealing.infos) assert.equal(verifyBundle(buildHeadProof(sealing.reader, info.sequence), EMULATED).outcome, 'verified');
       });
     });
 
