@@ -38,8 +38,9 @@ async function openMap(dir: string, onState: OnKeyValueState): Promise<KeyValueS
   if (existsSync(file) && statSync(file).size > 0) checkDataFile(file);
   try {
     mkdirSync(dir, { recursive: true, mode: 0o700 });
-    // without overlapping, a transaction that is committed is flushed
-    const db = open<Uint8Array, Buffer>({ path: dir, encoding: 'binary', keyEncoding: 'binary', overlappingSync: false });
+    // Without overlapping, a transaction that is committed is flushed. Batching by event turn begins each batch with a promise that nobody holds: a full
+    // disk would reject it unheard, and end the process. What is written in one turn is one transaction without it too.
+    const db = open<Uint8Array, Buffer>({ path: dir, encoding: 'binary', keyEncoding: 'binary', overlappingSync: false, eventTurnBatching: false });
     return new LmdbMap(db, new Space(file), onState);
   } catch (cause) {
     throw new TenzroError('ledger.io', `cannot open ${dir}: ${messageOf(cause)}`, { cause });
