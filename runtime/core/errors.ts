@@ -190,6 +190,14 @@ export const ERRORS = {
   'verifier.nonce': row('input', 'The nonce is not open for this client: ask for a new challenge. Each serves once, for a minute.'),
   'verifier.busy': row('pushback', 'The verifier serves as much as it may: try again after the stated time.'),
 
+  // roll-outs, groups and twins
+  'twin.malformed': row('input', 'The message is none of docs/reference/twin.md: compare the versions of gateway and controller, and look who publishes there.'),
+  'twin.state': row('environment', 'The stored state of a twin is damaged: the gateway keeps the configuration in force and asks the fleet for it again.'),
+  'twin.conflict': row('usage', 'Somebody changed the twin meanwhile: look at what is desired now, and ask again with its version.'),
+  'fleet.query': row('usage', 'Mend the query at the stated column; docs/reference/rollouts.md has its grammar.'),
+  'fleet.file': row('usage', 'Mend the stated key; docs/reference/rollouts.md lists those of groups, twins and roll-outs.'),
+  'rollout.malformed': row('environment', 'The stored state of a roll-out is damaged: nothing more is sent for it. Begin another one for the gateways that it had not reached.'),
+
   // models and inference
   'model.missing': row('environment', 'The package needs manifest.json and model.onnx: install it again, or take its name out of infer.models.'),
   'model.manifest': row('input', 'Correct manifest.json: docs/reference/model-package.md lists its keys.'),

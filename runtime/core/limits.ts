@@ -166,6 +166,35 @@ export const LIMITS = {
   leaseRetryMaxMs: 300_000,
   leaseRequestTimeoutMs: 20_000,
 
+  // roll-outs, groups and twins
+  twinValueBytesMax: 32 * 1024,
+  twinSignatureBytesMax: 8 * 1024,
+  twinReasonBytesMax: 1_024,
+  /** A value with its signature (ML-DSA-65 takes 4.4 KiB in base64url) and the other members. */
+  twinMessageBytesMax: 48 * 1024,
+  twinDepthMax: 8,
+  twinValuesMax: 2_048,
+  /** Below, a link that only has to come up again would look lost. */
+  twinConfirmSecondsMin: 10,
+  twinConfirmSecondsMax: 86_400,
+  /** Starts of the gateway that one probation survives: a configuration that makes it crash in a loop must end. */
+  twinProbationStartsMax: 3,
+  /** Pause before a revert that failed is tried again. */
+  twinRevertRetryMs: 5_000,
+  queryCharactersMax: 1_024,
+  /** Tests and literals of one query. */
+  queryTermsMax: 64,
+  queryDepthMax: 16,
+  fleetFileBytesMax: 64 * 1024 * 1024,
+  fleetGatewaysMax: 100_000,
+  groupsMax: 1_000,
+  rolloutGatewaysMax: 20_000,
+  rolloutStagesMax: 16,
+  rolloutAttemptsMax: 5,
+  rolloutReasonCharactersMax: 200,
+  /** Longest soak, and longest wait for one answer. */
+  rolloutSecondsMax: 30 * 24 * 3_600,
+
   // TPM
   tpmCommandBytesMax: 4_096,
   tpmTimeoutMs: 30_000,
@@ -194,3 +223,5 @@ invariant(LIMITS.verifierBodyBytesMax <= LIMITS.verifierBufferBytesMax, 'one req
 invariant(LIMITS.verifierConnectionsPerAddressMax < LIMITS.verifierConnectionsMax, 'one address must not hold every connection');
 invariant(LIMITS.verifierRequestTimeoutMs < LIMITS.nonceLifetimeMs, 'a nonce must outlive the request that answers it');
 invariant(LIMITS.verifierRequestTimeoutMs < LIMITS.leaseRequestTimeoutMs, 'the verifier gives up before the gateway does');
+invariant(LIMITS.twinValueBytesMax + LIMITS.twinSignatureBytesMax + LIMITS.twinReasonBytesMax < LIMITS.twinMessageBytesMax, 'a twin\'s value must fit its messages');
+invariant(LIMITS.twinMessageBytesMax <= LIMITS.packetBytesMax, 'a twin must fit a packet');
