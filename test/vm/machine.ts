@@ -23,7 +23,7 @@ export interface MachineOptions {
 export type Accelerator = 'kvm' | 'tcg';
 
 export const QEMU = 'qemu-system-x86_64';
-/** With all that QEMU 7.2 emulates (`max`, so AVX), node ended in a segmentation fault now and then; never with an older processor. */
+/** With all that QEMU 7.2 emulates (`max`), one node process in about four ended in a segmentation fault; with an older processor, none of 25. */
 const CPU = { kvm: 'host', tcg: 'Westmere' } as const;
 const MEMORY_MIB = 2048;
 const KVM_PROBE_MS = 6_000;
