@@ -1,6 +1,6 @@
-/** One microcontroller's connection: MQTT 3.1.1, its own client id, QoS 1. The only shipped file that imports `mqtt`. */
+/** One microcontroller's connection: MQTT 3.1.1, its own client id, QoS 1. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { connect } from 'mqtt';
+import { connectMqtt } from '#runtime/link/mqttLink.ts';
 
 export interface DeviceConnectionOptions {
   readonly host: string;
@@ -31,8 +31,8 @@ const CLOSE_TIMEOUT_MS = 2_000;
 
 /** Returns at once and keeps connecting, each time after another delay, so that devices do not come back in step. */
 export function connectDevice({ host, port, clientId, will, greeting, onState }: DeviceConnectionOptions): DeviceConnection {
-  const client = connect({
-    host, port, protocol: 'mqtt', protocolVersion: 4, clientId, clean: true, keepalive: 30, connectTimeout: 5_000, reconnectPeriod: jitteredMs(), queueQoSZero: false,
+  const client = connectMqtt({
+    host, port, protocol: 'mqtt', clientId, keepalive: 30, connectTimeout: 5_000, reconnectPeriod: jitteredMs(),
     will: { topic: will.topic, payload: Buffer.from(will.payload), qos: 1, retain: true },
   });
   let [waiting, acknowledged] = [0, 0];

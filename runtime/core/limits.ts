@@ -138,6 +138,21 @@ export const LIMITS = {
   enrolmentLifetimeMs: 120_000,
   enrolmentsOpenMax: 256,
 
+  // claim
+  /** An offer carries an enrolment request, two keys and a signature. */
+  claimMessageBytesMax: 56 * 1024,
+  /** Answer to the credential challenge, and a quote. */
+  claimEvidenceBytesMax: 16 * 1024,
+  claimHandOverBytesMax: 40 * 1024,
+  /** From hello to hand-over, on either side: a hardware TPM takes many seconds. */
+  claimSessionMs: 120_000,
+  /** How long the operator may look at words and certificates. */
+  claimJudgeMs: 600_000,
+  /** How long a gateway tries the networks that it was given. */
+  claimApplyMs: 90_000,
+  claimWriteMs: 30_000,
+  claimFailuresMax: 5,
+
   // lease and verifier
   /** How long a challenge may be answered. */
   nonceLifetimeMs: 60_000,
@@ -195,6 +210,47 @@ export const LIMITS = {
   /** Longest soak, and longest wait for one answer. */
   rolloutSecondsMax: 30 * 24 * 3_600,
 
+  // uplink and fleet controller
+  /** A shipment ends at the first leaf or block beyond this many bytes, before compression. */
+  shipmentTargetBytes: 256 * 1024,
+  /** Before compression, and compressed: NATS takes 1 MiB at a time by default. */
+  shipmentBytesMax: 1024 * 1024,
+  shipmentLeavesMax: 8_192,
+  shipmentBlocksMax: 128,
+  /** A shipment without an answer is sent again after this; the wait doubles up to the maximum. */
+  uplinkAnswerMs: 5_000,
+  uplinkAnswerMaxMs: 300_000,
+  /** Pause before connecting again: doubles from the first to the second. */
+  linkRetryMs: 500,
+  linkRetryMaxMs: 60_000,
+  /** Shipments that the controller holds in memory, all together: more are left to be sent again. */
+  intakeBytesMax: 64 * 1024 * 1024,
+  /** Entries of one chain that no block covers yet at the controller. */
+  provisionalBytesMax: 4 * 1024 * 1024 * 1024,
+  /** Chains that a controller keeps: one more is refused. */
+  controllerChainsMax: 100_000,
+
+  // commands
+  operatorsMax: 8,
+  commandBytesMax: 64 * 1024,
+  commandIdCharsMax: 64,
+  commandResultBytesMax: 32 * 1024,
+  /** Longest validity of a command. */
+  commandSecondsMax: 7 * 24 * 3_600,
+  interactiveCommandMs: 30_000,
+  /** Commands that have not ended; one more is refused. */
+  commandsOpenMax: 32,
+  /** Of one key; the one issued first is forgotten, and none issued before it is ever taken again. */
+  commandsRememberedMax: 256,
+  /** Refusals that are checked, answered and recorded one by one; then one more every interval, which counts those between. */
+  refusalBurst: 16,
+  refusalIntervalMs: 10_000,
+  /** Signatures that did not fit are judged at once so often; then one more every interval. */
+  forgeriesAtOnceMax: 200,
+  forgeryIntervalMs: 10,
+  /** An idle follower of commands moves its cursor on. */
+  commandCursorMs: 60_000,
+
   // TPM
   tpmCommandBytesMax: 4_096,
   tpmTimeoutMs: 30_000,
@@ -218,6 +274,10 @@ invariant(LIMITS.packetBytesMax <= LIMITS.subscriberBacklogBytesMax, 'one packet
 invariant(LIMITS.sessionQueueBytesMax <= LIMITS.sessionQueuesTotalBytesMax, 'one queue must fit the total of the queues');
 invariant(LIMITS.certificateBytesMax * LIMITS.ekCertificatesMax + 8 * 1024 <= LIMITS.enrolmentMessageBytesMax, 'an EK\'s certificates and the keys must fit an enrolment request');
 invariant(LIMITS.enrolmentMessageBytesMax <= LIMITS.blockBytesMax, 'what a request carries must fit a genesis');
+invariant(LIMITS.commandBytesMax + LIMITS.commandResultBytesMax < LIMITS.packetBytesMax, 'a command with its result must fit a packet');
+invariant(LIMITS.commandsOpenMax < LIMITS.commandsRememberedMax, 'there must always be an ended command to forget');
+invariant(LIMITS.enrolmentMessageBytesMax + 6 * 1024 <= LIMITS.claimMessageBytesMax, 'an enrolment request, a key and a signature must fit an offer');
+invariant(LIMITS.claimHandOverBytesMax < LIMITS.claimMessageBytesMax, 'a hand-over must fit a message');
 invariant(LIMITS.noncesPerClientMax < LIMITS.noncesOpenMax, 'one client must not hold every nonce');
 invariant(LIMITS.verifierBodyBytesMax <= LIMITS.verifierBufferBytesMax, 'one request must fit the buffer of all');
 invariant(LIMITS.verifierConnectionsPerAddressMax < LIMITS.verifierConnectionsMax, 'one address must not hold every connection');
@@ -225,3 +285,5 @@ invariant(LIMITS.verifierRequestTimeoutMs < LIMITS.nonceLifetimeMs, 'a nonce mus
 invariant(LIMITS.verifierRequestTimeoutMs < LIMITS.leaseRequestTimeoutMs, 'the verifier gives up before the gateway does');
 invariant(LIMITS.twinValueBytesMax + LIMITS.twinSignatureBytesMax + LIMITS.twinReasonBytesMax < LIMITS.twinMessageBytesMax, 'a twin\'s value must fit its messages');
 invariant(LIMITS.twinMessageBytesMax <= LIMITS.packetBytesMax, 'a twin must fit a packet');
+invariant(LIMITS.shipmentTargetBytes + LIMITS.entryBytesMax + 2 * LIMITS.blockBytesMax < LIMITS.shipmentBytesMax, 'an entry and a block must fit a shipment');
+invariant(LIMITS.shipmentBytesMax <= LIMITS.intakeBytesMax, 'one shipment must fit the intake of all');

@@ -261,3 +261,17 @@ export interface Activator {
    */
   activate(blob: Uint8Array, secret: Uint8Array, signal: AbortSignal): Promise<Buffer>;
 }
+
+/** A connection to the fleet's broker that comes back by itself and delivers what it subscribed to. */
+export interface FleetLink extends AsyncDisposable {
+  /** Connected and subscribed. */
+  readonly isReady: boolean;
+  /** Key exchange of the last connection as IANA names it, `none` without TLS; undefined before it. */
+  readonly keyExchange: string | undefined;
+  /** Why it is not ready. */
+  readonly fault: string;
+  /** Resolves with true when it is ready, with false when `signal` aborts first. */
+  ready(signal: AbortSignal): Promise<boolean>;
+  /** At QoS 1. Resolves when the broker acknowledged it, which is no delivery. Rejects with `link.offline`. */
+  publish(topic: string, payload: Uint8Array, options: { readonly retain: boolean }): Promise<void>;
+}

@@ -22,7 +22,20 @@ export class CompactRange {
   /** Hash of the complete subtree of 2^level leaves at the right edge, where the size has that bit. */
   readonly #edge: (Uint8Array | undefined)[] = [];
 
+  /** From what `hashes` gave. Throws `core.invariant` where there is not one hash for each bit of the size. */
+  static of(size: number, hashes: readonly Uint8Array[]): CompactRange {
+    const range = new CompactRange();
+    const left = [...hashes];
+    for (let [level, rest] = [0, size]; rest > 0; rest = half(rest), level++) range.#edge[level] = isOdd(rest) ? left.shift() : undefined;
+    invariant(Number.isSafeInteger(size) && left.length === 0 && range.hashes().length === hashes.length, 'an edge has one hash for each bit of the size');
+    range.#size = size;
+    return range;
+  }
+
   get size(): number { return this.#size; }
+
+  /** The edge, smallest subtree first: at most one hash per bit of the size. */
+  hashes(): readonly Uint8Array[] { return this.#edge.filter((hash) => hash !== undefined); }
 
   append(leaf: Uint8Array): void {
     let [hash, level, rest] = [leaf, 0, this.#size];

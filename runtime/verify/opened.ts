@@ -6,11 +6,10 @@ import { decodeEvidence, type Evidence } from '#runtime/ledger/evidence.ts';
 import { parseSign1, type Sign1 } from '#runtime/crypto/cose.ts';
 import { sha256 } from '#runtime/crypto/hash.ts';
 
-export type BlockName = 'genesis' | 'start' | 'head';
-
 /** A block whose signature and evidence are in the bundle. */
 export interface OpenedBlock {
-  readonly name: BlockName;
+  /** As reports call it. */
+  readonly name: string;
   readonly message: Sign1;
   readonly block: BlockPayload;
   /** `blockHash` of the payload. */
@@ -66,7 +65,8 @@ export function openBlocks(bundle: Bundle): OpenedBundle {
   };
 }
 
-function openBlock(name: BlockName, { cose, evidence }: BundleBlock): OpenedBlock {
+/** Throws what the codecs throw. */
+export function openBlock(name: string, { cose, evidence }: BundleBlock): OpenedBlock {
   const message = parseSign1(cose);
   return {
     name, message,

@@ -1,8 +1,11 @@
 /** Fuzz targets of the trust between parties: certificates, enrolments, leases, the messages that carry them, and the sealed identity's file. */
 import { strict as assert } from 'node:assert';
 import { generateKeyPairSync } from 'node:crypto';
+import { deflateRawSync } from 'node:zlib';
+import type { Cbor } from '#runtime/core/types.ts';
 import { encodeChallenge as encodeEnrolChallenge, decodeAnswer, decodeChallenge as decodeEnrolChallenge, decodeRequest, encodeAnswer, encodeRequest } from '#provisioning/enrolment/messages.ts';
 import { decodeIdentityFile, encodeHeader, encodeIdentityFile } from '#provisioning/identity/sealedFile.ts';
+import { encodeCbor } from '#runtime/crypto/cbor.ts';
 import { selfSignedCertificate } from '#runtime/crypto/certificate.ts';
 import { decodeCmw } from '#runtime/crypto/cmw.ts';
 import { sha256 } from '#runtime/crypto/hash.ts';
@@ -10,6 +13,8 @@ import { parseCertificate } from '#runtime/crypto/x509.ts';
 import { signEnrolment, parseEnrolment } from '#runtime/ledger/enrolment.ts';
 import { isSignedBy, parseLease, wrapLease } from '#runtime/ledger/lease.ts';
 import { decodeAppraisalRequest, decodeChallenge, decodeChallengeRequest, decodeRefusal, encodeAppraisalRequest, encodeChallenge, encodeChallengeRequest, encodeRefusal } from '#runtime/ledger/leaseMessages.ts';
+import { decodeAnswer as decodeShipmentAnswer, encodeAnswer as encodeShipmentAnswer, openReceipt, signReceipt } from '#runtime/ledger/receipt.ts';
+import { decodeShipment, encodeLeaves, unpackShipment } from '#runtime/ledger/shipment.ts';
 import type { FuzzTarget } from './fuzzTargets.ts';
 import { signedLease, testVerifier } from './leases.ts';
 import { softChain } from './memoryChain.ts';
@@ -34,6 +39,16 @@ const tuple = { device: 'workshop', chainId: HASH, ek: sha256(EK), ak: HASH, sig
 const enrolment = signEnrolment(testVerifier, { enroller: 'test', issuedAt: 1_795_392_000, tuple, binding: { kind: 'certified', certificate: HASH, root: HASH } });
 const lease = signedLease(softChain(1, 2).chain);
 
+const receipt = signReceipt(testVerifier, { chainId: HASH, sequence: 3, blockHash: HASH, treeSize: 12, root: HASH, wallMicros: 1_795_392_000_000_000 });
+
+/** A shipment before compression: two entries, one hash, one block. */
+function shipment(): Buffer {
+  const { chain } = softChain(1, 2);
+  const { cose, evidence } = chain.block(0);
+  const leaves = encodeLeaves([{ entry: chain.entry(0) }, { entry: chain.entry(1) }, { hash: HASH }]);
+  return encodeCbor(new Map<number, Cbor>([[1, 1], [2, HASH], [3, 0], [4, leaves], [5, [[cose, evidence]]]]));
+}
+
 function certificate(): Buffer {
   const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
   return selfSignedCertificate({ privateKey, commonName: 'gateway', hosts: ['127.0.0.1', 'gateway.local'], notBeforeMs: 1_795_392_000_000, notAfterMs: 1_895_392_000_000 });
@@ -55,6 +70,10 @@ export const TRUST_TARGETS: readonly (readonly [string, () => FuzzTarget])[] = [
     [wrapLease(lease), encodeChallengeRequest(HASH), encodeChallenge({ nonce: HASH, seen: 7 }), encodeAppraisalRequest({ nonce: HASH, bundle: EK }), encodeRefusal({ code: 'lease.refused', message: 'no', checks: [{ code: 'boot.pcrs', result: 'fail', detail: 'PCR 7' }] })],
     either(decodeCmw, decodeChallengeRequest, decodeChallenge, decodeAppraisalRequest, decodeRefusal),
   )],
+  ['shipment', () => target([shipment()], (bytes) => { decodeShipment(bytes); })],
+  ['shipment.packed', () => target([deflateRawSync(shipment())], (bytes) => { unpackShipment(bytes); })],
+  ['receipt', () => target([receipt], (bytes) => { openReceipt(bytes, sha256(testVerifier.publicKey)); assert.ok(bytes.equals(receipt), 'a bent receipt is signed'); })],
+  ['receipt.answer', () => target([encodeShipmentAnswer({ about: HASH.subarray(0, 16), next: 12, nextBlock: 4, receipt, refusal: { code: 'fleet.root', detail: 'no' } })], (bytes) => { decodeShipmentAnswer(bytes); })],
   ['identity.file', () => {
     const headerBytes = encodeHeader({ signingKeyDigest: HASH, exchangeKeyDigest: HASH, createdMicros: 1, reference: HASH.subarray(0, 16), protection: { kind: 'file', reason: 'no TPM' } });
     const file = encodeIdentityFile({ headerBytes, box: EK.subarray(0, 120), key: { kind: 'file', wrappingKey: HASH } });

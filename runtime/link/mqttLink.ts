@@ -1,0 +1,128 @@
+/** The way to an MQTT broker: the only shipped file that imports `mqtt`. MQTT 3.1.1 with QoS 0 and 1, so that every broker of a fleet will do. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { TLSSocket } from 'node:tls';
+import { connect, type IClientOptions, type MqttClient } from 'mqtt';
+import { TenzroError, messageOf } from '#runtime/core/errors.ts';
+import { LIMITS } from '#runtime/core/limits.ts';
+import type { FleetLink } from '#runtime/core/ports.ts';
+import { negotiatedGroup, secureClientOptions } from '#runtime/crypto/tls.ts';
+
+/** A client that keeps connecting, as mqtt.js does; it forgets nothing that was acknowledged and queues nothing of QoS 0. */
+export const connectMqtt = (options: IClientOptions): MqttClient => connect({ protocolVersion: 4, clean: true, queueQoSZero: false, ...options });
+
+export interface LinkOptions {
+  /** `mqtts://host:port`, or `mqtt://` where nobody listens on the way. */
+  readonly url: string;
+  /** PEM certificates that the broker's must chain to. */
+  readonly ca: string | string[];
+  readonly user?: string;
+  readonly password?: string;
+  readonly clientId: string;
+  /** Retained, and its last will. */
+  readonly status?: { readonly topic: string; readonly online: string; readonly offline: string };
+  /** At QoS 1, again on every connect: a resumed session does not bring retained messages. */
+  readonly filters: readonly string[];
+  /** MUST NOT throw. The payload is the caller's. */
+  readonly onMessage: (topic: string, payload: Buffer) => void;
+  /** MUST NOT throw. */
+  readonly onState: (state: 'connected' | 'lost', detail: string) => void;
+}
+
+const KEEPALIVE_S = 30;
+const CONNECT_TIMEOUT_MS = 10_000;
+const CLOSE_TIMEOUT_MS = 2_000;
+
+/** Returns at once and keeps connecting, each time after a longer pause of another length. */
+export function openLink(options: LinkOptions): FleetLink { return new MqttLink(options); }
+
+class MqttLink implements FleetLink {
+  readonly #client: MqttClient;
+  readonly #options: LinkOptions;
+  #isReady = false;
+  #retryMs: number = LIMITS.linkRetryMs;
+  #lastError = 'not connected yet';
+  #keyExchange: string | undefined;
+  #wake = Promise.withResolvers<void>();
+
+  constructor(options: LinkOptions) {
+    const { url, ca, user, password, clientId, status } = options;
+    this.#options = options;
+    const { protocol, hostname, port } = new URL(url);
+    const isTls = protocol === 'mqtts:';
+    const host = hostname.replace(/^\[|\]$/g, '');
+    this.#client = connectMqtt({
+      host, port: Number(port) || (isTls ? 8883 : 1883), protocol: isTls ? 'mqtts' : 'mqtt', clientId, keepalive: KEEPALIVE_S, connectTimeout: CONNECT_TIMEOUT_MS, reconnectPeriod: jittered(this.#retryMs), resubscribe: false,
+      ...(isTls ? { ...secureClientOptions(), ca, rejectUnauthorized: true } : {}), ...(user === undefined ? {} : { username: user }), ...(password === undefined ? {} : { password }),
+      ...(status ? { will: { topic: status.topic, payload: Buffer.from(status.offline), qos: 1, retain: true } } : {}),
+    });
+    this.#client.on('connect', () => { this.#connected().catch((error: unknown) => { this.#lastError = messageOf(error); }); });
+    this.#client.on('close', () => { this.#lost(); });
+    this.#client.on('error', (error) => { this.#lastError = messageOf(error); });
+    this.#client.on('message', (topic, payload) => { options.onMessage(topic, payload); });
+  }
+
+  get isReady(): boolean { return this.#isReady; }
+  get keyExchange(): string | undefined { return this.#keyExchange; }
+  get fault(): string { return this.#lastError; }
+
+  async ready(signal: AbortSignal): Promise<boolean> {
+    const aborted = Promise.withResolvers<void>();
+    const stop = (): void => { aborted.resolve(); };
+    signal.addEventListener('abort', stop, { once: true });
+    while (!this.#isReady && !signal.aborted) await Promise.race([this.#wake.promise, aborted.promise]);
+    signal.removeEventListener('abort', stop);
+    return !signal.aborted;
+  }
+
+  async publish(topic: string, payload: Uint8Array, { retain }: { readonly retain: boolean }): Promise<void> {
+    if (!this.#isReady) throw new TenzroError('link.offline', `${this.#options.url}: ${this.#lastError}`);
+    try {
+      await this.#client.publishAsync(topic, Buffer.from(payload.buffer, payload.byteOffset, payload.byteLength), { qos: 1, retain });
+    } catch (cause) {
+      throw new TenzroError('link.offline', `${this.#options.url}: ${messageOf(cause)}`, { cause });
+    }
+  }
+
+  async #connected(): Promise<void> {
+    const { filters, status, onState, url } = this.#options;
+    const { stream } = this.#client;
+    this.#keyExchange = stream instanceof TLSSocket ? negotiatedGroup(stream) : 'none';
+    const granted = filters.length === 0 ? [] : await this.#client.subscribeAsync([...filters], { qos: 1 });
+    if (granted.some(({ qos }) => qos > 2)) { // MQTT 3.1.1 §3.9.3: 0x80 is failure
+      this.#lastError = `the broker does not let us subscribe to ${filters.join(', ')}`;
+      this.#client.stream.destroy();
+      return;
+    }
+    if (status) await this.#client.publishAsync(status.topic, status.online, { qos: 1, retain: true });
+    this.#retryMs = LIMITS.linkRetryMs;
+    this.#isReady = true;
+    this.#wake.resolve();
+    onState('connected', `${url}, key exchange ${this.#keyExchange}`);
+  }
+
+  #lost(): void {
+    if (this.#isReady) this.#options.onState('lost', this.#lastError);
+    if (this.#isReady) this.#wake = Promise.withResolvers<void>();
+    this.#isReady = false;
+    this.#client.options.reconnectPeriod = jittered(this.#retryMs);
+    this.#retryMs = Math.min(this.#retryMs * 2, LIMITS.linkRetryMaxMs);
+  }
+
+  /** An orderly DISCONNECT discards the will: it says itself that it goes. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    const { status } = this.#options;
+    if (this.#isReady && status) await within(CLOSE_TIMEOUT_MS, this.#client.publishAsync(status.topic, status.offline, { qos: 1, retain: true }));
+    const wasReady = this.#isReady;
+    this.#isReady = false;
+    await within(CLOSE_TIMEOUT_MS, this.#client.endAsync(!wasReady));
+  }
+}
+
+/** Waits for a courtesy, but not for ever, and not for its success. */
+async function within(timeoutMs: number, courtesy: Promise<unknown>): Promise<void> {
+  const done = new AbortController();
+  await Promise.race([courtesy.catch(() => undefined), sleep(timeoutMs, undefined, { signal: done.signal }).catch(() => undefined)]);
+  done.abort();
+}
+
+const jittered = (ms: number): number => Math.round(ms * (0.5 + Math.random()));
