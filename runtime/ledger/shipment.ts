@@ -2,7 +2,7 @@
  * A stretch of a chain on its way to the controller: leaves, and the blocks that cover them. An entry that does not leave the site is replaced by its leaf
  * hash, so that every root still comes out. Pure codec; docs/reference/uplink.md is its reference.
  */
-import { deflateRaw, inflateRawSync } from 'node:zlib';
+import { deflateRaw, inflateRaw } from 'node:zlib';
 import { promisify } from 'node:util';
 import { TenzroError, messageOf } from '#runtime/core/errors.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
@@ -34,6 +34,8 @@ const DEFLATE_LEVEL = 3;
 const ABOUT_BYTES = 16;
 
 const deflate = promisify(deflateRaw);
+/** Not inflateRawSync: that keeps its state for ever when the bytes are bad (Node 24.21). */
+const inflate = promisify(inflateRaw);
 
 export const hashOfLeaf = (leaf: Leaf): Uint8Array => ('entry' in leaf ? leafHash(leaf.entry) : leaf.hash);
 
@@ -50,13 +52,13 @@ export async function packShipment({ chainId, first, leaves, blocks }: Shipment)
   return deflate(bytes, { level: DEFLATE_LEVEL });
 }
 
-/** Throws `uplink.shipment`, and `uplink.newer_version` for a version that this program does not know. */
-export function unpackShipment(packed: Uint8Array): Shipment {
+/** Rejects with `uplink.shipment`, and `uplink.newer_version` for a version that this program does not know. */
+export async function unpackShipment(packed: Uint8Array): Promise<Shipment> {
   if (packed.length > LIMITS.shipmentBytesMax) throw malformed(`${packed.length} bytes, more than ${LIMITS.shipmentBytesMax}`);
-  return decodeShipment(inflated(packed));
+  return decodeShipment(await inflated(packed));
 }
 
-/** What was packed, inflated. Throws as `unpackShipment` does. */
+/** What was packed, inflated. Throws what `unpackShipment` rejects with. */
 export function decodeShipment(bytes: Uint8Array): Shipment {
   if (countItems([bytes]) > ITEMS_MAX) throw malformed(`more than ${ITEMS_MAX} CBOR items`);
   const fields = fieldsOf(bytes);
@@ -90,9 +92,9 @@ function blockOf(value: Cbor): BundleBlock {
   return { cose, evidence };
 }
 
-function inflated(packed: Uint8Array): Buffer {
+async function inflated(packed: Uint8Array): Promise<Buffer> {
   try {
-    return inflateRawSync(packed, { maxOutputLength: LIMITS.shipmentBytesMax });
+    return await inflate(packed, { maxOutputLength: LIMITS.shipmentBytesMax });
   } catch (cause) {
     throw new TenzroError('uplink.shipment', `a shipment does not inflate: ${messageOf(cause)}`, { cause });
   }

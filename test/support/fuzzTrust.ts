@@ -21,7 +21,7 @@ import { softChain } from './memoryChain.ts';
 import { AK, EK } from './tpmVectors.ts';
 
 const HASH = sha256(AK);
-const target = (samples: readonly Uint8Array[], run: (bytes: Buffer) => void): FuzzTarget => ({ samples: samples.map((sample) => Buffer.from(sample)), run });
+const target = (samples: readonly Uint8Array[], run: FuzzTarget['run']): FuzzTarget => ({ samples: samples.map((sample) => Buffer.from(sample)), run });
 const either = (...decoders: readonly ((bytes: Buffer) => unknown)[]) => (bytes: Buffer): void => {
   const errors: unknown[] = [];
   for (const decode of decoders) {
@@ -71,7 +71,7 @@ export const TRUST_TARGETS: readonly (readonly [string, () => FuzzTarget])[] = [
     either(decodeCmw, decodeChallengeRequest, decodeChallenge, decodeAppraisalRequest, decodeRefusal),
   )],
   ['shipment', () => target([shipment()], (bytes) => { decodeShipment(bytes); })],
-  ['shipment.packed', () => target([deflateRawSync(shipment())], (bytes) => { unpackShipment(bytes); })],
+  ['shipment.packed', () => target([deflateRawSync(shipment())], async (bytes) => { await unpackShipment(bytes); })],
   ['receipt', () => target([receipt], (bytes) => { openReceipt(bytes, sha256(testVerifier.publicKey)); assert.ok(bytes.equals(receipt), 'a bent receipt is signed'); })],
   ['receipt.answer', () => target([encodeShipmentAnswer({ about: HASH.subarray(0, 16), next: 12, nextBlock: 4, receipt, refusal: { code: 'fleet.root', detail: 'no' } })], (bytes) => { decodeShipmentAnswer(bytes); })],
   ['identity.file', () => {
