@@ -84,7 +84,8 @@ export function step(state: TwinMachine, input: Input): Step {
 }
 
 /** An `apply` that a kill interrupted is done again. The clock of a probation begins anew, so that a gateway may use up so many only. */
-function onStarted({ dueMicros: _, ...state }: TwinMachine, nowMicros: number): Step {
+function onStarted(machine: TwinMachine, nowMicros: number): Step {
+  const state = durableOf(machine);
   const { phase, trial } = state;
   if (phase === 'settled' || !trial) return { state, effects: [] };
   if (phase === 'reverting') return { state, effects: [undoing(state, trial)] };
@@ -102,8 +103,9 @@ function onDesired(state: TwinMachine, desired: Desired, fault: string | undefin
   return begin(state, desired);
 }
 
-function begin({ waiting: _, dueMicros: __, ...state }: TwinMachine, trial: Desired): Step {
-  const begun = reporting({ ...state, phase: 'applying', trial, starts: 0 }, { version: trial.version, state: 'applying', value: state.value });
+function begin(state: TwinMachine, trial: Desired): Step {
+  const { waiting: _, ...kept } = durableOf(state);
+  const begun = reporting({ ...kept, phase: 'applying', trial, starts: 0 }, { version: trial.version, state: 'applying', value: state.value });
   return { state: begun, effects: [putting(trial), REPORT] };
 }
 
@@ -130,20 +132,19 @@ function onTick(state: TwinMachine, nowMicros: number): Step {
   const { phase, trial, dueMicros = Infinity } = state;
   if (!trial || nowMicros < dueMicros) return { state, effects: [] };
   if (phase === 'probation') return revert(state, trial, `the fleet did not confirm it within ${trial.confirmSeconds} s`);
-  const { dueMicros: _, ...again } = state;
-  return { state: again, effects: phase === 'reverting' ? [undoing(state, trial)] : [] };
+  return { state: durableOf(state), effects: phase === 'reverting' ? [undoing(state, trial)] : [] };
 }
 
-function revert({ dueMicros: _, ...state }: TwinMachine, trial: Desired, reason: string): Step {
-  const reverting = reporting({ ...state, phase: 'reverting' }, { version: trial.version, state: 'reverting', value: state.value, reason });
+function revert(state: TwinMachine, trial: Desired, reason: string): Step {
+  const reverting = reporting({ ...durableOf(state), phase: 'reverting' }, { version: trial.version, state: 'reverting', value: state.value, reason });
   return { state: reverting, effects: [undoing(state, trial), REPORT] };
 }
 
 /** The trial is over; what arrived meanwhile is next. */
-function settle({ trial: _, dueMicros: __, waiting, ...state }: TwinMachine, outcome: Omit<Reported, 'revision'>): Step {
-  const settled = reporting({ ...state, phase: 'settled', starts: 0 }, outcome);
-  if (!waiting) return { state: settled, effects: [REPORT] };
-  return begin(settled, waiting);
+function settle(state: TwinMachine, outcome: Omit<Reported, 'revision'>): Step {
+  const { trial: _, ...kept } = durableOf(state);
+  const settled = reporting({ ...kept, phase: 'settled', starts: 0 }, outcome);
+  return settled.waiting ? begin(settled, settled.waiting) : { state: settled, effects: [REPORT] };
 }
 
 const putting = ({ value, version }: Desired): Effect => ({ kind: 'apply', value, version, undo: false });
@@ -158,4 +159,7 @@ function reporting(state: TwinMachine, told: Omit<Reported, 'revision'>): TwinMa
 }
 
 /** What a restart keeps. */
-export const durableOf = ({ dueMicros: _, ...durable }: TwinMachine): Durable => durable;
+export function durableOf(state: TwinMachine): Durable {
+  const { dueMicros: _, ...durable } = state;
+  return durable;
+}

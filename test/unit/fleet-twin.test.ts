@@ -61,7 +61,7 @@ function judge(world: World): void {
   const { machine, disk, queue } = world;
   assert.notEqual(machine.value, 'cut', 'a configuration without a fleet was never confirmed');
   assert.ok(disk !== 'bad' && machine.value !== 'bad', 'what fits no schema is never in force');
-  assert.ok(disk === machine.value || disk === machine.trial?.value, `disk holds ${String(disk)}, which is neither the old nor the new value`);
+  assert.ok(disk === machine.value || disk === machine.trial?.value, `disk holds ${JSON.stringify(disk)}, which is neither the old nor the new value`);
   assert.equal(machine.phase === 'settled', machine.trial === undefined);
   assert.ok(machine.starts <= LIMITS.twinProbationStartsMax + 1);
   if (machine.phase === 'settled') assert.deepEqual([queue.length, disk, machine.report.value], [0, machine.value, machine.value], 'settled: nothing is to be done, and what is said is in force');
