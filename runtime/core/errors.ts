@@ -116,20 +116,6 @@ export const ERRORS = {
   'claim.abandoned': row('usage', 'The claim was given up before anything was handed over: claim again.'),
   'claim.order': row('input', 'The order is not by an owner of this gateway, or is for another ownership: sign it anew with an owner key.'),
 
-  // claim
-  'claim.code_malformed': row('input', 'A claim code begins with TZ1: and is shown by tenzro claim show; scan or type it again, whole.'),
-  'claim.code_mistyped': row('input', 'Compare the stated place with what the gateway shows; 0 and O, 1 and I are different characters.'),
-  'claim.code_newer_version': row('usage', 'The gateway is newer: upgrade Tenzro Edge on this machine.'),
-  'claim.image': row('usage', 'Name a PNG or JPEG file of at most 40 megapixels.'),
-  'claim.no_code': row('input', 'No claim code can be read there: take the picture again, straight, near and sharp, with the white margin on it; or type the code (--code).'),
-  'claim.secret_wrong': row('input', 'The code is not the one that the gateway shows now: scan it again. After five failures the gateway must be switched off and on.'),
-  'claim.secret_expired': row('input', 'The code was shown more than ten minutes ago, or before the gateway was restarted: show a new one (tenzro claim show).'),
-  'claim.secret_none': row('input', 'No code waits to be used: each works once. Show a new one (tenzro claim show).'),
-  'claim.claimed': row('input', 'The gateway has an owner already: only its release makes it free again.'),
-  'claim.locked': row('input', 'Five wrong codes came one after another: switch the gateway off and on, and ask who else is in reach of it.'),
-  'claim.state': row('environment', 'The file claim/state.cbor cannot be used: the message says why. Mend owner and mode; if it is damaged, remove it, and printed codes with it.'),
-  'claim.not_ready': row('environment', 'A code names the gateway\'s keys, and there are none yet: start the gateway once.'),
-
   // topics
   'topic.invalid': row('input', 'Publish on te/device/<child>///{m,e,a}/<type>; see docs/reference/topics.md.'),
 
