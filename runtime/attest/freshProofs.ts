@@ -30,12 +30,15 @@ export class FreshProofs {
    * A proof bundle whose head is a block over `nonce`, 16 to 64 bytes. `from`: sequence of a block that the asker knows; see `buildHeadProof`.
    * Rejects with `attest.challenge_malformed`, `attest.too_many_challenges` (with `retryAfterMs`), and like `Attester.challenge` and `buildHeadProof`.
    */
-  async freshBundle(nonce: Uint8Array, { from }: { readonly from?: number } = {}): Promise<Uint8Array> {
+  async freshBundle(nonce: Uint8Array, options: { readonly from?: number } = {}): Promise<Uint8Array> { return (await this.prove(nonce, options)).bundle; }
+
+  /** The same, with the sequence of that block. */
+  async prove(nonce: Uint8Array, { from }: { readonly from?: number } = {}): Promise<{ readonly sequence: number; readonly bundle: Uint8Array }> {
     if (nonce.length < NONCE_BYTES.min || nonce.length > NONCE_BYTES.max) throw new TenzroError('attest.challenge_malformed', `a nonce of ${nonce.length} bytes`);
     if (from !== undefined && !(Number.isSafeInteger(from) && from >= 0)) throw new TenzroError('attest.challenge_malformed', `${from} is not the sequence of a block`);
     this.#spend();
     const { sequence } = await this.#options.attester.challenge(nonce);
-    return buildHeadProof(this.#options.source, sequence, from);
+    return { sequence, bundle: await buildHeadProof(this.#options.source, sequence, from) };
   }
 
   #spend(): void {

@@ -93,6 +93,11 @@ export function loadConfig(options: LoadOptions): LoadedConfig {
   };
 }
 
+/** What a file of this text would say there: without flags and environment. Throws like `loadConfig`. */
+export function readConfigText(text: string, file: string, appRoot: string): Settings {
+  return anchored(judge(parseDocumentText(text), file, settingsSchema(machineDefaults({ appRoot }))), dirname(file));
+}
+
 function override(options: LoadOptions, flag: keyof LoadOptions['flags'], flagName: string, variable: string): Override | undefined {
   const given = options.flags[flag];
   if (given !== undefined) return { value: given, origin: { from: 'flag', name: flagName } };
@@ -165,6 +170,7 @@ function anchored(settings: Settings, base: string): Settings {
     dataDir: resolve(base, settings.dataDir),
     mqtt: { ...settings.mqtt, listeners },
     confidential: { recipients: settings.confidential.recipients.map(({ name, publicKeyFile }) => ({ name, publicKeyFile: resolve(base, publicKeyFile) })) },
+    fleet: { operators: settings.fleet.operators.map((operator) => ({ ...operator, publicKeyFile: resolve(base, operator.publicKeyFile) })) },
     infer: { ...settings.infer, modelsDir: resolve(base, settings.infer.modelsDir) },
   };
 }

@@ -3,6 +3,7 @@
  * held against it by a test). The only file that imports `valibot`. Relations between keys are in relations.ts.
  */
 import * as v from 'valibot';
+import { COMMAND_TYPES, MAY_ALL } from '#runtime/core/command.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
 import type { Settings } from '#runtime/core/settings.ts';
 import type { Path } from './document.ts';
@@ -124,6 +125,13 @@ export function settingsSchema(defaults: MachineDefaults) {
       url: setting(v.pipe(v.string(), v.regex(/^$|^https:\/\//, 'begin with https://')), '', 'Who appraises this gateway and grants its lease, `https://host:port`. Empty: nobody.'),
       caFile: setting(v.pipe(v.string(), v.maxLength(4096)), '', "PEM certificates that the verifier's TLS certificate must chain to. Empty: the system's authorities."),
       key: setting(v.pipe(v.string(), v.regex(/^$|^[0-9a-f]{64}$/, 'use the 64 hexadecimal digits that tenzro verifier init prints')), '', "SHA-256 of the verifier's ML-DSA-65 key, hexadecimal."),
+    }),
+    fleet: section({
+      operators: setting(v.pipe(v.array(v.object({
+        name: required(name, 'Name of the operator; it stands in the chain.'),
+        publicKeyFile: required(text(4096), 'PEM file of the ML-DSA-65 public key, made by `tenzro fleet keygen`.'),
+        may: required(v.array(v.picklist([MAY_ALL, ...COMMAND_TYPES])), 'Types of commands; `*` stands for all but shell, driver_call and release, which have to be named.'),
+      })), v.maxLength(LIMITS.operatorsMax)), [], 'Whose signed commands this gateway obeys. Nobody: it obeys none.'),
     }),
     log: section({ level: setting(v.picklist(['debug', 'info', 'warn', 'error']), 'info', 'Least severe level that is logged.') }),
   });

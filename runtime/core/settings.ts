@@ -18,6 +18,7 @@ export interface Settings {
   readonly attest: AttestSettings;
   readonly identity: IdentitySettings;
   readonly verifier: VerifierSettings;
+  readonly fleet: FleetSettings;
   readonly log: { readonly level: 'debug' | 'info' | 'warn' | 'error' };
 }
 
@@ -142,4 +143,15 @@ export interface VerifierSettings {
   readonly caFile: string;
   /** SHA-256 of the verifier's ML-DSA-65 key, hex: `tenzro verifier init` prints it. */
   readonly key: string;
+}
+
+/** Who commands this gateway. */
+export interface FleetSettings {
+  readonly operators: readonly {
+    readonly name: string;
+    /** Absolute path of the PEM file that `tenzro fleet keygen` wrote. */
+    readonly publicKeyFile: string;
+    /** Types of commands; `*`: all but those that have to be named (core/command.ts). */
+    readonly may: readonly string[];
+  }[];
 }

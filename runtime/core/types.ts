@@ -141,6 +141,38 @@ export const INFERENCE_BODY = {
   durationMicros: 8,
 } as const;
 
+/** Keys of the body of a `command` entry: somebody whose key counts here wants something, and it was not done yet. */
+export const COMMAND_BODY = {
+  type: 1,
+  id: 2,
+  operator: 3,
+  /** JWK thumbprint of the key, base64url. */
+  kid: 4,
+  /** The signed message, byte for byte. */
+  message: 5,
+  /** When it ends at the latest, µs since 1970 by the newest time that the gateway could prove. */
+  expiresMicros: 6,
+} as const;
+
+/** Keys of the body of a `result` entry: a state that a command has reached, written before what follows from it; or messages that were refused. */
+export const RESULT_BODY = {
+  type: 1,
+  id: 2,
+  /** One of COMMAND_STATES. */
+  state: 3,
+  /** failed, refused: an error code and what there is to say. */
+  code: 4,
+  reason: 5,
+  /** successful: JSON text. */
+  result: 6,
+  /** Index of the command's entry. */
+  command: 7,
+  /** refused: how many messages since the last such entry, this one included. */
+  count: 8,
+  /** refused: SHA-256 of the message. */
+  digest: 9,
+} as const;
+
 /** Keys of a gap's body: loss itself is recorded. */
 export const GAP_BODY = { reason: 1, count: 2, fromMicros: 3, toMicros: 4, detail: 5 } as const;
 

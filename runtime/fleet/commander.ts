@@ -1,0 +1,347 @@
+/**
+ * Commands, from a signed message to its result. A message that is judged good becomes an entry first; what executes it follows the ledger: at a start from a
+ * durable cursor on, while it runs by what it wrote itself, since nobody else writes these kinds. Each state is an entry before anything follows from it.
+ * INVARIANTS: a side effect begins after `executing` is flushed, and only in the run that flushed it; whatever was under way in an earlier run never runs again.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { equalBytes } from '#runtime/core/bytes.ts';
+import type { Clock } from '#runtime/core/clock.ts';
+import { isCommandType, type CommandClaims, type CommandHandler, type CommandType, type Operator } from '#runtime/core/command.ts';
+import { TenzroError, messageOf } from '#runtime/core/errors.ts';
+import { LIMITS } from '#runtime/core/limits.ts';
+import type { Counters, Follower, KeyValueStore, LedgerReader, Log } from '#runtime/core/ports.ts';
+import { MAIN_ENTITY } from '#runtime/core/topic.ts';
+import { KIND, RESULT_BODY, type Cbor, type Draft } from '#runtime/core/types.ts';
+import { decodeEntry, peek } from '#runtime/ledger/entry.ts';
+import { CommandBook, keyOf, type Known } from './book.ts';
+import { decodeCommandEntry, encodeCommand, encodeResult, type Outcome } from './entries.ts';
+import { judge, type Accepted, type Place } from './judge.ts';
+import { claimsOf, parseMessage, type CommandMessage } from './message.ts';
+import { step, type Effect, type OpenCommand } from './plan.ts';
+import { ProvableTime } from './provableTime.ts';
+import { Refusals } from './refusals.ts';
+
+export interface CommanderOptions {
+  readonly gateway: string;
+  readonly operators: readonly Operator[];
+  readonly handlers: Partial<Readonly<Record<CommandType, CommandHandler>>>;
+  readonly ledger: {
+    append(draft: Draft): Promise<number>;
+    setCursor(name: string, index: number): void;
+    /** Flushed entries. */
+    readonly size: number;
+    readonly bootEpoch: number;
+  };
+  readonly reader: LedgerReader & { entry(index: number): Uint8Array };
+  readonly store: KeyValueStore;
+  readonly clock: Clock;
+  readonly counters: Counters;
+  readonly log: Log;
+  /** Says the state on the command's topic, retained. MUST NOT throw. */
+  readonly announce: (place: Place, message: CommandMessage) => void;
+}
+
+/** What `seek` looks for: the first bytes of entries of both kinds (entry-format.md). */
+const NEEDLES = [KIND.command, KIND.result].map((kind) => Uint8Array.of(0xa7, 1, 1, 2, kind, 3));
+const READ_ENTRIES = 256;
+/** Entries of earlier runs that are looked at for the newest time. */
+const TIME_ENTRIES = 64;
+const MICROS_PER_SECOND = 1_000_000;
+/** What waits for the ledger longer than this may wait for the next start. */
+const STOP_MS = 2_000;
+
+interface Active extends OpenCommand {
+  state: OpenCommand['state'];
+  startedMicros?: number;
+  readonly place: Place;
+  readonly claims: CommandClaims;
+  readonly commandIndex: number;
+  readonly controller: AbortController;
+  hasEnded: boolean;
+}
+
+export class Commander implements Follower {
+  readonly name = 'commands';
+  readonly #options: CommanderOptions;
+  readonly #book: CommandBook;
+  readonly #time: ProvableTime;
+  readonly #refusals: Refusals;
+  readonly #active = new Map<string, Active>();
+  /** Commands whose first entry is under way. */
+  readonly #entering = new Set<string>();
+  /** Commands that the requester has cleared: nothing more is said of them. */
+  readonly #cleared = new Set<string>();
+  readonly #work = new Set<Promise<void>>();
+  #position = 0;
+  #wake = Promise.withResolvers<void>();
+  #isStopping = false;
+
+  constructor(options: CommanderOptions) {
+    this.#options = options;
+    this.#book = new CommandBook(options.store);
+    this.#refusals = new Refusals({ ...options, record: (body) => { this.#do(this.#append(KIND.result, body)); } });
+    this.#position = this.#restore();
+    this.#time = new ProvableTime(options.clock, this.#newestMicros());
+    for (const known of this.#book.open()) this.#activate(known);
+  }
+
+  processed(): number { return this.#position; }
+
+  /** Operators sign times: the provable clock never goes back before one. Returns the time that can be proved now, µs since 1970. */
+  raiseTime(micros: number): number {
+    this.#time.raise(micros);
+    return this.#time.nowMicros();
+  }
+
+  /** What an earlier run said of topics that are not retained any more is not said again. */
+  retained(places: readonly Place[]): void {
+    const present = new Set(places.map(({ type, id }) => keyOf(type, id)));
+    for (const { key } of this.#book.all()) if (!present.has(key)) this.#cleared.add(key);
+  }
+
+  /** A message on a command's topic, also one of our own. Cheap for what is known; copies what it keeps; never throws. */
+  receive(place: Place, payload: Uint8Array): void {
+    const key = keyOf(place.type, place.id);
+    const known = this.#book.get(key);
+    if (payload.length === 0) {
+      if (known) this.#cleared.add(key);
+      return;
+    }
+    this.#cleared.delete(key);
+    if (this.#entering.has(key)) return;
+    if (known) return this.#restate(known, payload);
+    if (!this.#refusals.mayJudge) return this.#options.counters.add('fleet.unjudged');
+    try {
+      const { status } = parseMessage(payload);
+      if (status !== 'init') return this.#options.counters.add('fleet.ignored');
+      this.#accept(place, Buffer.from(payload), this.#judge(place, payload));
+    } catch (cause) {
+      const error = cause instanceof TenzroError ? cause : new TenzroError('core.invariant', messageOf(cause), { cause });
+      if (this.#refusals.add(place, error, payload)) this.#options.announce(place, { status: 'failed', reason: reasonOf(error) });
+      this.#wake.resolve();
+    }
+  }
+
+  #judge(place: Place, payload: Uint8Array): Accepted {
+    const { gateway, operators } = this.#options;
+    const accepted = judge(payload, place, { gateway, operators, nowMicros: this.#time.nowMicros(), horizonOf: (kid) => this.#book.horizonOf(kid) });
+    const isCancel = accepted.claims.type === 'cancel';
+    if (this.#active.size + this.#entering.size >= LIMITS.commandsOpenMax * (isCancel ? 2 : 1)) throw new TenzroError('command.busy', `${LIMITS.commandsOpenMax} commands have not ended`);
+    return accepted;
+  }
+
+  #accept(place: Place, message: Buffer, { operator, expiresMicros }: Accepted): void {
+    const key = keyOf(place.type, place.id);
+    this.#entering.add(key);
+    const body = encodeCommand({ ...place, operator: operator.name, kid: operator.kid, message, expiresMicros });
+    this.#do(this.#append(KIND.command, body).finally(() => this.#entering.delete(key)).then((known) => {
+      if (!known) return;
+      this.#options.counters.add('fleet.accepted');
+      this.#options.log.info({ type: place.type, id: place.id, operator: operator.name }, 'command accepted');
+      this.#activate(known);
+      this.#wake.resolve();
+    }));
+  }
+
+  /** Somebody else's word on a topic of ours does not stay: a command delivered again, a state that was forged, an answer that was overtaken. */
+  #restate(known: Known, payload: Uint8Array): void {
+    const message = this.#messageOf(known);
+    if (!equalBytes(Buffer.from(JSON.stringify(message)), payload)) this.#announce(known, message);
+  }
+
+  #announce(known: Known, message = this.#messageOf(known)): void {
+    if (known.state !== 'init' && !this.#cleared.has(known.key)) this.#options.announce({ target: MAIN_ENTITY, type: known.type, id: known.id }, message);
+  }
+
+  /** The message as it was signed, with what became of it in place of the signature. */
+  #messageOf(known: Known): CommandMessage {
+    const command = this.#read(known.commandIndex);
+    const said = this.#read(known.stateIndex);
+    const original = command?.kind === 'command' && command.body.id === known.id ? parseMessage(command.body.message) : { type: known.type, id: known.id };
+    const { signature: _signature, ...members } = original;
+    const { reason, code, result } = said?.kind === 'result' ? said.body : {};
+    return {
+      ...members, status: known.state, ...(code === undefined ? {} : { reason: `${code}: ${reason ?? ''}` }),
+      ...(result === undefined ? {} : { result: JSON.parse(result) as CommandMessage }),
+    };
+  }
+
+  #read(index: number): ReturnType<typeof decodeCommandEntry> {
+    try {
+      return decodeCommandEntry(decodeEntry(this.#options.reader.entry(index)));
+    } catch (error) {
+      this.#options.log.debug({ index, error: messageOf(error) }, 'the entry of a command is gone');
+      return undefined;
+    }
+  }
+
+  async follow(signal: AbortSignal): Promise<void> {
+    signal.addEventListener('abort', () => this.#stop(), { once: true });
+    if (signal.aborted) this.#stop();
+    while (!this.#isStopping) {
+      this.#wake = Promise.withResolvers();
+      const { effects, nextMicros = Infinity } = step([...this.#active.values()], this.#options.clock.monoMicros());
+      for (const effect of effects) this.#perform(effect);
+      if (effects.length > 0) continue;
+      await this.#pause(Math.min(nextMicros, this.#refusals.due() ?? Infinity));
+    }
+    await Promise.race([Promise.all(this.#work), sleep(STOP_MS, undefined, { ref: false })]);
+  }
+
+  #stop(): void {
+    this.#isStopping = true;
+    for (const { controller } of this.#active.values()) controller.abort();
+    this.#wake.resolve();
+  }
+
+  async #pause(untilMicros: number): Promise<void> {
+    const waitMs = Math.max(1, Math.min(LIMITS.commandCursorMs, Math.ceil((untilMicros - this.#options.clock.monoMicros()) / 1_000)));
+    const timer = setTimeout(() => this.#wake.resolve(), waitMs);
+    await this.#wake.promise;
+    clearTimeout(timer);
+    if (this.#work.size === 0 && this.#position < this.#options.ledger.size) this.#do(this.#moveCursor(this.#options.ledger.size));
+  }
+
+  /** Nobody else writes these kinds, and we were writing none at this size. */
+  async #moveCursor(size: number): Promise<void> {
+    await this.#book.flushed();
+    this.#position = size;
+    this.#options.ledger.setCursor(this.name, size);
+  }
+
+  #perform(effect: Effect): void {
+    const active = this.#active.get(effect.key);
+    if (!active) return;
+    switch (effect.do) {
+      case 'schedule': active.state = 'scheduled'; return this.#do(this.#say(active, { state: 'scheduled' }));
+      case 'expire': return this.#do(this.#finish(active, failure(new TenzroError('command.timeout', `not done within ${active.claims.ttlSeconds} s`))));
+      case 'resume': return this.#do(this.#resume(active));
+      case 'start':
+        active.state = 'executing';
+        active.startedMicros = this.#options.clock.monoMicros();
+        return this.#do(this.#execute(active));
+    }
+  }
+
+  async #execute(active: Active): Promise<void> {
+    const { claims, controller } = active;
+    const handler = this.#handlerOf(claims.type);
+    if (handler.support.kind === 'none') return this.#finish(active, failure(new TenzroError('command.unsupported', handler.support.reason)));
+    await this.#say(active, { state: 'executing' });
+    if (controller.signal.aborted) return;
+    try {
+      const result = JSON.stringify(await handler.run(claims, controller.signal));
+      await this.#finish(active, { state: 'successful', result });
+    } catch (cause) {
+      if (!this.#isStopping) await this.#finish(active, failure(cause));
+    }
+  }
+
+  async #resume(active: Active): Promise<void> {
+    const result = this.#handlerOf(active.claims.type).resume?.(active.claims);
+    if (result) return this.#finish(active, { state: 'successful', result: JSON.stringify(result) });
+    await this.#finish(active, failure(new TenzroError('command.interrupted', 'the gateway stopped while it executed this')));
+  }
+
+  #handlerOf(type: string): CommandHandler {
+    if (type === 'cancel') return { support: { kind: 'value', value: true }, run: async (claims) => this.#cancel(claims) };
+    const handler = isCommandType(type) ? this.#options.handlers[type] : undefined;
+    return handler ?? { support: { kind: 'none', reason: `this gateway does not do ${type}` }, run: async () => ({}) };
+  }
+
+  async #cancel({ parameters }: CommandClaims): Promise<Readonly<Record<string, unknown>>> {
+    const { type, id } = parameters;
+    if (typeof type !== 'string' || typeof id !== 'string') throw new TenzroError('command.parameters', 'type and id of the command to cancel are missing');
+    const other = this.#active.get(keyOf(type, id));
+    if (!other) throw new TenzroError('command.parameters', `${keyOf(type, id)} is not under way`);
+    if (other.state === 'executing' && this.#handlerOf(type).isUnstoppable) throw new TenzroError('command.parameters', `${keyOf(type, id)} cannot be stopped any more`);
+    await this.#finish(other, failure(new TenzroError('command.cancelled', 'cancelled')));
+    return { cancelled: keyOf(type, id) };
+  }
+
+  /** The first outcome counts. */
+  async #finish(active: Active, outcome: Outcome): Promise<void> {
+    if (active.hasEnded) return;
+    active.hasEnded = true;
+    active.controller.abort();
+    this.#active.delete(active.key);
+    this.#options.counters.add(`fleet.${outcome.state}`);
+    this.#options.log.info({ type: active.type, id: active.place.id, state: outcome.state, ...(outcome.reason === undefined ? {} : { reason: outcome.reason }) }, 'command ended');
+    this.#wake.resolve();
+    await this.#say(active, outcome);
+  }
+
+  async #say({ place, commandIndex }: Active, outcome: Outcome): Promise<void> {
+    const isTooLong = outcome.result !== undefined && Buffer.byteLength(outcome.result) > LIMITS.commandResultBytesMax;
+    const said = isTooLong ? failure(new TenzroError('core.invariant', 'the result is longer than a result may be')) : outcome;
+    const known = await this.#append(KIND.result, encodeResult(place, said, [[RESULT_BODY.command, commandIndex]]));
+    if (known) this.#announce(known);
+  }
+
+  /** Resolves when flushed, with what the command is then. */
+  async #append(kind: typeof KIND.command | typeof KIND.result, body: Cbor): Promise<Known | undefined> {
+    const { ledger, clock } = this.#options;
+    const draft = { kind, source: MAIN_ENTITY, wallMicros: clock.wallMicros(), monoMicros: clock.monoMicros(), body };
+    return this.#book.fold(await ledger.append(draft), { ...draft, bootEpoch: ledger.bootEpoch });
+  }
+
+  /** Work that is waited for at the end. What fails here is the ledger: it told its reason already, and the next start goes on from what it holds. */
+  #do(work: Promise<unknown>): void {
+    const done = work.then(() => undefined, (error: unknown) => this.#options.log.warn({ error: messageOf(error) }, 'a command waits for the next start'));
+    this.#work.add(done);
+    void done.finally(() => this.#work.delete(done));
+  }
+
+  /** Both times count from the signature, or from the arrival where the clock was behind it: `expires` says which it was. */
+  #activate(known: Known): void {
+    const command = this.#read(known.commandIndex);
+    const nowMicros = this.#options.clock.monoMicros();
+    const expiresMicros = nowMicros + known.expiresMicros - this.#time.nowMicros();
+    const place = { target: MAIN_ENTITY, type: known.type, id: known.id };
+    const claims = command?.kind === 'command' && command.body.id === known.id ? claimsOf(parseMessage(command.body.message)) : undefined;
+    const waitSeconds = claims?.notBefore === undefined ? -Infinity : claims.notBefore - claims.issued - claims.ttlSeconds;
+    this.#active.set(known.key, {
+      key: known.key, type: known.type, state: claims ? known.state : 'executing', order: known.commandIndex, dueMicros: expiresMicros + waitSeconds * MICROS_PER_SECOND, expiresMicros,
+      place, claims: claims ?? goneClaims(place, known), commandIndex: known.commandIndex, controller: new AbortController(), hasEnded: false,
+    });
+  }
+
+  /** Folds what the book does not know yet. Returns how far the chain was read. */
+  #restore(): number {
+    const { reader } = this.#options;
+    const size = reader.size();
+    let index = reader.seek(this.#book.isFound ? reader.cursor(this.name) : reader.oldest(), NEEDLES);
+    while (index < size) {
+      for (const { index: at, bytes } of reader.read(index, READ_ENTRIES)) {
+        const { kind } = peek(bytes);
+        if (kind === KIND.command || kind === KIND.result) this.#book.fold(at, decodeEntry(bytes));
+        index = at + 1;
+      }
+      index = reader.seek(index, NEEDLES);
+    }
+    this.#book.begin();
+    return size;
+  }
+
+  /** Of earlier runs and of signed times. */
+  #newestMicros(): number {
+    const { reader, ledger } = this.#options;
+    let newest = 0;
+    for (const { bytes } of reader.read(Math.max(0, reader.size() - TIME_ENTRIES), TIME_ENTRIES)) {
+      const { bootEpoch, wallMicros } = decodeEntry(bytes);
+      if (bootEpoch < ledger.bootEpoch) newest = wallMicros;
+    }
+    for (const { type, state, issued } of this.#book.all()) if (type === 'sync_time' && state === 'successful') newest = Math.max(newest, issued * MICROS_PER_SECOND);
+    return newest;
+  }
+}
+
+/** For a command whose entry is gone: it is taken for one that was interrupted. */
+const goneClaims = ({ target, type, id }: Place, { issued }: Known): CommandClaims => ({ gateway: '', target, type, id, issued, ttlSeconds: 0, isDryRun: false, parameters: {} });
+
+function failure(cause: unknown): Outcome {
+  const error = cause instanceof TenzroError ? cause : new TenzroError('core.invariant', messageOf(cause), { cause });
+  return { state: 'failed', code: error.code, reason: error.message };
+}
+
+const reasonOf = (error: TenzroError): string => `${error.code}: ${error.message}`;
