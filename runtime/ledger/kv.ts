@@ -2,7 +2,7 @@
  * A small durable map of its own, beside the chain: the front door keeps sessions and retained messages in it. Writes wait in memory, are grouped into one
  * transaction at a time, and are tried again while the disk is full; `flushed` is the only promise about the disk. INVARIANT: one transaction is under way at most.
  */
-import { existsSync, mkdirSync, renameSync, rmSync, statSync } from 'node:fs';
+import { existsSync, renameSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { asBuffer } from '#runtime/core/bytes.ts';
@@ -10,6 +10,7 @@ import { TenzroError, messageOf, type ErrorCode } from '#runtime/core/errors.ts'
 import { LIMITS } from '#runtime/core/limits.ts';
 import type { KeyValueStore } from '#runtime/core/ports.ts';
 import { checkDataFile } from './dataFile.ts';
+import { makeFolder } from './folder.ts';
 import { loadLmdb } from './lmdb.ts';
 import { Space } from './space.ts';
 
@@ -37,7 +38,7 @@ async function openMap(dir: string, onState: OnKeyValueState): Promise<KeyValueS
   const file = join(dir, 'data.mdb');
   if (existsSync(file) && statSync(file).size > 0) checkDataFile(file);
   try {
-    mkdirSync(dir, { recursive: true, mode: 0o700 });
+    makeFolder(dir);
     // Without overlapping, a transaction that is committed is flushed. Batching by event turn begins each batch with a promise that nobody holds: a full
     // disk would reject it unheard, and end the process. What is written in one turn is one transaction without it too.
     const db = open<Uint8Array, Buffer>({ path: dir, encoding: 'binary', keyEncoding: 'binary', overlappingSync: false, eventTurnBatching: false });

@@ -2,7 +2,7 @@
  * Opening the chain: everything is looked at read-only first. A newer format, a foreign owner or a living writer is refused and nothing is touched. A damaged
  * chain is set aside whole under quarantine/ and a fresh one is opened: nothing is skipped, nothing is repaired, and the gateway goes on recording.
  */
-import { accessSync, closeSync, constants, existsSync, fsyncSync, mkdirSync, openSync, readdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
+import { accessSync, closeSync, constants, existsSync, fsyncSync, openSync, readdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { equalBytes } from '#runtime/core/bytes.ts';
 import { isoOfMicros, type Clock } from '#runtime/core/clock.ts';
@@ -13,6 +13,7 @@ import { sha256 } from '#runtime/crypto/hash.ts';
 import { blockHash, chainIdOf, decodeBlock } from './block.ts';
 import { checkDataFile } from './dataFile.ts';
 import { decodeEntry } from './entry.ts';
+import { makeFolder } from './folder.ts';
 import {
   blockKey, CHAIN_FILE, decodeBlockRecord, decodeState, findingBody, ledgerPaths, PENDING_KEY, readFinding, readU64, segmentKey, STATE_KEY, tileKey,
   type ChainState, type Finding,
@@ -204,7 +205,7 @@ function newestFinding(dataDir: string): OpenChain['finding'] {
 
 function makeOwnDir(dir: string): void {
   try {
-    mkdirSync(dir, { recursive: true, mode: 0o700 });
+    makeFolder(dir);
   } catch (cause) {
     const isFull = cause instanceof Error && 'code' in cause && cause.code === 'ENOSPC';
     throw new TenzroError(isFull ? 'ledger.disk_full' : 'ledger.permission', `cannot create ${dir}: ${messageOf(cause)}`, { cause });
