@@ -8,6 +8,7 @@ import { requestFresh } from '#runtime/observe/control.ts';
 import { headSequence, verifyLive, type LiveReport } from '#runtime/verify/live.ts';
 import { DEFAULT_POLICY, parseIssuers, parsePolicy, type Policy } from '#runtime/verify/policy.ts';
 import { EXIT_CODE, renderReport } from '#runtime/verify/report.ts';
+import { verifySuccession, type Succession } from '#runtime/verify/succession.ts';
 import { verifyBundle } from '#runtime/verify/verifier.ts';
 import { configOf, type CommonFlags, type Io } from './io.ts';
 
@@ -15,6 +16,7 @@ export interface VerifyFlags extends CommonFlags {
   readonly policy?: string;
   readonly ekRoots?: string;
   readonly live?: boolean;
+  readonly successor?: string;
 }
 
 export async function verify(io: Io, file: string, flags: VerifyFlags): Promise<void> {
@@ -22,9 +24,10 @@ export async function verify(io: Io, file: string, flags: VerifyFlags): Promise<
   const bytes = read(file);
   const live = flags.live ? await verifyNow(io, bytes, policy, flags) : undefined;
   const report = live ?? verifyBundle(bytes, policy);
-  if (flags.json) io.json({ file, ...report });
-  else for (const line of [...renderReport(report, { colour: io.color }), ...(live ? ['', ...liveLines(live)] : [])]) io.line(line);
-  io.exitCode = EXIT_CODE[report.outcome];
+  const succession = flags.successor === undefined ? undefined : verifySuccession(bytes, report, read(flags.successor), policy);
+  if (flags.json) io.json({ file, ...report, ...(succession ? { succession } : {}) });
+  else for (const line of [...renderReport(report, { colour: io.color }), ...(live ? ['', ...liveLines(live)] : []), ...(succession ? ['', ...successionLines(succession)] : [])]) io.line(line);
+  io.exitCode = EXIT_CODE[(succession ?? report).outcome];
 }
 
 const NONCE_BYTES = 32;
@@ -38,6 +41,9 @@ async function verifyNow(io: Io, file: Uint8Array, policy: Policy, flags: Common
   if (fresh.kind === 'none') throw new TenzroError('control.not_running', `${fresh.reason}: nobody to challenge`);
   return verifyLive(file, fresh.value, nonce, policy);
 }
+
+const successionLines = ({ outcome, detail, successor }: Succession): readonly string[] =>
+  [`next    ${outcome}: ${printable(detail)}`, `        the proof of chain ${successor.subject.chainId || 'nobody'}: ${successor.outcome}, trust ${successor.trust.level}`];
 
 function liveLines({ live, since }: LiveReport): readonly string[] {
   const challenged = `live    ${live.outcome}, trust ${live.trust.level}: ${printable(live.trust.reason)}`;

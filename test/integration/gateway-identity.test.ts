@@ -146,10 +146,17 @@ describe('a gateway whose keys are sealed', function () {
     cpSync(dataDir(), copy, { recursive: true });
     const rotated = await identity('rotate');
     assert.equal(rotated.code, 0, rotated.output);
+    const [old, following] = [join(dir.path, 'old.tzp'), join(dir.path, 'proof.tzp')];
+    const [last] = await logLines(dataDir(), ['--kind', 'epoch', '--limit', '1']);
+    assert.equal((await tenzro(dataDir(), ['proof', String(last?.index), '-o', old], { configFile })).code, 0);
     {
       await using gateway = await start();
       const { chain } = await allAttested(gateway);
       await proves(chain.entries - 1);
+      const followed = await tenzro(dataDir(), ['verify', old, '--successor', following, '--policy', join(dir.path, 'policy.yaml')]);
+      assert.equal(followed.code, 0, followed.output);
+      assert.match(followed.stdout, /^next {4}verified: chain [0-9a-f]{64} ended by naming the keys of chain [0-9a-f]{64}$/m);
+      assert.equal((await tenzro(dataDir(), ['verify', following, '--successor', following, '--policy', join(dir.path, 'policy.yaml')])).code, 2, 'its own epoch entry names no successor');
       const [first] = await logLines(dataDir(), ['--kind', 'epoch']);
       const successor = /SHA-256 ([0-9a-f]{64})/.exec(JSON.stringify(first?.body))?.[1];
       assert.ok(successor !== undefined && rotated.stdout.includes(successor));
