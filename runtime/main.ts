@@ -3,7 +3,6 @@
  * ledger; after that everything follows the ledger by its own cursor (inference, attestation, console). What is opened last is closed first.
  */
 import { fork } from 'node:child_process';
-import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -29,6 +28,7 @@ import { openInference, type Inference } from '#runtime/infer/follower.ts';
 import type { ModelStatus } from '#runtime/infer/messages.ts';
 import type { VerdictChange } from '#runtime/infer/verdicts.ts';
 import { decodeEntry } from '#runtime/ledger/entry.ts';
+import { makeFolder } from '#runtime/ledger/folder.ts';
 import { openKeyValueStore } from '#runtime/ledger/kv.ts';
 import { openReader, type ChainReader } from '#runtime/ledger/reader.ts';
 import { WriterClient, type WriterEvents } from '#runtime/ledger/writerClient.ts';
@@ -67,7 +67,7 @@ const TRUST_TOPIC = formatTopic({ kind: 'channel', entity: MAIN_ENTITY, channel:
 /** Runs until `signal` aborts and the shutdown is complete. Throws a TenzroError when it cannot start, or when the ledger fails for good. */
 export async function runGateway(options: GatewayOptions, signal: AbortSignal): Promise<void> {
   keepOutOfDumps();
-  mkdirSync(options.settings.dataDir, { recursive: true, mode: 0o700 });
+  makeFolder(options.settings.dataDir);
   await using resources = new AsyncDisposableStack();
   const gateway = await Gateway.open(options, resources);
   await gateway.run(signal);
@@ -349,6 +349,7 @@ class Gateway {
       ready: parts.writer.state === 'ok', node: settings.node.name, version: manifest.version, pid: process.pid, uptimeMs: Math.round(performance.now()), dataDir: settings.dataDir,
       chain: chainStatusOf(parts.reader),
       trust: this.#trust,
+      anchor: anchorStatus(this.#lastBlock),
       identity: parts.attestation.identity.status(),
       lease: parts.attestation.lease?.status() ?? null,
       broker: { listeners: parts.broker.listeners().map(listenerStatus), clients: parts.broker.clients().length },
@@ -372,6 +373,9 @@ interface Parts {
 
 /** The writer keeps hardly anything on its heap: batches are off it. */
 const WRITER_HEAP = { maxYoungGenerationSizeMb: 24, maxOldGenerationSizeMb: 128 } as const;
+
+const anchorStatus = (block: BlockInfo | undefined): GatewayStatus['anchor'] =>
+  (block?.anchor ? { block: block.anchor.sequence, counter: block.anchor.counter.toString(), missing: block.anchor.missing.toString() } : null);
 
 function listenerStatus(facts: ReturnType<Broker['listeners']>[number]): GatewayStatus['broker']['listeners'][number] {
   const { auth, tlsVersion, groups } = facts;

@@ -13,7 +13,7 @@ import { openKeyValueStore } from '#runtime/ledger/kv.ts';
 import { CounterTable } from '#runtime/observe/counters.ts';
 import { createLog } from '#runtime/observe/log.ts';
 import { appraise } from '#runtime/verify/appraise.ts';
-import { ekAnchorsOf, parsePolicy, type Policy } from '#runtime/verify/policy.ts';
+import { ekAnchorsOf, parseIssuers, parsePolicy, type Policy } from '#runtime/verify/policy.ts';
 import { keyDigestOf, openHouse, type VerifierHouse } from '#runtime/verifier/house.ts';
 import { VerifierMemory } from '#runtime/verifier/memory.ts';
 import { Nonces } from '#runtime/verifier/nonces.ts';
@@ -24,6 +24,8 @@ export interface VerifierOptions {
   readonly dir: string;
   /** Default: `policy.yaml` in the folder. */
   readonly policyFile?: string;
+  /** Certificates of TPM makers beside those of the policy: `ekIssuers`. */
+  readonly ekRootsFile?: string;
   readonly host: string;
   /** 0 picks a free one. */
   readonly port: number;
@@ -36,12 +38,12 @@ export interface VerifierOptions {
 export const DEFAULT_PORT = 8775;
 
 /** Serves until `signal` aborts. Throws `verifier.*`, `policy.invalid`, `ledger.*`. */
-export async function runVerifier({ dir, policyFile, host, port, logForm, color, onReady }: VerifierOptions, signal: AbortSignal): Promise<void> {
+export async function runVerifier({ dir, policyFile, ekRootsFile, host, port, logForm, color, onReady }: VerifierOptions, signal: AbortSignal): Promise<void> {
   const log = createLog({ level: 'info', form: logForm, color });
   const counters = new CounterTable();
   await using resources = new AsyncDisposableStack();
   const house = await openHouse(dir);
-  const policy = new PolicyFile(policyFile ?? house.policyFile, log, counters);
+  const policy = new PolicyFile({ path: policyFile ?? house.policyFile, ekRootsPath: ekRootsFile }, log, counters);
   const store = resources.use(await openKeyValueStore(house.memoryDir, (state, detail) => { if (state !== 'ok') log.error({ code: state }, detail); }));
   const [memory, nonces, enrolment] = [new VerifierMemory(store), new Nonces(clock), resources.use(new Desk(house, policy))];
   const service = new VerifierService({
@@ -99,14 +101,19 @@ class Desk implements Disposable {
 
 export interface LoadedPolicy {
   readonly policy: Policy;
-  /** SHA-256 of the file. */
+  /** SHA-256 of the policy file. */
   readonly digest: Uint8Array;
   readonly loadedMicros: number;
 }
 
+interface PolicyFiles {
+  readonly path: string;
+  readonly ekRootsPath: string | undefined;
+}
+
 /** The policy in force: read again when the file is another, and at SIGHUP. A file that does not hold leaves the one before in force, loudly. */
 class PolicyFile {
-  readonly #path: string;
+  readonly #files: PolicyFiles;
   readonly #log: Log;
   readonly #counters: Counters;
   #loaded: LoadedPolicy;
@@ -114,12 +121,12 @@ class PolicyFile {
   #fault: string | undefined;
 
   /** Throws `policy.invalid`. */
-  constructor(path: string, log: Log, counters: Counters) {
-    this.#path = path;
+  constructor(files: PolicyFiles, log: Log, counters: Counters) {
+    this.#files = files;
     this.#log = log;
     this.#counters = counters;
     this.#stamp = this.#stampNow();
-    this.#loaded = loadPolicy(path);
+    this.#loaded = loadPolicy(files.path, files.ekRootsPath);
   }
 
   current(): LoadedPolicy {
@@ -130,7 +137,7 @@ class PolicyFile {
   reload(): void {
     this.#stamp = this.#stampNow();
     try {
-      this.#loaded = loadPolicy(this.#path);
+      this.#loaded = loadPolicy(this.#files.path, this.#files.ekRootsPath);
       this.#fault = undefined;
       this.#log.info({ policy: toHex(this.#loaded.digest) }, 'policy read');
     } catch (error) {
@@ -147,23 +154,30 @@ class PolicyFile {
 
   /** Changes with every replacement and every write. */
   #stampNow(): string {
-    const found = statSync(this.#path, { bigint: true, throwIfNoEntry: false });
-    return found ? `${found.ino} ${found.size} ${found.mtimeNs}` : 'none';
+    return [this.#files.path, this.#files.ekRootsPath].map((path) => {
+      const found = path === undefined ? undefined : statSync(path, { bigint: true, throwIfNoEntry: false });
+      return found ? `${found.ino} ${found.size} ${found.mtimeNs}` : 'none';
+    }).join();
   }
 }
 
 /** Throws `policy.invalid`. */
-export function loadPolicy(path: string): LoadedPolicy {
-  let bytes: Buffer;
-  try {
-    bytes = readFileSync(path);
-  } catch (cause) {
-    throw new TenzroError('policy.invalid', `cannot read ${path}: ${messageOf(cause)}`, { cause });
-  }
+export function loadPolicy(path: string, ekRootsPath?: string): LoadedPolicy {
+  const bytes = readPolicyFile(path);
   const document = parseDocumentText(bytes.toString('utf8'));
   const [fault] = document.faults;
   if (fault) throw new TenzroError('policy.invalid', `${path}:${fault.place.line}:${fault.place.column}: ${fault.message}`);
-  return { policy: parsePolicy(document.value), digest: sha256(bytes), loadedMicros: clock.wallMicros() };
+  const policy = parsePolicy(document.value);
+  const ekIssuers = ekRootsPath === undefined ? policy.ekIssuers : [...policy.ekIssuers, ...parseIssuers(readPolicyFile(ekRootsPath), ekRootsPath)];
+  return { policy: { ...policy, ekIssuers }, digest: sha256(bytes), loadedMicros: clock.wallMicros() };
+}
+
+function readPolicyFile(path: string): Buffer {
+  try {
+    return readFileSync(path);
+  } catch (cause) {
+    throw new TenzroError('policy.invalid', `cannot read ${path}: ${messageOf(cause)}`, { cause });
+  }
 }
 
 function aborted(signal: AbortSignal): Promise<void> {

@@ -6,9 +6,8 @@ import { equalBytes } from '#runtime/core/bytes.ts';
 import { TenzroError } from '#runtime/core/errors.ts';
 import type { Approved, BootState, HierarchyAuth, KeyVault, SealedSecret, SealingPolicy, VaultNames } from '#runtime/core/ports.ts';
 import { sha256 } from '#runtime/crypto/hash.ts';
-import { NV_ATTRIBUTE, TPM_ALG } from '#runtime/crypto/tpmEvidence.ts';
+import { ecdsaSignature, NV_ATTRIBUTE } from '#runtime/crypto/tpmEvidence.ts';
 import { authorityArea, bootPolicy, REVOCATION_ATTRIBUTES, revocationIs, revocationName, sealingDigest } from './bootPolicy.ts';
-import { TpmWriter } from './codec.ts';
 import { permanent } from './command.ts';
 import { COUNTER_INDEX, HANDLE, PERSISTENT, PROPERTY, REVOCATION_INDEX } from './constants.ts';
 import { RC, RC_FORMAT_1, TpmRefusal } from './errors.ts';
@@ -180,12 +179,6 @@ class TpmVault implements KeyVault {
 
 const AUTH_REFUSALS: ReadonlySet<number> = new Set([RC_FORMAT_1.authFail, RC_FORMAT_1.badAuth, RC.authUnavailable]);
 const isAuthRefusal = (error: unknown): error is TpmRefusal => error instanceof TpmRefusal && AUTH_REFUSALS.has(error.base);
-
-/** TPMT_SIGNATURE (Part 2 §11.3.4) of r ‖ s. */
-function ecdsaSignature(pair: Uint8Array): Buffer {
-  const half = pair.length / 2;
-  return new TpmWriter().u16(TPM_ALG.ecdsa).u16(TPM_ALG.sha256).sized(pair.subarray(0, half)).sized(pair.subarray(half)).done();
-}
 
 /** Somebody else's password on the hierarchy. */
 async function asOwner<T>(work: () => Promise<T>): Promise<T> {

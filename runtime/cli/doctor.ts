@@ -4,7 +4,10 @@ import type { Settings } from '#runtime/core/settings.ts';
 import { printable } from '#runtime/core/printable.ts';
 import { listPackages, loadPackage } from '#models/package.ts';
 import { openSession } from '#models/session.ts';
-import { probeMachine, type Finding } from './probes.ts';
+import { openVault } from '#drivers/tpm2/vault.ts';
+import { chooseTpm } from '#drivers/tpm2/source.ts';
+import { Tpm } from '#drivers/tpm2/tpm.ts';
+import { probeMachine, probeMeasuredBoot, type Finding } from './probes.ts';
 import { EXIT, configOf, type CommonFlags, type Io, type Style } from './io.ts';
 
 const STYLE_OF: Readonly<Record<Finding['state'], Style>> = { ok: 'green', absent: 'yellow', problem: 'red' };
@@ -13,7 +16,7 @@ const MARK: Readonly<Record<Finding['state'], string>> = { ok: 'âœ“', absent: 'â
 export async function doctor(io: Io, flags: CommonFlags): Promise<void> {
   const { settings } = configOf(flags);
   const machine = { root: '/', path: process.env['PATH'] ?? '', dataDir: settings.dataDir };
-  const findings = [...probeMachine(machine), ...(await probeModels(settings.infer))];
+  const findings = [...probeMachine(machine), ...(await probeMeasuredBoot(machine.root)), ...(await probeOwnership(settings)), ...(await probeModels(settings.infer))];
   io.exitCode = findings.some(({ state }) => state === 'problem') ? EXIT.problem : EXIT.ok;
   if (flags.json) {
     io.json({ ok: io.exitCode === EXIT.ok, findings });
@@ -23,6 +26,25 @@ export async function doctor(io: Io, flags: CommonFlags): Promise<void> {
   for (const { area, state, detail, means } of findings) {
     io.line(`${io.paint(MARK[state], STYLE_OF[state])} ${area.padEnd(width)}  ${printable(detail)}`);
     if (means !== '') io.line(io.paint(`${' '.repeat(width + 4)}${means}`, 'dim'));
+  }
+}
+
+const PROBE_TIMEOUT_MS = 10_000;
+
+/** Only the kernel's TPM, which others can use meanwhile: an emulator is the running gateway's alone, and owned by it. */
+async function probeOwnership({ attest, dataDir }: Settings): Promise<Finding[]> {
+  const source = chooseTpm(attest.tpm, dataDir);
+  if (source.kind !== 'device') return [];
+  const area = 'tpm.owner';
+  try {
+    await using tpm = new Tpm(source.transport);
+    const owned = await openVault(tpm).ownership(AbortSignal.timeout(PROBE_TIMEOUT_MS));
+    const open = Object.entries(owned).filter(([, isSet]) => !isSet).map(([hierarchy]) => hierarchy);
+    if (open.length === 0) return [{ area, state: 'ok', detail: 'owner, endorsement and lockout have authorisations (whose, a TPM does not tell)', means: '' }];
+    return [{ area, state: 'absent', detail: `no authorisation: ${open.join(', ')}`, means: 'Who may use the TPM may also take it over or clear it. tenzro identity own sets what is missing, where nobody else uses this TPM.' }];
+  } catch (error) {
+    if (!(error instanceof TenzroError)) throw error;
+    return [{ area, state: 'problem', detail: messageOf(error), means: error.hint }];
   }
 }
 

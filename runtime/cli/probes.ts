@@ -2,7 +2,11 @@
 import { accessSync, constants, existsSync, readFileSync, readdirSync, realpathSync, statSync, statfsSync } from 'node:fs';
 import { cpus, freemem, totalmem } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
+import { readBootLog, readImaLog } from '#drivers/system/bootLogs.ts';
 import { keepOutOfDumps } from '#provisioning/identity/memory.ts';
+import { messageOf } from '#runtime/core/errors.ts';
+import { LIMITS } from '#runtime/core/limits.ts';
+import type { Maybe } from '#runtime/core/types.ts';
 
 /** `absent` is no fault: it costs what `means` says. `problem` is one to mend. */
 export interface Finding {
@@ -64,6 +68,24 @@ function tpm({ root, path }: Machine): Finding {
   }
   if (findProgram(path, 'swtpm') !== undefined) return absent('tpm', 'no /dev/tpmrm0; swtpm is installed', "Trust level 'emulated': it shows the procedure, and whoever owns this machine could forge it.");
   return absent('tpm', 'no /dev/tpmrm0 and no swtpm', "Trust level 'software': signatures only. Add a TPM, or for trials: apt install swtpm.");
+}
+
+/** Whether there is anything for a verifier to compare with what the maker of an image says. */
+export async function probeMeasuredBoot(root: string): Promise<readonly Finding[]> {
+  const logs = { root, maxBytes: LIMITS.bootLogBytesMax };
+  return Promise.all([
+    probeLog('boot.log', () => readBootLog(logs), 'Nobody can tell what this machine booted; where the TPM and the data are trusted for other reasons, that is no fault.'),
+    probeLog('boot.ima', () => readImaLog(logs, 0), 'Nobody can tell which files ran. To have it: ima_policy=tcb on the kernel command line.'),
+  ]);
+}
+
+async function probeLog(area: string, look: () => Promise<Maybe<Uint8Array>>, means: string): Promise<Finding> {
+  try {
+    const log = await look();
+    return log.kind === 'value' ? ok(area, `${log.value.length} bytes: recorded in the chain, compared by verifiers whose policy has reference values (tenzro reference)`) : absent(area, log.reason, means);
+  } catch (error) {
+    return problem(area, messageOf(error), means);
+  }
 }
 
 interface Bus {

@@ -72,6 +72,8 @@ function runningLines(io: Io, shown: GatewayStatus): string[] {
     ...(shown.identity.state === 'locked' ? [io.paint(`keys     locked (${shown.identity.code ?? ''}): ${printable(shown.identity.detail ?? '')}`, 'red'), `         ${shown.identity.hint ?? ''}`] : []),
     ...(shown.lease ? [`lease    ${leaseWords(shown.lease)}`] : []),
     `chain    ${shown.chain.id ?? 'none yet'}: ${chainWords(shown.chain)}`,
+    ...(shown.anchor ? [`anchor   counter ${shown.anchor.counter} at block ${shown.anchor.block}`] : []),
+    ...(shown.anchor && shown.anchor.missing !== '0' ? [io.paint(`missing  ${shown.anchor.missing} increments of the TPM's counter are in no block: tenzro fsck says where, docs/reference/cli.md what it means`, 'red')] : []),
     ...shown.broker.listeners.map(({ url, anonymous, tls }) => `mqtt     ${url}${anonymous ? ' (no user needed)' : ''}${tls ? tlsWords(tls) : ''}`),
     `clients  ${shown.broker.clients}`,
     ...shown.models.map(({ name, provider, digest }) => `model    ${printable(name)} on ${provider}, sha256 ${digest.slice(0, 16)}…`),

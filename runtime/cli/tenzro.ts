@@ -105,6 +105,7 @@ function declareProofs(root: Command, io: Io): void {
     .option('--policy <file>', 'YAML file that says what you accept; default: hardware TPMs only')
     .option('--ek-roots <file>', "certificates of TPM makers, as tenzro ek-roots fetch writes them; only roots that are known count")
     .option(...JSON_FLAG)
+    .option('--successor <file>', 'also: does this chain, ended by tenzro identity rotate, name the keys of the chain that this other proof is about?')
     .option('--live', 'also challenge the running gateway: is its chain the one in the file, and is nothing cut from it?')
     .option('--data <dir>', 'data directory of that gateway (TENZRO_DATA)')
     .option('--config <file>', 'configuration file (TENZRO_CONFIG)')
@@ -193,10 +194,12 @@ function declareVerifier(root: Command, io: Io): void {
   declare('serve', 'Serves challenges, appraisals and enrolments over HTTPS until SIGINT or SIGTERM.', ['tenzro verifier serve --dir /var/lib/tenzro-verifier', 'tenzro verifier serve --dir v --listen 127.0.0.1:8775 --policy strict.yaml'])
     .requiredOption('--dir <dir>', 'folder of the verifier')
     .option('--policy <file>', 'policy file; default: policy.yaml in the folder. Read again when it changes, and at SIGHUP')
+    .option('--ek-roots <file>', 'certificates of TPM makers, as tenzro ek-roots fetch writes them; read again with the policy')
     .option('--listen <host:port>', 'default 0.0.0.0:8775')
     .action(async (flags: Parameters<typeof import('./verifier.ts').verifierServe>[1]) => { await (await import('./verifier.ts')).verifierServe(io, flags); });
   declare('appraise <file>', 'Explains what a policy makes of a proof, check by check, and what a lease would say. Issues nothing. Exit 1 where no lease would be granted.', ['tenzro verifier appraise reading.tzp --policy policy.yaml'])
     .requiredOption('--policy <file>', 'policy file')
+    .option('--ek-roots <file>', 'certificates of TPM makers, as tenzro ek-roots fetch writes them')
     .option('--nonce <hex>', 'the challenge that the proof must answer; without it the age of the proof is not judged')
     .action(async (file: string, flags: Parameters<typeof import('./verifier.ts').verifierAppraise>[2]) => { (await import('./verifier.ts')).verifierAppraise(io, file, flags); });
   declare('forget <chain>', 'Lets a chain and its device begin anew: for a gateway that was set up again on purpose.', ['tenzro verifier forget 5e1f…c3 --dir /var/lib/tenzro-verifier'])

@@ -6,6 +6,7 @@ import { toHex } from '#runtime/core/bytes.ts';
 import { isoOfMicros, systemClock } from '#runtime/core/clock.ts';
 import { TenzroError, messageOf } from '#runtime/core/errors.ts';
 import { printable } from '#runtime/core/printable.ts';
+import { makeFolder } from '#runtime/ledger/folder.ts';
 import type { CheckLine } from '#runtime/ledger/leaseMessages.ts';
 import type { LeaseClaims } from '#runtime/ledger/lease.ts';
 import { appraise, type Appraisal } from '#runtime/verify/appraise.ts';
@@ -20,6 +21,7 @@ export interface DirFlags {
 
 export async function verifierInit(io: Io, flags: DirFlags & { readonly host?: readonly string[]; readonly name?: string }): Promise<void> {
   const hosts = flags.host ?? [hostname(), 'localhost', '127.0.0.1'];
+  makeFolder(flags.dir);
   const { keyDigest } = await buildHouse({ dir: flags.dir, name: flags.name ?? hostname(), hosts, policy: samplePolicy, clock: systemClock });
   const url = `https://${hosts[0]}:${DEFAULT_PORT}`;
   if (flags.json) return io.json({ dir: flags.dir, key: keyDigest, url, caFile: certificateFile(flags.dir), policy: join(flags.dir, 'policy.yaml') });
@@ -33,11 +35,11 @@ export async function verifierInit(io: Io, flags: DirFlags & { readonly host?: r
   ]) io.line(line);
 }
 
-export async function verifierServe(io: Io, flags: DirFlags & { readonly policy?: string; readonly listen?: string }): Promise<void> {
+export async function verifierServe(io: Io, flags: DirFlags & { readonly policy?: string; readonly ekRoots?: string; readonly listen?: string }): Promise<void> {
   const { host, port } = parseListen(flags.listen ?? `0.0.0.0:${DEFAULT_PORT}`);
   io.catchSignals();
   await runVerifier({
-    dir: flags.dir, host, port, ...(flags.policy === undefined ? {} : { policyFile: flags.policy }), logForm: io.isTTY ? 'people' : 'json', color: allowsColor(process.stderr.isTTY),
+    dir: flags.dir, host, port, ...(flags.policy === undefined ? {} : { policyFile: flags.policy }), ...(flags.ekRoots === undefined ? {} : { ekRootsFile: flags.ekRoots }), logForm: io.isTTY ? 'people' : 'json', color: allowsColor(process.stderr.isTTY),
     onReady: ({ url, keyDigest, policyDigest }) => {
       if (flags.json) io.json({ url, key: keyDigest, policy: policyDigest });
       else io.line(`verifier ready on ${url}, key ${keyDigest}, policy ${policyDigest}`);
@@ -46,8 +48,8 @@ export async function verifierServe(io: Io, flags: DirFlags & { readonly policy?
 }
 
 /** A dry run: what the policy makes of a bundle, and what a lease would say. Nothing is remembered or issued. */
-export function verifierAppraise(io: Io, file: string, flags: { readonly policy: string; readonly nonce?: string; readonly json?: boolean }): void {
-  const { policy, digest } = loadPolicy(flags.policy);
+export function verifierAppraise(io: Io, file: string, flags: { readonly policy: string; readonly ekRoots?: string; readonly nonce?: string; readonly json?: boolean }): void {
+  const { policy, digest } = loadPolicy(flags.policy, flags.ekRoots);
   const appraisal = appraise({
     file: read(file), policy, policyDigest: digest, ...(flags.nonce === undefined ? {} : { nonce: parseNonce(flags.nonce) }),
     remembered: { chain: () => undefined, identity: () => undefined }, nowMicros: systemClock.wallMicros(),

@@ -12,6 +12,8 @@ export interface GatewayStatus {
   readonly dataDir: string;
   readonly chain: ChainStatus;
   readonly trust: { readonly level: string; readonly reason: string };
+  /** Where the TPM's counter stands in the chain; null before the run's first block, and in a chain without anchors. */
+  readonly anchor: AnchorStatus | null;
   readonly identity: IdentityStatus;
   /** Null where no verifier is configured. */
   readonly lease: LeaseStatus | null;
@@ -20,6 +22,14 @@ export interface GatewayStatus {
   /** Progress: a follower with work before it that does not move is named here. */
   readonly health: { readonly ok: boolean; readonly stalled: readonly StalledWork[] };
   readonly counters: Readonly<Record<string, number>>;
+}
+
+interface AnchorStatus {
+  /** The last anchor's block, and the counter that it certified. Decimal: 64 bits do not fit a JSON number. */
+  readonly block: number;
+  readonly counter: string;
+  /** Increments of the counter that no block of the whole chain names: anchored blocks were cut, a disk image was restored, or another program increments it. */
+  readonly missing: string;
 }
 
 interface ListenerStatus {

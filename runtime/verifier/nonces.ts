@@ -1,5 +1,5 @@
 /**
- * Challenges that wait for their answer. Each serves once, for the client and chain that it was given to, for `LIMITS.nonceLifetimeMs` by the monotonic
+ * Challenges that wait for their answer. Each serves once, for the client that it was given to (whose key is its chain's), for `LIMITS.nonceLifetimeMs` by the monotonic
  * clock. In memory only: a restart of the verifier voids them all, and the gateway asks again.
  */
 import { randomBytes } from 'node:crypto';

@@ -119,6 +119,8 @@ describe('a gateway and its verifier', function () {
     assert.ok(checks.some(({ code, result }) => code === 'quote.fresh' && result === 'skipped'));
     const strict = await tenzro(dataDir(), ['verifier', 'appraise', at('proof.tzp'), '--policy', at('auditor.yaml').replace('auditor', 'strict')]);
     assert.match(strict.output, /policy\.invalid/);
+    const roots = await tenzro(dataDir(), ['verifier', 'appraise', at('proof.tzp'), '--policy', at('verifier/policy.yaml'), '--ek-roots', at('gateway.yaml')]);
+    assert.match(roots.output, /gateway\.yaml is not a certificate[^]*policy\.invalid/);
   });
 
   it('keeps its policy when the file does not hold any more, and says so', async () => {
@@ -132,6 +134,10 @@ describe('a gateway and its verifier', function () {
     writePolicy('dtpm');
     const mended = await policyStatus();
     assert.deepEqual([mended.fault, mended.digest === sound.digest], [null, false]);
+    const readings = (): number => verifier.output.split('policy read').length;
+    const before = readings();
+    verifier.signal('SIGHUP');
+    await until('the policy to be read at SIGHUP', () => readings() > before, { hopeless: () => (verifier.running ? undefined : verifier.output) });
     assert.ok(verifier.running);
   });
 

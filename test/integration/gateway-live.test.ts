@@ -44,6 +44,9 @@ describe('gateway: live verification', function () {
       const report = await verifyLive('allow-emulated.yaml');
       assert.deepEqual([report.outcome, resultOf(report, 'tail'), report.since?.shownBy], ['verified', 'pass', 'links'], JSON.stringify(report.checks));
       assert.ok(acknowledged > 0);
+      const anchor = (await gateway.status())?.anchor;
+      assert.deepEqual([anchor?.missing, Number(anchor?.counter) > 0], ['0', true]);
+      assert.match((await tenzro(dataDir(), ['status'])).stdout, /^anchor {3}counter \d+ at block \d+$/m);
       await gateway.kill();
     }
     {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { probeMachine, type Finding } from '#runtime/cli/probes.ts';
+import { probeMachine, probeMeasuredBoot, type Finding } from '#runtime/cli/probes.ts';
 import { skipBecause } from '#test/support/skips.ts';
 import { tempDir, type TempDir } from '#test/support/temp.ts';
 
@@ -43,6 +43,15 @@ describe('cli: doctor probes', () => {
       assert.deepEqual([found.get(area)?.state, found.get(area)?.detail], ['ok', detail], area);
     }
     assert.equal(found.get('spi')?.state, 'absent');
+  });
+
+  it('says whether boot and files are measured, and what it means where they are not', async () => {
+    const bare = await probeMeasuredBoot(dir.path);
+    assert.deepEqual(bare.map(({ area, state }) => [area, state]), [['boot.log', 'absent'], ['boot.ima', 'absent']]);
+    assert.ok(bare.every(({ detail, means }) => detail !== '' && means !== ''));
+    put('sys/kernel/security/tpm0/binary_bios_measurements', 'log');
+    put('sys/kernel/security/ima/binary_runtime_measurements', 'list');
+    assert.deepEqual((await probeMeasuredBoot(dir.path)).map(({ state, detail }) => [state, detail.slice(0, 7)]), [['ok', '3 bytes'], ['ok', '4 bytes']]);
   });
 
   it('names the group where the device is there but closed', function () {
