@@ -19,7 +19,7 @@ import type { GatewayEvent } from '#runtime/core/gatewayEvent.ts';
 import { systemClock as clock } from '#runtime/core/clock.ts';
 import { TenzroError, invariant, messageOf, type ErrorCode } from '#runtime/core/errors.ts';
 import { settleWhenIdle } from '#runtime/core/footprint.ts';
-import type { Log } from '#runtime/core/ports.ts';
+import type { Follower, Log } from '#runtime/core/ports.ts';
 import type { Settings } from '#runtime/core/settings.ts';
 import { ERRORS_TOPIC, MAIN_ENTITY, formatTopic, isTe } from '#runtime/core/topic.ts';
 import { CONFIG_BODY, KIND, MODEL_BODY, SHUTDOWN_BODY, type Cbor, type KindNumber } from '#runtime/core/types.ts';
@@ -38,6 +38,7 @@ import { createLog } from '#runtime/observe/log.ts';
 import { ProgressWatch } from '#runtime/observe/progress.ts';
 import type { GatewayStatus, IdentityStatus } from '#runtime/observe/status.ts';
 import { openAttestation, type Attestation } from './attestation.ts';
+import { openCommanding, type CommandHost } from './commanding.ts';
 import type { WriterData } from './writer.ts';
 
 export interface GatewayOptions {
@@ -49,6 +50,7 @@ export interface GatewayOptions {
   /** What people see. MUST NOT throw. */
   readonly show?: (event: GatewayEvent) => void;
   readonly color: boolean;
+  readonly host: CommandHost;
 }
 
 /** A ledger that has not drained by then has no space. */
@@ -129,7 +131,9 @@ class Gateway {
       leasing: { store, onTrust: (message) => this.#publish(TRUST_TOPIC, message, { retain: true }) },
       modelDigests: () => inference.status().filter(({ state }) => state.kind === 'value').map(({ digest }) => Buffer.from(digest, 'hex')),
     }));
-    return { writer, reader, doors, broker, inference, attestation, attester: attestation.attester };
+    const { attester, freshProofs } = attestation;
+    const commands = openCommanding({ ...this.#options, writer, reader, store, broker, freshProofs, status: () => this.#status(), clock, counters: this.#counters, log: this.#log.child({ room: 'fleet' }) });
+    return { writer, reader, doors, broker, inference, attestation, attester, commands };
   }
 
   async #startWriter(): Promise<WriterClient> {
@@ -174,7 +178,7 @@ class Gateway {
     settleWhenIdle();
     this.#record(KIND.config, [[CONFIG_BODY.digest, sha256(Buffer.from(JSON.stringify(this.#options.settings)))]]);
     const stop = { sources: new AbortController(), inference: new AbortController(), rest: new AbortController() };
-    const sources = [this.#feedSystem(parts, stop.sources.signal), this.#playScenario(parts, stop.sources.signal)].map((work) => this.#guard(work));
+    const sources = [this.#feedSystem(parts, stop.sources.signal), this.#playScenario(parts, stop.sources.signal), parts.commands.follow(stop.sources.signal)].map((work) => this.#guard(work));
     const inference = this.#guard(parts.inference.follow(stop.inference.signal));
     const rest = [parts.attester.follow(stop.rest.signal), parts.attestation.lease?.follow(stop.rest.signal) ?? Promise.resolve(), this.#watch(parts, stop.rest.signal), this.#followOnConsole(parts, stop.rest.signal)].map((work) => this.#guard(work));
     try {
@@ -369,6 +373,7 @@ interface Parts {
   readonly inference: Inference;
   readonly attestation: Attestation;
   readonly attester: Attestation['attester'];
+  readonly commands: Follower;
 }
 
 /** The writer keeps hardly anything on its heap: batches are off it. */

@@ -16,6 +16,7 @@ import { Emitter } from './emitter.ts';
 import { FastLane, type LaneClient } from './fastLane.ts';
 import { Faults } from './faults.ts';
 import { openListener, planListeners, type ListenerFacts, type OpenListener, type Reception } from './listeners.ts';
+import { payloadBytes, type Packet } from './packets.ts';
 import { Persistence, type PersistenceLoss } from './persistence.ts';
 
 const BACKLOG_CHECK_MS = 1_000;
@@ -37,6 +38,8 @@ interface ClientFacts { readonly id: string; readonly user: string | undefined; 
 export interface Broker extends AsyncDisposable {
   /** Publishes in the gateway's own name: delivered and retained like any message, never recorded. Resolves when it was handed on. */
   publish(topic: string, payload: Uint8Array | string, options: { readonly retain: boolean; readonly qos: 0 | 1 }): Promise<void>;
+  /** Every message on topics that `filter` matches, by whomever, once it is retained; the payload is valid during the call only. `seen` MUST NOT throw, nor publish. */
+  observe(filter: string, seen: (topic: string, payload: Uint8Array) => void): void;
   listeners(): readonly ListenerFacts[];
   clients(): readonly ClientFacts[];
 }
@@ -82,6 +85,12 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
       const packet = { cmd: 'publish' as const, topic, payload: Buffer.from(payload), retain, qos, dup: false };
       engine.publish(packet, (error) => (error ? reject(error) : resolve()));
     }),
+    observe: (filter, seen) => {
+      emitter.on(filter, (message, done) => {
+        seen(message.topic, payloadBytes(message as Packet));
+        done();
+      });
+    },
     listeners: () => listeners.map((listener) => listener.facts()),
     clients: () => [...door.present.values()].map((client) => {
       const connection = door.connectionOf(client);

@@ -6,7 +6,8 @@ import { loadConfig, type LoadedConfig } from '#runtime/config/load.ts';
 /** Folder of package.json. */
 export const APP_ROOT = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/$/, '');
 
-export const EXIT = { ok: 0, problem: 1, unable: 2 } as const;
+/** `restart`: EX_TEMPFAIL of sysexits.h; `tenzro run` asks its supervisor to start it again. */
+export const EXIT = { ok: 0, problem: 1, unable: 2, restart: 75 } as const;
 
 /** Standard output and error; a reader that goes away (`tenzro log | head`) ends the command, quietly. */
 export class Io {
@@ -32,6 +33,12 @@ export class Io {
   catchSignals(): void {
     const stop = (): void => { this.#controller.abort(); };
     process.once('SIGINT', stop).once('SIGTERM', stop);
+  }
+
+  /** Ends the command as a signal would, with an exit code of its own. */
+  stop(exitCode: number): void {
+    this.exitCode = exitCode;
+    this.#controller.abort();
   }
 
   /** Adds the newline. */

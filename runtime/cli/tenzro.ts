@@ -58,6 +58,7 @@ function program(io: Io, asJson: boolean): Command {
   declareMaintenance(root, io);
   declareIdentity(root, io);
   declareVerifier(root, io);
+  declareFleet(root, io);
   declareConfig(root, io);
   return root;
 }
@@ -180,6 +181,28 @@ function declareIdentity(root: Command, io: Io): void {
     .action(async (flags: CommonFlags) => { await (await import('./identityChange.ts')).identityRotate(io, flags); });
   declare('revoke', 'Makes all copies of the data directory of a stopped gateway worthless: the same keys are sealed anew.', ['tenzro identity revoke'])
     .action(async (flags: CommonFlags) => { await (await import('./identity.ts')).identityRevoke(io, flags); });
+}
+
+function declareFleet(root: Command, io: Io): void {
+  const fleet = root.command('fleet').description('Keys of owners and operators, and the commands that they sign.');
+  fleet.command('keygen').description('Makes a key pair: the private key to FILE (mode 600, under a passphrase), the public one to FILE.pub.')
+    .requiredOption('-o, --output <file>', 'file to write; an existing one is left alone')
+    .option('--passphrase-file <file>', 'take the passphrase from the first line of a file; else it is asked for')
+    .option(...JSON_FLAG)
+    .addHelpText('after', '\nExamples:\n  $ tenzro fleet keygen -o owner.key')
+    .action(async (flags: import('./fleet/keygen.ts').KeygenFlags) => { await (await import('./fleet/keygen.ts')).fleetKeygen(io, flags); });
+  fleet.command('sign').description('Prints a signed command as JSON, to be published retained on te/device/main///cmd/TYPE/ID.')
+    .requiredOption('--key <file>', 'private key, made by tenzro fleet keygen')
+    .requiredOption('--gateway <id>', 'node.name of the gateway that shall obey')
+    .requiredOption('--type <type>', 'attest, cancel, config_update, diagnostics, restart, sync_time …')
+    .option('--id <id>', 'serves once; default: random')
+    .option('--ttl <time>', 'how long it is valid: 60s, 10m, 2h, 3d', '60s')
+    .option('--params <json>', 'parameters, a JSON object')
+    .option('--not-before <time>', 'wait until then, within the validity: 2026-11-23T22:00Z')
+    .option('--dry-run', 'the gateway only looks whether it could')
+    .option('--passphrase-file <file>', 'take the passphrase from the first line of a file; else it is asked for')
+    .addHelpText('after', "\nExamples:\n  $ tenzro fleet sign --key owner.key --gateway edge-1 --type attest --id 1 --params '{\"nonce\":\"'$(openssl rand -hex 32)'\"}' > cmd.json\n  $ mosquitto_pub -r -q 1 -t te/device/main///cmd/attest/1 -f cmd.json")
+    .action(async (flags: import('./fleet/sign.ts').SignFlags) => { await (await import('./fleet/sign.ts')).fleetSign(io, flags); });
 }
 
 function declareVerifier(root: Command, io: Io): void {

@@ -12,7 +12,7 @@ import { CONFIG_VERSION, checkAgainst, settingsSchema, type MachineDefaults, typ
 
 const SYSTEM_DATA_DIR = '/var/lib/tenzro';
 const SYSTEM_CONFIG_FILE = '/etc/tenzro/tenzro.yaml';
-const CONFIG_NAME = 'tenzro.yaml';
+export const CONFIG_NAME = 'tenzro.yaml';
 
 export interface LoadOptions {
   /** Folder of package.json. */

@@ -257,7 +257,7 @@ export const ERRORS = {
   'command.timeout': row('environment', 'The command did not end within its validity: look at the gateway, then sign another one.'),
   'command.cancelled': row('input', 'Another command cancelled it.'),
   'command.interrupted': row('environment', 'The gateway stopped while it executed the command, and does not execute it again: find out what was done, then sign another one.'),
-  'command.unsupervised': row('environment', 'Nobody would start the gateway again: run it under systemd, or another supervisor that sets TENZRO_SUPERVISED=1 and starts it again at exit code 75.'),
+  'command.unsupervised': row('environment', 'Nobody would start the gateway again: run it under a supervisor that sets TENZRO_SUPERVISED=1 and starts it again at exit code 75 (systemd: Restart=always).'),
   'command.config': row('environment', 'The configuration file stays as it was: the message says why.'),
   'fleet.key': row('usage', 'Check the path and the passphrase: owner keys are made with tenzro fleet keygen.'),
 

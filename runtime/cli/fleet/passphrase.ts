@@ -1,0 +1,47 @@
+/** Passphrases of owner keys: typed unseen, or from a file; never from argv or the environment. The caller zeroes what it gets. */
+import { readFileSync } from 'node:fs';
+import { createInterface } from 'node:readline/promises';
+import { Writable } from 'node:stream';
+import { TenzroError, messageOf } from '#runtime/core/errors.ts';
+import type { Io } from '../io.ts';
+
+const PASSPHRASE_BYTES_MIN = 8;
+
+/** Throws `fleet.key`. */
+export async function readPassphrase(io: Io, file: string | undefined): Promise<Buffer> {
+  if (file !== undefined) return firstLineOf(file);
+  return Buffer.from(await typed(io, 'Passphrase (not shown): '));
+}
+
+/** The same for a key that is made: on a terminal it is asked for twice. */
+export async function readNewPassphrase(io: Io, file: string | undefined): Promise<Buffer> {
+  const passphrase = await readPassphrase(io, file);
+  if (passphrase.length < PASSPHRASE_BYTES_MIN) throw new TenzroError('fleet.key', `a passphrase has ${PASSPHRASE_BYTES_MIN} characters or more: it is all that protects a stolen file`);
+  if (file !== undefined || !process.stdin.isTTY) return passphrase;
+  const again = Buffer.from(await typed(io, 'Again: '));
+  if (!again.equals(passphrase)) throw new TenzroError('fleet.key', 'the two passphrases differ');
+  again.fill(0);
+  return passphrase;
+}
+
+function firstLineOf(file: string): Buffer {
+  try {
+    const bytes = readFileSync(file);
+    const end = bytes.indexOf('\n');
+    return end < 0 ? bytes : bytes.subarray(0, end);
+  } catch (cause) {
+    throw new TenzroError('fleet.key', `cannot read ${file}: ${messageOf(cause)}`, { cause });
+  }
+}
+
+/** On a terminal what is typed is not echoed; else the first line of stdin. */
+async function typed(io: Io, question: string): Promise<string> {
+  const unseen = new Writable({ write: (_chunk, _encoding, done) => { done(); } });
+  using lines = createInterface({ input: process.stdin, output: unseen, terminal: process.stdin.isTTY });
+  if (process.stdin.isTTY) process.stderr.write(question);
+  for await (const line of lines) {
+    if (process.stdin.isTTY) io.error('');
+    return line;
+  }
+  return '';
+}

@@ -1,0 +1,79 @@
+/** `tenzro fleet sign`: prints a signed command, to be published retained on `te/device/main///cmd/<type>/<id>`. */
+import { randomBytes } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { systemClock } from '#runtime/core/clock.ts';
+import { TenzroError, messageOf } from '#runtime/core/errors.ts';
+import { MAIN_ENTITY } from '#runtime/core/topic.ts';
+import { signerOfSeed, type Signer } from '#runtime/crypto/mldsa.ts';
+import { decryptOwnerKey } from '#runtime/crypto/ownerKey.ts';
+import { signCommand } from '#runtime/fleet/message.ts';
+import type { Io } from '../io.ts';
+import { readPassphrase } from './passphrase.ts';
+
+export interface SignFlags {
+  readonly key: string;
+  readonly gateway: string;
+  readonly type: string;
+  readonly id?: string;
+  readonly ttl: string;
+  readonly params?: string;
+  readonly notBefore?: string;
+  readonly dryRun?: boolean;
+  readonly passphraseFile?: string;
+}
+
+const UNIT_SECONDS = { s: 1, m: 60, h: 3_600, d: 86_400 } as const;
+
+/** The topic goes to stderr: stdout is the message. */
+export async function fleetSign(io: Io, flags: SignFlags): Promise<void> {
+  const id = flags.id ?? randomBytes(8).toString('hex');
+  const claims = {
+    gateway: flags.gateway, target: MAIN_ENTITY, type: flags.type, id, issued: Math.floor(systemClock.wallMicros() / 1_000_000), ttlSeconds: secondsOf(flags.ttl),
+    ...(flags.notBefore === undefined ? {} : { notBefore: timeOf(flags.notBefore) }), isDryRun: flags.dryRun === true, parameters: parametersOf(flags.params ?? '{}'),
+  };
+  io.json(signCommand(await readSigner(io, flags), claims));
+  io.error(`for te/${MAIN_ENTITY}/cmd/${flags.type}/${id}`);
+}
+
+/** Throws `fleet.key`. */
+async function readSigner(io: Io, { key, passphraseFile }: SignFlags): Promise<Signer> {
+  const pem = readKeyFile(key);
+  const passphrase = await readPassphrase(io, passphraseFile);
+  const seed = decryptOwnerKey(pem, passphrase);
+  try {
+    return signerOfSeed(seed);
+  } finally {
+    seed.fill(0);
+    passphrase.fill(0);
+  }
+}
+
+function readKeyFile(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (cause) {
+    throw new TenzroError('fleet.key', `cannot read ${path}: ${messageOf(cause)}`, { cause });
+  }
+}
+
+function secondsOf(text: string): number {
+  const [, number, unit] = /^(\d{1,9})([smhd])$/.exec(text) ?? [];
+  if (number === undefined || unit === undefined) throw new TenzroError('cli.usage', `--ttl ${text}: write 60s, 10m, 2h or 3d`);
+  return Number(number) * UNIT_SECONDS[unit as keyof typeof UNIT_SECONDS];
+}
+
+function timeOf(text: string): number {
+  const millis = Date.parse(text);
+  if (Number.isNaN(millis)) throw new TenzroError('cli.usage', `--not-before ${text}: write 2026-11-23T08:00Z`);
+  return Math.floor(millis / 1_000);
+}
+
+function parametersOf(text: string): Readonly<Record<string, unknown>> {
+  try {
+    const value: unknown = JSON.parse(text);
+    if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Readonly<Record<string, unknown>>;
+  } catch (cause) {
+    throw new TenzroError('cli.usage', `--params: ${messageOf(cause)}`, { cause });
+  }
+  throw new TenzroError('cli.usage', '--params is not a JSON object');
+}
