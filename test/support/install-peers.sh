@@ -10,6 +10,7 @@ peers=(
   mosquitto:mosquitto mosquitto_pub:mosquitto-clients
   cc:gcc /usr/include/stdio.h:libc6-dev
   unshare:util-linux
+  zbarimg:zbar-tools qrencode:qrencode pdftoppm:poppler-utils cjpeg:libjpeg-turbo-progs
 )
 
 missing_packages() {

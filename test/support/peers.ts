@@ -7,11 +7,14 @@ import { skipBecause } from './skips.ts';
 /** Program to the Debian package that brings it. */
 const PACKAGE_OF = {
   cc: 'gcc',
+  cjpeg: 'libjpeg-turbo-progs',
   evmctl: 'ima-evm-utils',
   mosquitto: 'mosquitto',
   mosquitto_pub: 'mosquitto-clients',
   mosquitto_sub: 'mosquitto-clients',
   openssl: 'openssl',
+  pdftoppm: 'poppler-utils',
+  qrencode: 'qrencode',
   swtpm: 'swtpm',
   swtpm_ioctl: 'swtpm-tools',
   swtpm_setup: 'swtpm-tools',
@@ -23,6 +26,7 @@ const PACKAGE_OF = {
   tpm2_clear: 'tpm2-tools',
   tpm2_pcrreset: 'tpm2-tools',
   unshare: 'util-linux',
+  zbarimg: 'zbar-tools',
 } as const;
 export type Peer = keyof typeof PACKAGE_OF;
 
