@@ -14,10 +14,11 @@ import { approve, APPROVALS_MAX, isValid, type Approval, type ApprovalRequest, t
 import { authorityOfScalar } from './authority.ts';
 import type { IdentityFiles } from './files.ts';
 import { judge } from './judge.ts';
+import { sealSuccessors, settleSuccessors } from './nextKeys.ts';
 import { eraseSecrets, hierarchyAuthOf, newSecrets, type Secrets } from './secrets.ts';
 import { choosePlace } from './place.ts';
-import { openFile, openSealed, pairOf, sealSecrets, type IdentityPair, type Place, type Sealed } from './sealing.ts';
-import { sealingPolicyOf, type IdentityFile, type IdentityHeader } from './sealedFile.ts';
+import { openFile, openSealed, pairOf, sealSecrets, tryOpen, type IdentityPair, type Place, type Sealed } from './sealing.ts';
+import { decodeIdentityFile, sealingPolicyOf, type IdentityFile, type IdentityHeader } from './sealedFile.ts';
 import { step, type Effect, type IdentityState, type Input, type LockCode } from './states.ts';
 
 export interface KeeperOptions {
@@ -107,6 +108,8 @@ export class IdentityKeeper {
       if (!authority) throw new TenzroError('identity.authority', 'an external authority approves for these keys: tenzro identity approve --key, where its key is');
       const now = await vault.bootState(this.#options.pcrs, signal);
       const approval = approve({ node: this.#options.node, policy: sealingPolicyOf(header), state: pcrs ? { ...now, pcrs } : now }, note, authorityOfScalar(authority), this.#options.policyOf);
+      invariant(this.#file, 'its secrets were just opened');
+      if (!pcrs) await tryOpen(this.#file, vault, approval, signal);
       await this.#addApproval(approval);
       return approval;
     }, signal);
@@ -129,9 +132,8 @@ export class IdentityKeeper {
       const successor = keep ? old : newSecrets({ hasOwnAuthority: this.#options.authority === undefined, tpmSecret: old.tpmSecret });
       try {
         const place = await choosePlace(this.#options, signal);
-        const isRevoking = place.kind === 'tpm' && this.#file?.header.protection.kind === 'tpm';
-        const next = isRevoking ? { ...place, state: { ...place.state, revocation: place.state.revocation + 1n } } : place;
-        await this.#write('next', await sealSecrets(successor, next, this.#options.clock.wallMicros(), signal));
+        const openedIn = this.#file?.header.protection.kind === 'tpm' ? this.#approval?.state : undefined;
+        await this.#write('next', await sealSuccessors({ secrets: successor, place, openedIn, createdMicros: this.#options.clock.wallMicros() }, signal));
         return pairOf(successor);
       } finally {
         if (!keep) eraseSecrets(successor);
@@ -201,7 +203,7 @@ export class IdentityKeeper {
 
   async #look(signal: AbortSignal): Promise<Input> {
     const { files, chainHasBegun } = this.#options;
-    await this.#settleNext(signal);
+    await settleSuccessors(files, () => this.#vault(), signal);
     this.#file = await files.read('sealed');
     const seed = await files.readLegacy();
     try {
@@ -211,20 +213,6 @@ export class IdentityKeeper {
     } finally {
       seed?.fill(0);
     }
-  }
-
-  /** A change of keys that was cut off: done when the counter says so, else dropped. */
-  async #settleNext(signal: AbortSignal): Promise<void> {
-    const { files } = this.#options;
-    const next = (await files.read('next'))?.header.protection;
-    if (!next) return;
-    const current = (await files.read('sealed'))?.header.protection;
-    if (next.kind === 'file' || current?.kind !== 'tpm') return files.dropNext();
-    const vault = this.#vault();
-    if (await vault.identify(next.names, signal) !== 'ours') return; // the look at the current keys says what is wrong
-    const { revocation } = await vault.bootState([], signal);
-    if (revocation >= next.revocation) await files.promote();
-    else await files.dropNext();
   }
 
   async #create(signal: AbortSignal): Promise<Input> {
@@ -253,7 +241,7 @@ export class IdentityKeeper {
         return { saw: 'keys', protection: 'file' };
       }
       const input = await this.#settle(secrets, place, signal);
-      if (place.kind === 'file' || secrets.authority) eraseSecrets(await this.#reopen(signal)); // the old file goes once the new one is known to open
+      if (place.kind === 'file') eraseSecrets(await this.#reopen(signal)); // the old file goes once the new one is known to open; sealed keys were tried
       this.#options.onWrite?.('destroyLegacy');
       await files.destroyLegacy();
       return input;
@@ -263,7 +251,9 @@ export class IdentityKeeper {
   }
 
   async #settle(secrets: Secrets, place: Place, signal: AbortSignal): Promise<Input> {
-    await this.#write('sealed', await sealSecrets(secrets, place, this.#options.clock.wallMicros(), signal));
+    const sealed = await sealSecrets(secrets, place, this.#options.clock.wallMicros(), signal);
+    if (place.kind === 'tpm' && sealed.approval) await tryOpen(decodeIdentityFile(sealed.bytes), place.vault, sealed.approval, signal);
+    await this.#write('sealed', sealed);
     this.#file = await this.#options.files.read('sealed');
     const header = this.#file?.header;
     if (header && place.kind === 'tpm') await this.#ownIfOurs(place.vault, header, secrets, signal);

@@ -74,6 +74,19 @@ export async function openSealed(file: IdentityFile, vault: KeyVault, approved: 
   return opened(file, await vault.unseal(key.sealed, sealingPolicyOf(file.header), approved, protection.names.parent, signal));
 }
 
+/**
+ * PCR values come over the bus unsigned, and an authority of our own signs what it is shown: the TPM, which compares them with its own, has the last word
+ * before such an approval is kept. Rejects with `tpm.busy` where it does not open; else as `openSealed`.
+ */
+export async function tryOpen(file: IdentityFile, vault: KeyVault, approved: Approved, signal: AbortSignal): Promise<void> {
+  try {
+    eraseSecrets(await openSealed(file, vault, approved, signal));
+  } catch (cause) {
+    if (!(cause instanceof TenzroError) || cause.code !== 'tpm.refused') throw cause;
+    throw new TenzroError('tpm.busy', 'the TPM opens nothing in the boot state that it was read to be in: PCRs were just extended, or its answers are altered on their way', { cause });
+  }
+}
+
 /** Zeroes `wrappingKey`. */
 function opened(file: IdentityFile, wrappingKey: Buffer): Secrets {
   try {

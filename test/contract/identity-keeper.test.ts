@@ -4,7 +4,7 @@ import { chmodSync, cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rm
 import { join } from 'node:path';
 import { bootPolicy } from '#drivers/tpm2/bootPolicy.ts';
 import { permanent } from '#drivers/tpm2/command.ts';
-import { HANDLE } from '#drivers/tpm2/constants.ts';
+import { COMMAND, HANDLE } from '#drivers/tpm2/constants.ts';
 import { Tpm } from '#drivers/tpm2/tpm.ts';
 import { socketTransport } from '#drivers/tpm2/transport.ts';
 import { openVault } from '#drivers/tpm2/vault.ts';
@@ -18,6 +18,7 @@ import { newSeed, signerOfSeed } from '#runtime/crypto/mldsa.ts';
 import { NEVER } from '#test/support/sealHarness.ts';
 import { temporaryTpm, type TemporaryTpm } from '#test/support/swtpm.ts';
 import { tempDir, type TempDir } from '#test/support/temp.ts';
+import { honest, tpmProxy, type Meddle } from '#test/support/tpmProxy.ts';
 
 const PCRS = [0, 7];
 const DIGEST = Buffer.alloc(32, 1);
@@ -69,6 +70,37 @@ describe('identity, sealed by an emulator', () => {
     await assert.rejects(waiting.approveNext(undefined, '', NEVER), { code: 'identity.boot_changed' });
     await reset();
     assert.equal(await keyOf(keeper()), key);
+  });
+
+  it('keeps no approval of PCR values that only the bus has seen', async () => {
+    const wanted = Buffer.alloc(32, 7);
+    /** PCR 7, the last digest of an answer, as a probe on the bus would have it. */
+    const lie: Meddle = async (command, ask) => {
+      const response = await ask(command);
+      if (command.readUInt32BE(6) === COMMAND.pcrRead) wanted.copy(response, response.length - wanted.length);
+      return response;
+    };
+    let meddle = honest;
+    await using proxy = await tpmProxy(emulator.address, { meddle: (command, ask) => meddle(command, ask) });
+    await using bus = new Tpm(socketTransport(proxy.address));
+    const probed = (): IdentityKeeper => keeper({ vault: { kind: 'value', value: openVault(bus) } });
+    meddle = lie;
+    await locked(probed(), 'identity.tpm_missing', /tpm\.busy: .*altered on their way/);
+    assert.equal(existsSync(join(dir.path, 'identity', 'sealed.cbor')), false);
+    meddle = honest;
+    rmSync(join(dir.path, 'identity'), { recursive: true, force: true });
+    const open = probed();
+    await keyOf(open);
+    // The bus tells the truth while the keys open, and lies to the approval.
+    const approvals = readFileSync(join(dir.path, 'identity', 'approvals.json'), 'utf8');
+    let reads = 0;
+    meddle = (command, ask) => (command.readUInt32BE(6) === COMMAND.pcrRead && (reads += 1) > 1 ? lie(command, ask) : ask(command));
+    await assert.rejects(open.approveNext(undefined, '', NEVER), { code: 'tpm.busy' });
+    assert.equal(reads, 2);
+    reads = 0;
+    await assert.rejects(open.prepareNext({ keep: true }, NEVER), { code: 'tpm.busy' });
+    assert.equal(existsSync(join(dir.path, 'identity', 'next.cbor')), false);
+    assert.equal(readFileSync(join(dir.path, 'identity', 'approvals.json'), 'utf8'), approvals);
   });
 
   it('approves, being open, the state to come', async () => {
