@@ -12,13 +12,25 @@ const CHAIN = 'chain/';
 /** SHA-256 of an EK that is proven, else of the signing key, to the `identityDigest` first seen with it. */
 const DEVICE = 'device/';
 
+interface MemoryBounds {
+  readonly chains: number;
+  readonly devices: number;
+}
+
+/** A chain brings one device or none; enrolments alone, of whoever a policy lets in at first use, must not fill the disk. */
+const BOUNDS: MemoryBounds = { chains: LIMITS.verifierChainsMax, devices: 2 * LIMITS.verifierChainsMax };
+
 export class VerifierMemory {
   readonly #store: KeyValueStore;
+  readonly #most: MemoryBounds;
   #chains: number;
+  #devices: number;
 
-  constructor(store: KeyValueStore) {
+  constructor(store: KeyValueStore, most: MemoryBounds = BOUNDS) {
     this.#store = store;
+    this.#most = most;
     this.#chains = Array.from(store.range(CHAIN)).length;
+    this.#devices = Array.from(store.range(DEVICE)).length;
   }
 
   get chains(): number { return this.#chains; }
@@ -34,15 +46,17 @@ export class VerifierMemory {
   async rememberChain(chainId: Uint8Array, deviceKey: Uint8Array, memory: ChainMemory): Promise<void> {
     const key = CHAIN + toHex(chainId);
     const isNew = this.#get(key) === undefined;
-    if (isNew && this.#chains >= LIMITS.verifierChainsMax) throw new TenzroError('verifier.busy', `${this.#chains} chains are remembered already`, { retryAfterMs: LIMITS.leaseRetryMaxMs });
+    if (isNew && this.#chains >= this.#most.chains) throw full(`${this.#chains} chains`);
     this.#store.put(key, encodeChainMemory(memory));
-    this.#store.put(DEVICE + toHex(deviceKey), memory.identity);
+    this.#putDevice(deviceKey, memory.identity);
     await this.#store.flushed();
     if (isNew) this.#chains += 1;
   }
 
+  /** Resolves when it is on disk. Rejects with `verifier.busy` where no further device fits, and `ledger.*`. */
   async rememberDevice(deviceKey: Uint8Array, identity: Uint8Array): Promise<void> {
-    this.#store.put(DEVICE + toHex(deviceKey), identity);
+    if (this.#devices >= this.#most.devices && !this.identity(deviceKey)) throw full(`${this.#devices} devices`);
+    this.#putDevice(deviceKey, identity);
     await this.#store.flushed();
   }
 
@@ -51,10 +65,19 @@ export class VerifierMemory {
     const memory = this.chain(chainId);
     if (!memory) return false;
     this.#store.remove(CHAIN + toHex(chainId));
-    for (const { key, value } of this.#store.range(DEVICE)) if (Buffer.compare(value, memory.identity) === 0) this.#store.remove(key);
+    for (const { key, value } of this.#store.range(DEVICE)) {
+      if (Buffer.compare(value, memory.identity) !== 0) continue;
+      this.#store.remove(key);
+      this.#devices -= 1;
+    }
     await this.#store.flushed();
     this.#chains -= 1;
     return true;
+  }
+
+  #putDevice(deviceKey: Uint8Array, identity: Uint8Array): void {
+    if (!this.identity(deviceKey)) this.#devices += 1;
+    this.#store.put(DEVICE + toHex(deviceKey), identity);
   }
 
   #get(key: string): Uint8Array | undefined {
@@ -62,3 +85,5 @@ export class VerifierMemory {
     return undefined;
   }
 }
+
+const full = (what: string): TenzroError => new TenzroError('verifier.busy', `${what} are remembered already`, { retryAfterMs: LIMITS.leaseRetryMaxMs });

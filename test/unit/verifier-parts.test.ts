@@ -92,4 +92,24 @@ describe('verifier: memory', () => {
     assert.equal(await again.forget(chainId), true);
     assert.deepEqual([again.chains, again.chain(chainId), again.identity(deviceKey)], [0, undefined, undefined]);
   });
+
+  it('has room for so many chains and devices, also after a restart, and for those that it knows', async () => {
+    using dir = tempDir('verifier');
+    const most = { chains: 1, devices: 2 };
+    const key = (number: number): Buffer => Buffer.alloc(32, number);
+    {
+      await using store = await openKeyValueStore(dir.path);
+      const full = new VerifierMemory(store, most);
+      await full.rememberChain(chainId, deviceKey, memory);
+      await full.rememberDevice(key(3), memory.identity);
+      await assert.rejects(full.rememberDevice(key(4), memory.identity), { code: 'verifier.busy' });
+      await assert.rejects(full.rememberChain(key(5), deviceKey, memory), { code: 'verifier.busy' });
+    }
+    await using store = await openKeyValueStore(dir.path);
+    const again = new VerifierMemory(store, most);
+    await assert.rejects(again.rememberDevice(key(4), memory.identity), { code: 'verifier.busy' });
+    await again.rememberDevice(key(3), memory.identity);
+    assert.equal(await again.forget(chainId), true);
+    await again.rememberDevice(key(4), memory.identity);
+  });
 });
