@@ -54,11 +54,15 @@ function holder(path: string): string | undefined {
   }
 }
 
-/** `<start of the boot id>:<pid>:<start time in ticks since boot>`; short enough to lie in the inode. proc(5): the start time is field 22 of stat. */
+/**
+ * `<start of the boot id>:<pid>:<start time in ticks since boot>`; short enough to lie in the inode. proc(5): the state is field 3 of stat, the start time 22.
+ * A zombie holds nothing any more, and lies about for ever where nobody asks for its exit code, as in a container whose first process does not.
+ */
 function holderOf(pid: number): string {
   const stat = Number.isSafeInteger(pid) ? proc(`/proc/${pid}/stat`) : '';
   const afterName = stat.slice(stat.lastIndexOf(')') + 2).split(' '); // the name may hold blanks; what follows it is field 3
-  return `${proc('/proc/sys/kernel/random/boot_id').slice(0, 13)}:${pid}:${afterName[19] ?? 'gone'}`;
+  const startTime = afterName[0] === 'Z' ? 'gone' : afterName[19] ?? 'gone';
+  return `${proc('/proc/sys/kernel/random/boot_id').slice(0, 13)}:${pid}:${startTime}`;
 }
 
 function proc(path: string): string {
