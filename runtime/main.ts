@@ -141,7 +141,7 @@ class Gateway {
     return WriterClient.start({
       clock, batchDelayMs: settings.ledger.batchDelayMs, events: this.#writerEvents(),
       spawn: (started) => {
-        const workerData: WriterData = { dataDir: settings.dataDir, version: manifest.version, started, retention: settings.ledger.retention, ingest: settings.ingest, confidential: settings.confidential };
+        const workerData: WriterData = { dataDir: settings.dataDir, version: manifest.version, started, retention: { ...settings.ledger.retention, receiptKey: settings.uplink.receiptKey }, ingest: settings.ingest, confidential: settings.confidential };
         return new Worker(new URL('./writer.ts', import.meta.url), { name: 'tenzro-writer', workerData, resourceLimits: WRITER_HEAP });
       },
     });
@@ -180,7 +180,7 @@ class Gateway {
     const stop = { sources: new AbortController(), inference: new AbortController(), rest: new AbortController() };
     const sources = [this.#feedSystem(parts, stop.sources.signal), this.#playScenario(parts, stop.sources.signal), parts.commands.follow(stop.sources.signal)].map((work) => this.#guard(work));
     const inference = this.#guard(parts.inference.follow(stop.inference.signal));
-    const rest = [parts.attester.follow(stop.rest.signal), parts.attestation.lease?.follow(stop.rest.signal) ?? Promise.resolve(), this.#watch(parts, stop.rest.signal), this.#followOnConsole(parts, stop.rest.signal)].map((work) => this.#guard(work));
+    const rest = [parts.attester.follow(stop.rest.signal), parts.attestation.lease?.follow(stop.rest.signal) ?? Promise.resolve(), parts.attestation.uplink?.follow(stop.rest.signal) ?? Promise.resolve(), this.#watch(parts, stop.rest.signal), this.#followOnConsole(parts, stop.rest.signal)].map((work) => this.#guard(work));
     try {
       await Promise.race([aborted(signal), this.#failed.promise]);
       this.#say('stopping: sources and connections end, then drain, flush and a last block');
@@ -356,6 +356,7 @@ class Gateway {
       anchor: anchorStatus(this.#lastBlock),
       identity: parts.attestation.identity.status(),
       lease: parts.attestation.lease?.status() ?? null,
+      uplink: parts.attestation.uplink?.status() ?? null,
       broker: { listeners: parts.broker.listeners().map(listenerStatus), clients: parts.broker.clients().length },
       models: parts.inference.status(),
       health: { ok: stalled.length === 0, stalled },

@@ -70,6 +70,8 @@ export interface IdentityKeys {
 export interface BlockContext {
   /** SHA-256 of the lease statement in force, or why there is none; undefined where no verifier is configured. */
   readonly lease?: Maybe<Uint8Array>;
+  /** SHA-256 of the controller's newest receipt; undefined while there is none. */
+  readonly receipt?: Uint8Array | undefined;
   readonly support: Support;
 }
 
@@ -214,13 +216,13 @@ export class Sealer {
 
   #describe({ head, challenge }: Subject, last: LastBlock | undefined, pcrStart: Uint8Array | undefined, identity: Identity | undefined): BlockPayload {
     const { clock, softwareDigest, bootEpoch, modelDigests, context } = this.#options;
-    const { lease, support } = context();
+    const { lease, receipt, support } = context();
     const anchor = last && anchorAfter(decodeBlock(last.payload), decodeEvidence(last.evidence));
     return {
       sequence: last ? last.sequence + 1 : 0, previous: last ? blockHash(last.payload) : ZERO_HASH, wallMicros: Math.max(0, clock.wallMicros()),
       treeSize: head.size, root: head.root, softwareDigest, bootEpoch, modelDigests: modelDigests(),
       ...(this.#chainId ? { chainId: this.#chainId } : {}), ...(pcrStart ? { pcrStart } : {}), ...(identity ? { identity } : {}),
-      ...(lease ? { lease } : {}), ...(challenge ? { challenge } : {}), ...(Object.keys(support).length > 0 ? { support } : {}), ...(anchor ? { anchor } : {}),
+      ...(lease ? { lease } : {}), ...(receipt ? { receipt } : {}), ...(challenge ? { challenge } : {}), ...(Object.keys(support).length > 0 ? { support } : {}), ...(anchor ? { anchor } : {}),
     };
   }
 

@@ -184,7 +184,7 @@ function declareIdentity(root: Command, io: Io): void {
 }
 
 function declareFleet(root: Command, io: Io): void {
-  const fleet = root.command('fleet').description('Keys of owners and operators, and the commands that they sign.');
+  const fleet = root.command('fleet').description('Keys of operators, the commands that they sign, and the controller that keeps the chains.');
   fleet.command('keygen').description('Makes a key pair: the private key to FILE (mode 600, under a passphrase), the public one to FILE.pub.')
     .requiredOption('-o, --output <file>', 'file to write; an existing one is left alone')
     .option('--passphrase-file <file>', 'take the passphrase from the first line of a file; else it is asked for')
@@ -203,6 +203,32 @@ function declareFleet(root: Command, io: Io): void {
     .option('--passphrase-file <file>', 'take the passphrase from the first line of a file; else it is asked for')
     .addHelpText('after', "\nExamples:\n  $ tenzro fleet sign --key owner.key --gateway edge-1 --type attest --id 1 --params '{\"nonce\":\"'$(openssl rand -hex 32)'\"}' > cmd.json\n  $ mosquitto_pub -r -q 1 -t te/device/main///cmd/attest/1 -f cmd.json")
     .action(async (flags: import('./fleet/sign.ts').SignFlags) => { await (await import('./fleet/sign.ts')).fleetSign(io, flags); });
+  fleet.command('plan').description('A dry run over files: prints the stages of a roll-out and whom each would touch. Sends nothing. Exit 1 where the group lists unknown gateways.')
+    .requiredOption('--groups <file>', 'groups: lists of gateways, or queries over what they report (YAML or JSON)')
+    .requiredOption('--twins <file>', 'what the gateways report (YAML or JSON)')
+    .requiredOption('--rollout <file>', 'the roll-out: command, stages, health, failures that are borne (YAML or JSON)')
+    .option(...JSON_FLAG)
+    .addHelpText('after', '\nExamples:\n  $ tenzro fleet plan --groups groups.yaml --twins twins.json --rollout firmware-1.4.yaml\n  $ tenzro fleet plan --groups groups.yaml --twins twins.json --rollout firmware-1.4.yaml --json | jq .stages')
+    .action(async (flags: import('./fleet/plan.ts').PlanFlags) => { (await import('./fleet/plan.ts')).fleetPlan(io, flags); });
+  declareController(fleet, io);
+}
+
+function declareController(fleet: Command, io: Io): void {
+  const declare = (usage: string, summary: string, examples: readonly string[]): Command => fleet.command(usage).description(summary)
+    .requiredOption('--dir <dir>', 'folder of the controller').option(...JSON_FLAG).addHelpText('after', `\nExamples:\n${examples.map((example) => `  $ ${example}`).join('\n')}`);
+  declare('init', 'Makes a folder with the receipt key of a controller, and says what to put into the configuration of the gateways.', ['tenzro fleet init --dir /var/lib/tenzro-fleet'])
+    .option('--name <name>', 'how the controller calls itself; default: the host name')
+    .action(async (flags: Parameters<typeof import('./fleet/controller.ts').fleetInit>[1]) => { await (await import('./fleet/controller.ts')).fleetInit(io, flags); });
+  declare('serve', 'Verifies, keeps and receipts the chains that gateways send, until SIGINT or SIGTERM.', ['tenzro fleet serve --dir /var/lib/tenzro-fleet --broker mqtts://localhost:8883 --ca ca.pem --user controller --password-file broker.password'])
+    .requiredOption('--broker <url>', "the fleet's broker, mqtts://host:port")
+    .option('--ca <file>', "PEM certificates that the broker's must chain to; default: the system's authorities")
+    .option('--user <name>', 'user name for the broker')
+    .option('--password-file <file>', 'file, readable by its owner only, whose first line is the password')
+    .action(async (flags: import('./fleet/controller.ts').ServeFlags) => { await (await import('./fleet/controller.ts')).fleetServe(io, flags); });
+  declare('ls', 'Lists the gateways and how far their chains are kept. Exit 1 where one is frozen.', ['tenzro fleet ls --dir /var/lib/tenzro-fleet'])
+    .action(async (flags: import('./fleet/controller.ts').DirFlags) => { await (await import('./fleet/controller.ts')).fleetLs(io, flags); });
+  declare('show <gateway>', 'Shows a gateway, or a chain by its id. Exit 1 where it is frozen.', ['tenzro fleet show edge-1 --dir /var/lib/tenzro-fleet --json'])
+    .action(async (gateway: string, flags: import('./fleet/controller.ts').DirFlags) => { await (await import('./fleet/controller.ts')).fleetShow(io, gateway, flags); });
 }
 
 function declareVerifier(root: Command, io: Io): void {

@@ -172,8 +172,12 @@ function anchored(settings: Settings, base: string): Settings {
     confidential: { recipients: settings.confidential.recipients.map(({ name, publicKeyFile }) => ({ name, publicKeyFile: resolve(base, publicKeyFile) })) },
     fleet: { operators: settings.fleet.operators.map((operator) => ({ ...operator, publicKeyFile: resolve(base, operator.publicKeyFile) })) },
     infer: { ...settings.infer, modelsDir: resolve(base, settings.infer.modelsDir) },
+    uplink: { ...settings.uplink, caFile: anchoredFile(base, settings.uplink.caFile), passwordFile: anchoredFile(base, settings.uplink.passwordFile) },
   };
 }
+
+/** Empty stays empty. */
+const anchoredFile = (base: string, path: string): string => (path === '' ? '' : resolve(base, path));
 
 /** The rules of the file hold for overrides too: a port that a listener has taken is refused here as well. */
 function withOverrides(settings: Settings, cwd: string, dataDir: Override | undefined, port: Override | undefined): Settings {

@@ -8,7 +8,7 @@ const ANONYMOUS = 'anonymous';
 
 /** `given`: whether the file itself states the key. An issue's path is the key to mend. */
 export function checkRelations(settings: Settings, given: (path: Path) => boolean): readonly SchemaIssue[] {
-  return [...listeners(settings), ...users(settings, given), ...mappings(settings), ...records(settings, given), ...confidential(settings), ...attest(settings, given), ...verifier(settings, given), ...repeats(settings.fleet.operators.map(({ name }) => name), (i) => ['fleet', 'operators', i, 'name'])];
+  return [...listeners(settings), ...users(settings, given), ...mappings(settings), ...records(settings, given), ...confidential(settings), ...attest(settings, given), ...verifier(settings, given), ...uplink(settings, given), ...repeats(settings.fleet.operators.map(({ name }) => name), (i) => ['fleet', 'operators', i, 'name'])];
 }
 
 /** Exactly the addresses that never leave the machine. */
@@ -117,6 +117,19 @@ function* verifier({ verifier: { url, key } }: Settings, given: (path: Path) => 
   if (url !== '' && key === '') yield { path: ['verifier', given(['verifier', 'key']) ? 'key' : 'url'], message: 'verifier.url needs verifier.key, which tenzro verifier init prints' };
   if (url === '' && key !== '') yield { path: ['verifier', 'key'], message: 'has a meaning only with verifier.url' };
   if (url !== '' && !URL.canParse(url)) yield { path: ['verifier', 'url'], message: `'${url}' is not https://host:port` };
+}
+
+/** Beyond loopback nobody on the way may read along, or learn the password. */
+function* uplink({ uplink: { url, receiptKey, user, passwordFile, forward } }: Settings, given: (path: Path) => boolean): Generator<SchemaIssue> {
+  if (url === '' && receiptKey !== '') yield { path: ['uplink', 'receiptKey'], message: 'has a meaning only with uplink.url' };
+  if (url !== '' && receiptKey === '') yield { path: ['uplink', given(['uplink', 'receiptKey']) ? 'receiptKey' : 'url'], message: 'uplink.url needs uplink.receiptKey, which tenzro fleet init prints' };
+  if (url !== '' && !URL.canParse(url)) yield { path: ['uplink', 'url'], message: `'${url}' is not mqtts://host:port` };
+  else if (url.startsWith('mqtt://') && !isLoopback(new URL(url).hostname.replace(/^\[|\]$/g, ''))) yield { path: ['uplink', 'url'], message: 'mqtt:// is for loopback only: use mqtts://' };
+  if (passwordFile !== '' && user === '') yield { path: ['uplink', 'passwordFile'], message: 'has a meaning only with uplink.user' };
+  for (const [i, { topic }] of forward.entries()) {
+    const fault = filterFault(topic);
+    if (fault) yield { path: ['uplink', 'forward', i, 'topic'], message: fault };
+  }
 }
 
 function* repeats(names: readonly string[], pathOf: (i: number) => Path): Generator<SchemaIssue> {

@@ -69,6 +69,19 @@ const recording = v.object({
 
 const section = <E extends v.ObjectEntries>(entries: E) => v.optional(v.object(entries), {} as v.InferInput<v.ObjectSchema<E, undefined>>);
 
+const uplink = section({
+  url: setting(v.pipe(v.string(), v.regex(/^$|^mqtts?:\/\//, 'begin with mqtts://')), '', "The fleet's broker, `mqtts://host:port`; `mqtt://` on loopback only. Empty: nothing is sent."),
+  caFile: setting(v.pipe(v.string(), v.maxLength(4096)), '', "PEM certificates that the broker's TLS certificate must chain to. Empty: the system's authorities."),
+  user: setting(v.pipe(v.string(), v.maxLength(256)), '', 'User name for the broker. Empty: none.'),
+  passwordFile: setting(v.pipe(v.string(), v.maxLength(4096)), '', 'File, readable by its owner only, whose first line is the password. Empty: none.'),
+  receiptKey: setting(v.pipe(v.string(), v.regex(/^$|^[0-9a-f]{64}$/, 'use the 64 hexadecimal digits that tenzro fleet init prints')), '', "SHA-256 of the fleet controller's ML-DSA-65 key, hexadecimal: whose receipts count."),
+  maxBytesPerSecond: setting(integer(0, Number.MAX_SAFE_INTEGER), 0, 'Bytes that are sent per second at most, compressed; 0: no limit.'),
+  forward: setting(v.array(v.object({
+    topic: required(filter, 'MQTT topic filter; the first rule that matches counts.'),
+    mode: required(v.picklist(['all', 'never']), 'all: entries of the topic leave the site. never: only their hashes do.'),
+  })), [], 'Which entries leave the site; those without a rule, or without a topic, do.'),
+});
+
 /** Builds the schema; its output is `Settings`, with every default filled in. */
 export function settingsSchema(defaults: MachineDefaults) {
   return v.object({
@@ -133,6 +146,7 @@ export function settingsSchema(defaults: MachineDefaults) {
         may: required(v.array(v.picklist([MAY_ALL, ...COMMAND_TYPES])), 'Types of commands; `*` stands for all but shell, driver_call and release, which have to be named.'),
       })), v.maxLength(LIMITS.operatorsMax)), [], 'Whose signed commands this gateway obeys. Nobody: it obeys none.'),
     }),
+    uplink,
     log: section({ level: setting(v.picklist(['debug', 'info', 'warn', 'error']), 'info', 'Least severe level that is logged.') }),
   });
 }

@@ -101,7 +101,7 @@ export const ERRORS = {
   'claim.secret_none': row('input', 'No code waits to be used: each works once. Show a new one (tenzro claim show).'),
   'claim.claimed': row('input', 'The gateway has an owner already: only its release makes it free again.'),
   'claim.locked': row('input', 'Five wrong codes came one after another: switch the gateway off and on, and ask who else is in reach of it.'),
-  'claim.state': row('environment', 'The file claim/state.cbor cannot be used: the message says why. Mend owner and mode; if it is damaged, remove it, and printed codes with it.'),
+  'claim.state': row('environment', 'A file in claim/ of the data directory cannot be used: the message says why. Mend its owner and mode; if it is damaged, remove it: its code is lost, show another one.'),
   'claim.not_ready': row('environment', 'A code names the gateway\'s keys, and there are none yet: start the gateway once.'),
   'claim.malformed': row('input', 'The message is not one of this protocol (docs/reference/claim-protocol.md): compare the versions of both sides.'),
   'claim.busy': row('pushback', 'The gateway is in the middle of another claim: try again in two minutes.'),

@@ -18,6 +18,7 @@ export interface Settings {
   readonly attest: AttestSettings;
   readonly identity: IdentitySettings;
   readonly verifier: VerifierSettings;
+  readonly uplink: UplinkSettings;
   readonly fleet: FleetSettings;
   readonly log: { readonly level: 'debug' | 'info' | 'warn' | 'error' };
 }
@@ -154,4 +155,28 @@ export interface FleetSettings {
     /** Types of commands; `*`: all but those that have to be named (core/command.ts). */
     readonly may: readonly string[];
   }[];
+}
+
+/** Where the datachain goes. */
+export interface UplinkSettings {
+  /** The fleet's broker, `mqtts://host:port`; empty: nowhere. */
+  readonly url: string;
+  /** PEM certificates that the broker's must chain to; empty: the system's authorities. */
+  readonly caFile: string;
+  /** Empty: none. */
+  readonly user: string;
+  /** File whose first line is the password; empty: none. */
+  readonly passwordFile: string;
+  /** SHA-256 of the controller's ML-DSA-65 key, hex: `tenzro fleet init` prints it. */
+  readonly receiptKey: string;
+  /** After compression; 0: no limit. */
+  readonly maxBytesPerSecond: number;
+  /** First match wins; without a match, and without a topic: all. */
+  readonly forward: readonly ForwardRule[];
+}
+
+/** Which entries leave the site. `never`: only their hash does. */
+export interface ForwardRule {
+  readonly topic: string;
+  readonly mode: 'all' | 'never';
 }

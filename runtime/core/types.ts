@@ -270,3 +270,17 @@ export interface ChainStatus {
   /** ISO 8601; null while there is no block. */
   readonly lastBlockAt: string | null;
 }
+
+/** Where the chain's way to the controller stands, as `tenzro status` says it. */
+export interface UplinkStatus {
+  readonly broker: string;
+  readonly connected: boolean;
+  /** Key exchange of the last connection; null before it. */
+  readonly keyExchange: string | null;
+  /** Attested entries that are not receipted. */
+  readonly lag: number;
+  /** The newest receipt: block, entries under it, and the controller's time, ISO 8601. */
+  readonly receipt: { readonly sequence: number; readonly treeSize: number; readonly at: string } | null;
+  /** Why nothing moves; null where nothing is wrong. */
+  readonly fault: string | null;
+}

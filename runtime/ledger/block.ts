@@ -72,6 +72,8 @@ export interface BlockPayload {
   readonly lease?: Maybe<Uint8Array>;
   /** A verifier's nonce: the block, and with it its quote and counter, was made after the challenge. */
   readonly challenge?: Uint8Array;
+  /** SHA-256 of the controller's newest receipt; absent while there is none. */
+  readonly receipt?: Uint8Array;
   readonly support?: Support;
   /** The last anchor before this block; absent while there is none. */
   readonly anchor?: AnchorMark;
@@ -81,9 +83,9 @@ export interface BlockPayload {
   readonly identity?: Identity;
 }
 
-/** Keys of the payload map. 12 (previous receipt) is reserved by the design for what comes later. */
+/** Keys of the payload map. */
 const KEY = {
-  version: 1, chainId: 2, sequence: 3, previous: 4, time: 5, treeSize: 6, root: 7, software: 8, bootEpoch: 9, lease: 10, models: 11, pcrStart: 13, identity: 14,
+  version: 1, chainId: 2, sequence: 3, previous: 4, time: 5, treeSize: 6, root: 7, software: 8, bootEpoch: 9, lease: 10, models: 11, receipt: 12, pcrStart: 13, identity: 14,
   challenge: 15, support: 16, anchor: 17,
 } as const;
 const ID_KEY = { signingKey: 1, akPublic: 2, ekPublic: 3, ekCertificate: 4, exchangeKey: 5, ekChain: 6 } as const;
@@ -108,6 +110,7 @@ export function encodeBlock(block: BlockPayload): Buffer {
   if (block.chainId) map.set(KEY.chainId, block.chainId);
   if (block.lease) map.set(KEY.lease, block.lease.kind === 'value' ? block.lease.value : block.lease.reason.slice(0, REASON_CHARACTERS_MAX));
   if (block.challenge) map.set(KEY.challenge, block.challenge);
+  if (block.receipt) map.set(KEY.receipt, block.receipt);
   if (block.support) map.set(KEY.support, encodeSupport(block.support));
   if (block.anchor) map.set(KEY.anchor, [block.anchor.sequence, block.anchor.counter, block.anchor.missing]);
   if (block.pcrStart) map.set(KEY.pcrStart, block.pcrStart);
@@ -146,6 +149,7 @@ export function decodeBlock(payload: Uint8Array): BlockPayload {
   const pcrStart = map.get(KEY.pcrStart);
   const identity = map.get(KEY.identity);
   const challenge = map.get(KEY.challenge);
+  const receipt = map.get(KEY.receipt);
   const support = map.get(KEY.support);
   const anchor = map.get(KEY.anchor);
   return {
@@ -160,6 +164,7 @@ export function decodeBlock(payload: Uint8Array): BlockPayload {
     ...(chainId === undefined ? {} : { chainId: asHash(chainId, 'chain id') }),
     ...(map.has(KEY.lease) ? { lease: decodeLease(map.get(KEY.lease)) } : {}),
     ...(challenge === undefined ? {} : { challenge: asNonce(challenge) }),
+    ...(receipt === undefined ? {} : { receipt: asHash(receipt, 'receipt') }),
     ...(support === undefined ? {} : { support: decodeSupport(support) }),
     ...(anchor === undefined ? {} : { anchor: decodeAnchor(anchor) }),
     ...(pcrStart === undefined ? {} : { pcrStart: asHash(pcrStart, 'PCR start') }),

@@ -19,16 +19,19 @@ type Database = import('lmdb').RootDatabase<Uint8Array, Buffer>;
 /** Told when writing stops for want of space or with an error, when it goes on, and when a damaged map was set aside. MUST NOT throw. */
 export type OnKeyValueState = (state: 'ok' | ErrorCode, detail: string) => void;
 
-/** Opens (and creates) the map in `dir`; a damaged one is moved to `<dir>.damaged`. Throws `ledger.io` and `ledger.newer_version`. */
-export async function openKeyValueStore(dir: string, onState: OnKeyValueState = () => undefined): Promise<KeyValueStore> {
+/**
+ * Opens (and creates) the map in `dir`; a damaged one is moved to `<dir>.damaged`, or, with `keep`, left where it is and refused with `ledger.corrupt`.
+ * Throws `ledger.io` and `ledger.newer_version`.
+ */
+export async function openKeyValueStore(dir: string, onState: OnKeyValueState = () => undefined, damaged: 'setAside' | 'keep' = 'setAside'): Promise<KeyValueStore> {
   try {
     return await openMap(dir, onState);
   } catch (cause) {
-    if (!(cause instanceof TenzroError) || cause.code !== 'ledger.corrupt') throw cause;
+    if (!(cause instanceof TenzroError) || cause.code !== 'ledger.corrupt' || damaged === 'keep') throw cause;
     const aside = `${dir}.damaged`;
     rmSync(aside, { recursive: true, force: true });
     renameSync(dir, aside);
-    onState('ledger.corrupt', `sessions and retained messages were damaged and set aside as ${aside}: ${cause.message}`);
+    onState('ledger.corrupt', `the map in ${dir} was damaged and set aside as ${aside}: ${cause.message}`);
     return openMap(dir, onState);
   }
 }
@@ -144,7 +147,7 @@ class LmdbMap implements KeyValueStore {
     let bytes = 0;
     for (const [key, value] of batch) bytes += key.length + (value?.length ?? 0);
     try {
-      if (this.#space.isShortOf(bytes)) return new TenzroError('ledger.disk_full', `no space for ${bytes} bytes of sessions and retained messages`);
+      if (this.#space.isShortOf(bytes)) return new TenzroError('ledger.disk_full', `no space for ${bytes} bytes`);
       this.#space.keepHeadroom(() => this.#db.getStats(), bytes);
       // lmdb makes one transaction of what comes in one turn
       await Promise.all(Array.from(batch, ([key, value]) => (value === undefined ? this.#db.remove(Buffer.from(key)) : this.#db.put(Buffer.from(key), asBuffer(value)))));

@@ -89,6 +89,12 @@ export class ChainReader implements LedgerReader, ProofSource, AsyncDisposable {
     return this.#segmentOf(index).entry(index);
   }
 
+  /** Of entries that were pruned too. Throws `ledger.no_entry`. */
+  leafHash(index: number): Uint8Array {
+    if (!Number.isSafeInteger(index) || index < 0 || index >= this.size()) throw new TenzroError('ledger.no_entry', `there is no entry ${index}: the log has ${this.size()}`);
+    return this.#node(0, index);
+  }
+
   /** 0 for a cursor that was never set. */
   cursor(name: string): number {
     const value = this.#store.get('cursors', cursorKey(name));

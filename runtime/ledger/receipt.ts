@@ -43,6 +43,10 @@ const ANSWER_BYTES_MAX = 16 * 1024;
 const TEXT_MAX = 1_024;
 const ABOUT_BYTES = 16;
 
+/** The follower's cursor in the ledger: entries before it are receipted. Another controller begins anew. `receiptKey`: SHA-256 of its key, hex. */
+export const uplinkCursor = (receiptKey: string): string => `uplink:${receiptKey.slice(0, CURSOR_DIGITS)}`;
+const CURSOR_DIGITS = 16;
+
 export const signReceipt = (signer: Signer, receipt: Receipt): Buffer => sign1(signer, signingKeyHeader(signer.publicKey), encodeCbor(new Map<number, Cbor>([
   [KEY.version, VERSION], [KEY.chainId, receipt.chainId], [KEY.sequence, receipt.sequence], [KEY.blockHash, receipt.blockHash],
   [KEY.treeSize, receipt.treeSize], [KEY.root, receipt.root], [KEY.time, receipt.wallMicros],

@@ -1,11 +1,13 @@
 /**
  * Which old entries may go: whole segments, oldest first, over the quota or beyond the age, only where a block covers them and full tiles keep their
- * hashes, so that every proof about what remains still verifies. The newest segment always stays.
+ * hashes, so that every proof about what remains still verifies. The newest segment always stays. Where the chain goes to a controller, age prunes only
+ * what it receipted; the quota prunes the rest too, for a full disk would end all recording.
  */
 import { LIMITS } from '#runtime/core/limits.ts';
 import { decodeBlock } from './block.ts';
 import { decodeEntry } from './entry.ts';
-import { decodeBlockRecord, readU64, segmentKey } from './layout.ts';
+import { cursorKey, decodeBlockRecord, readU64, segmentKey } from './layout.ts';
+import { uplinkCursor } from './receipt.ts';
 import { Segment } from './segment.ts';
 import type { Store } from './store.ts';
 
@@ -14,6 +16,8 @@ export interface RetentionLimits {
   readonly maxBytes: number;
   /** 0: no limit by age. */
   readonly maxAgeDays: number;
+  /** Of the controller whose receipts count, SHA-256 in hex; '' or absent where the chain goes nowhere. */
+  readonly receiptKey?: string;
 }
 
 export interface PruneStep {
@@ -30,6 +34,7 @@ export function planPrune(store: Store, limits: RetentionLimits, size: number, w
   let excessBytes = store.usedBytes() - limits.maxBytes;
   const oldestMicros = limits.maxAgeDays > 0 ? wallMicros - limits.maxAgeDays * MICROS_PER_DAY : Number.NEGATIVE_INFINITY;
   const end = prunableEnd(store, size);
+  const receipted = receiptedEnd(store, limits);
   const keys = store.keys('segments', segmentKey(0), LIMITS.pruneSegmentsMax + 1);
   const segments: Uint8Array[] = [];
   let oldest = 0;
@@ -37,7 +42,7 @@ export function planPrune(store: Store, limits: RetentionLimits, size: number, w
     const key = keys[place];
     const value = key && store.get('segments', key);
     if (!key || !value || readU64(next) > end) break;
-    if (excessBytes <= 0 && newestOf(key, value) >= oldestMicros) break;
+    if (excessBytes <= 0 && (newestOf(key, value) >= oldestMicros || readU64(next) > receipted)) break;
     segments.push(key);
     oldest = readU64(next);
     excessBytes -= value.length;
@@ -49,6 +54,12 @@ function prunableEnd(store: Store, size: number): number {
   const last = store.last('blocks');
   const attested = last ? decodeBlock(decodeBlockRecord(last.value).payload).treeSize : 0;
   return Math.min(attested, size - (size % LIMITS.tileHashes));
+}
+
+function receiptedEnd(store: Store, { receiptKey = '' }: RetentionLimits): number {
+  if (receiptKey === '') return Number.POSITIVE_INFINITY;
+  const cursor = store.get('cursors', cursorKey(uplinkCursor(receiptKey)));
+  return cursor ? readU64(cursor) : 0;
 }
 
 function newestOf(key: Uint8Array, value: Uint8Array): number {

@@ -1,5 +1,5 @@
 /** What a gateway says about itself: GET /status on the control socket, and `tenzro status --json`. Names here are stable. */
-import type { ChainStatus } from '#runtime/core/types.ts';
+import type { ChainStatus, UplinkStatus } from '#runtime/core/types.ts';
 import type { StalledWork } from './progress.ts';
 
 export interface GatewayStatus {
@@ -17,6 +17,8 @@ export interface GatewayStatus {
   readonly identity: IdentityStatus;
   /** Null where no verifier is configured. */
   readonly lease: LeaseStatus | null;
+  /** Null where no uplink is configured. */
+  readonly uplink: UplinkStatus | null;
   readonly broker: { readonly listeners: readonly ListenerStatus[]; readonly clients: number };
   readonly models: readonly ModelStatus[];
   /** Progress: a follower with work before it that does not move is named here. */

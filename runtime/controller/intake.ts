@@ -1,0 +1,189 @@
+/**
+ * Takes shipments, verifies what is new in them, keeps it, and answers with a receipt. Idempotent: a shipment that comes again, late or after a kill gets
+ * the same receipt. INVARIANT: one shipment per chain at a time; another that comes meanwhile is left to be sent again.
+ */
+import { equalBytes, toHex } from '#runtime/core/bytes.ts';
+import type { Clock } from '#runtime/core/clock.ts';
+import { TenzroError, invariant } from '#runtime/core/errors.ts';
+import { LIMITS } from '#runtime/core/limits.ts';
+import type { Counters, Log } from '#runtime/core/ports.ts';
+import type { Signer } from '#runtime/crypto/mldsa.ts';
+import type { BundleBlock } from '#runtime/ledger/bundle.ts';
+import { decodeEvidence } from '#runtime/ledger/evidence.ts';
+import { encodeAnswer, signReceipt } from '#runtime/ledger/receipt.ts';
+import { shipmentId, unpackShipment, type Shipment } from '#runtime/ledger/shipment.ts';
+import type { Chains } from './chains.ts';
+import { growBy, openArrivals, type Arrival } from './growth.ts';
+import type { ChainRecord } from './record.ts';
+
+/** The verifier, seen from here. */
+export interface BlockJudge {
+  /** `before`: the newest block that was judged; absent where the genesis is new. */
+  judge(increment: { readonly genesis: BundleBlock; readonly before?: BundleBlock; readonly blocks: readonly BundleBlock[] }): {
+    readonly fault?: { readonly check: string; readonly detail: string };
+    readonly device: string;
+    readonly chainId: Uint8Array;
+  };
+  isSignedByGenesis(genesis: BundleBlock, block: BundleBlock): boolean;
+}
+
+export interface IntakeOptions {
+  readonly chains: Chains;
+  readonly judge: BlockJudge;
+  readonly signer: Signer;
+  readonly clock: Clock;
+  readonly counters: Counters;
+  readonly log: Log;
+}
+
+/** Whence a shipment came, by its topic. */
+export interface Sender {
+  readonly gateway: string;
+  /** Chain id, hexadecimal. */
+  readonly chain: string;
+}
+
+/** What is judged at once: the rest waits in memory, up to `intakeBytesMax`. */
+const SLOTS = 16;
+
+export class Intake {
+  readonly #options: IntakeOptions;
+  readonly #busy = new Set<string>();
+  readonly #waiting: (() => void)[] = [];
+  #running = 0;
+  #heldBytes = 0;
+
+  constructor(options: IntakeOptions) { this.#options = options; }
+
+  /** The answer; undefined where there is none, and the gateway sends again. Rejects with `ledger.*` only: the controller's own disk. */
+  async take(sender: Sender, packed: Uint8Array): Promise<Buffer | undefined> {
+    const { counters, log } = this.#options;
+    if (this.#busy.has(sender.chain) || this.#heldBytes + packed.length > LIMITS.intakeBytesMax) {
+      counters.add('controller.busy');
+      return undefined;
+    }
+    this.#busy.add(sender.chain);
+    this.#heldBytes += packed.length;
+    await this.#slot();
+    try {
+      return await this.#receive(sender, packed);
+    } catch (error) {
+      if (!(error instanceof TenzroError) || error.class === 'bug' || error.code.startsWith('ledger.')) throw error;
+      counters.add(error.code);
+      log.warn({ ...sender, code: error.code }, error.message);
+      return await this.#refuse(sender, packed, error);
+    } finally {
+      this.#busy.delete(sender.chain);
+      this.#heldBytes -= packed.length;
+      this.#running--;
+      this.#waiting.shift()?.();
+    }
+  }
+
+  async #slot(): Promise<void> {
+    if (this.#running >= SLOTS) await new Promise<void>((resolve) => { this.#waiting.push(resolve); });
+    this.#running++;
+  }
+
+  async #receive(sender: Sender, packed: Uint8Array): Promise<Buffer> {
+    const { chains, counters } = this.#options;
+    const shipment = await unpackShipment(packed);
+    if (toHex(shipment.chainId) !== sender.chain) throw new TenzroError('uplink.shipment', 'the shipment is of another chain than its topic');
+    const before = chains.record(sender.chain);
+    if (before?.fork) throw forkError(before.fork.sequence);
+    if (!before && chains.size >= LIMITS.controllerChainsMax) throw new TenzroError('controller.full', `${chains.size} chains are kept already`);
+    const arrivals = openArrivals(shipment.blocks);
+    const nextBlock = nextBlockOf(before);
+    const other = before && this.#findFork(sender.chain, before, arrivals);
+    if (before && other) return this.#freeze(sender, before, other);
+    const fresh = arrivals.filter(({ payload }) => payload.sequence >= nextBlock);
+    const hole = fresh.find(({ payload }, at) => payload.sequence !== nextBlock + at);
+    if (hole) throw new TenzroError('controller.gap', `block ${nextBlock} comes next, not ${hole.payload.sequence}`);
+    const after = await this.#grow(sender, before ?? EMPTY, shipment, fresh);
+    counters.add(after === before ? 'controller.duplicates' : 'controller.shipments');
+    return this.#answer(sender.chain, packed, after);
+  }
+
+  async #grow(sender: Sender, before: ChainRecord, shipment: Shipment, fresh: readonly Arrival[]): Promise<ChainRecord> {
+    const { chains, signer, clock, counters } = this.#options;
+    const growth = growBy(before, shipment, fresh);
+    if (growth.size === before.size && fresh.length === 0) return before;
+    this.#judge(sender, before, fresh);
+    const seenMicros = clock.wallMicros();
+    const last = fresh.at(-1);
+    const grown = { ...before, gateway: last ? sender.gateway : before.gateway || sender.gateway, size: growth.size, edge: growth.edge, waitingBytes: growth.waitingBytes, seenMicros };
+    if (!last || !growth.headEdge) {
+      await chains.commit(sender.chain, { record: grown, stretches: growth.stretches });
+      return grown;
+    }
+    const { payload: { sequence, treeSize, root, wallMicros }, hash, block } = last;
+    const record: ChainRecord = { ...grown, head: { sequence, blockHash: hash, treeSize, root, wallMicros, edge: growth.headEdge, evidence: decodeEvidence(block.evidence).kind } };
+    const receipt = signReceipt(signer, { chainId: shipment.chainId, sequence, blockHash: hash, treeSize, root, wallMicros: seenMicros });
+    await chains.commit(sender.chain, { record, stretches: growth.stretches, receipt, blocks: fresh.map((arrival) => ({ sequence: arrival.payload.sequence, block: arrival.block })) });
+    counters.add('controller.blocks', fresh.length);
+    counters.add('controller.receipts');
+    counters.add('controller.entries', treeSize - (before.head?.treeSize ?? 0));
+    return record;
+  }
+
+  /** Throws `controller.block`. */
+  #judge({ gateway, chain }: Sender, { head }: ChainRecord, fresh: readonly Arrival[]): void {
+    const { chains, judge } = this.#options;
+    const [first] = fresh;
+    if (!first) return;
+    const genesis = head ? chains.block(chain, 0) : first.block;
+    const { fault, device, chainId } = judge.judge({ genesis, blocks: fresh.map(({ block }) => block), ...(head ? { before: chains.block(chain, head.sequence) } : {}) });
+    if (fault) throw new TenzroError('controller.block', `${fault.check}: ${fault.detail}`);
+    if (toHex(chainId) !== chain) throw new TenzroError('controller.block', 'the genesis is that of another chain');
+    if (device !== gateway) throw new TenzroError('controller.block', `the blocks are of gateway '${device}', and came on the topic of '${gateway}'`);
+  }
+
+  /** A block, signed by the chain's own key, that cannot stand beside what was taken. */
+  #findFork(chain: string, { head }: ChainRecord, arrivals: readonly Arrival[]): Arrival | undefined {
+    const { chains, judge } = this.#options;
+    if (!head) return undefined;
+    const other = arrivals.find(({ payload: { sequence, previous }, hash }) => {
+      if (sequence > head.sequence) return sequence === head.sequence + 1 && !equalBytes(previous, head.blockHash);
+      const [ours] = openArrivals([chains.block(chain, sequence)]);
+      return ours !== undefined && !equalBytes(ours.hash, hash);
+    });
+    if (!other) return undefined;
+    if (!judge.isSignedByGenesis(chains.block(chain, 0), other.block)) throw new TenzroError('controller.block', `block ${other.payload.sequence} is not signed by the key of the chain`);
+    return other;
+  }
+
+  async #freeze({ gateway, chain }: Sender, before: ChainRecord, { payload: { sequence }, hash, block }: Arrival): Promise<Buffer> {
+    const { chains, clock, counters, log } = this.#options;
+    const [at] = openArrivals([chains.block(chain, Math.min(sequence, before.head?.sequence ?? 0))]);
+    invariant(at, 'a chain with a head has its blocks');
+    await chains.commit(chain, { record: { ...before, fork: { sequence, ours: at.hash, theirs: hash, foundMicros: clock.wallMicros() } }, forked: block });
+    counters.add('controller.forks');
+    log.error({ gateway, chain, sequence, code: 'controller.fork' }, 'the chain forked: its gateway was cloned, or restored from an old copy; nothing more is taken of it');
+    throw forkError(sequence);
+  }
+
+  /** What came since the last block did not fit: the gateway sends it again from there. */
+  async #refuse({ chain }: Sender, packed: Uint8Array, error: TenzroError): Promise<Buffer | undefined> {
+    const { chains, clock } = this.#options;
+    let record = chains.record(chain);
+    if (error.code === 'uplink.shipment' || error.code === 'uplink.newer_version') return record && this.#answer(chain, packed, record, error);
+    if (record && error.code === 'controller.root') {
+      const { size, edge } = record.head ? { size: record.head.treeSize, edge: record.head.edge } : { size: 0, edge: [] };
+      record = { ...record, size, edge, waitingBytes: 0, seenMicros: clock.wallMicros() };
+      await chains.commit(chain, { record, dropFrom: size });
+    }
+    return this.#answer(chain, packed, record ?? EMPTY, error);
+  }
+
+  #answer(chain: string, packed: Uint8Array, record: ChainRecord, error?: TenzroError): Buffer {
+    const { head, size } = record;
+    return encodeAnswer({
+      about: shipmentId(packed), next: size, nextBlock: nextBlockOf(record),
+      ...(head ? { receipt: this.#options.chains.receipt(chain, head.sequence) } : {}), ...(error ? { refusal: { code: error.code, detail: error.message } } : {}),
+    });
+  }
+}
+
+const EMPTY: ChainRecord = { gateway: '', size: 0, edge: [], waitingBytes: 0, seenMicros: 0 };
+const nextBlockOf = (record: ChainRecord | undefined): number => (record?.head ? record.head.sequence + 1 : 0);
+const forkError = (sequence: number): TenzroError => new TenzroError('controller.fork', `two blocks ${sequence} of this chain are signed with its key: the chain is frozen`);
