@@ -11,6 +11,16 @@ const PIXELS_MAX = 40_000_000;
 /** Longest side of an image that cannot hold more than PIXELS_MAX in a useful shape. */
 const SIDE_MAX = 32_768;
 const CODES_MAX = 16;
+const CLAIM_CODE = /^TZ\d/i;
+
+/** The text of the one claim code on an image; other QR codes beside it do not matter. Throws `claim.image`, `claim.no_code`. */
+export async function claimCodeOn(image: Uint8Array): Promise<string> {
+  const texts = await readQrCodes(image);
+  const [code, ...others] = new Set(texts.filter((text) => CLAIM_CODE.test(text)));
+  if (code === undefined) throw new TenzroError('claim.no_code', texts.length === 0 ? 'no QR code can be read on the image' : 'the QR code on the image is none of a gateway');
+  if (others.length > 0) throw new TenzroError('claim.no_code', `${others.length + 1} different claim codes are on the image: take a picture of one`);
+  return code;
+}
 
 /** The texts of all QR codes on a PNG or JPEG image; none where there is none. Throws `claim.image`. */
 export async function readQrCodes(image: Uint8Array): Promise<readonly string[]> {

@@ -58,6 +58,7 @@ function program(io: Io, asJson: boolean): Command {
   declareMaintenance(root, io);
   declareIdentity(root, io);
   declareVerifier(root, io);
+  declareClaim(root, io);
   declareFleet(root, io);
   declareConfig(root, io);
   return root;
@@ -181,6 +182,28 @@ function declareIdentity(root: Command, io: Io): void {
     .action(async (flags: CommonFlags) => { await (await import('./identityChange.ts')).identityRotate(io, flags); });
   declare('revoke', 'Makes all copies of the data directory of a stopped gateway worthless: the same keys are sealed anew.', ['tenzro identity revoke'])
     .action(async (flags: CommonFlags) => { await (await import('./identity.ts')).identityRevoke(io, flags); });
+}
+
+function declareClaim(root: Command, io: Io): void {
+  const claim = root.command('claim').description('The code by which a gateway is claimed: shown where it stands, read where its owner is.');
+  add(claim, 'show', 'Shows a code that works once and for ten minutes, as QR and to type; beside a running gateway and on a stopped one.', ['tenzro claim show', 'tenzro claim show --png code.png', 'tenzro claim show --printed --json'])
+    .option(...JSON_FLAG)
+    .option('--printed', 'the code for a label instead: works once, until the gateway is claimed')
+    .option('--png <file>', 'write the QR code as a picture; an existing one is left alone')
+    .addOption(new Option('--ground <colour>', 'ground of a terminal without colours').choices(['dark', 'light']))
+    .action(async (flags: import('./claim.ts').ShowFlags) => { await (await import('./claim.ts')).claimShow(io, flags); });
+  claim.command('labels <file>').description('Makes a PDF sheet of labels from lines of a code, a blank and a name; - reads stdin.')
+    .requiredOption('-o, --output <file>', 'file to write; an existing one is left alone')
+    .option(...JSON_FLAG)
+    .addHelpText('after', '\nExamples:\n  $ tenzro claim labels codes.txt -o labels.pdf\n  $ echo "$(tenzro claim show --printed --json | jq -r .code) hall 3" | tenzro claim labels - -o label.pdf')
+    .action(async (file: string, flags: { output: string; json?: boolean }) => { (await import('./claim.ts')).claimLabels(io, file, flags); });
+  claim.command('read').description('Says what a code holds, without its secret. Claims nothing.')
+    .option('--image <file>', 'PNG or JPEG with the QR code on it')
+    .option('--code <code>', 'the code as text; - reads it from stdin, so that it stands in no list of processes')
+    .option('--secret', 'show the one-time secret too')
+    .option(...JSON_FLAG)
+    .addHelpText('after', '\nExamples:\n  $ tenzro claim read --image photo.jpg\n  $ tenzro claim read --code - --json')
+    .action(async (flags: import('./claim.ts').ReadFlags) => { await (await import('./claim.ts')).claimRead(io, flags); });
 }
 
 function declareFleet(root: Command, io: Io): void {

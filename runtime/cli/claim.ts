@@ -1,0 +1,137 @@
+/** `tenzro claim show|labels|read`: the code by which a gateway is claimed, drawn where it stands and read where the operator is. */
+import { readFileSync, writeFileSync } from 'node:fs';
+import { uptime } from 'node:os';
+import { claimKeyDigest, decodeClaimCode, encodeClaimCode, newClaimCode, spacedClaimCode, type Transport } from '#provisioning/claim/code.ts';
+import { labelSheet, type Label } from '#provisioning/claim/labels.ts';
+import { claimCodeOn } from '#provisioning/claim/photo.ts';
+import { modulesOf, pngOf, terminalLines, type TerminalLook } from '#provisioning/claim/qr.ts';
+import { SHOWN_LIFETIME_MS, WaitingCodes, shownFrom, type Moment, type WaitingCode } from '#provisioning/claim/waiting.ts';
+import { toHex } from '#runtime/core/bytes.ts';
+import { TenzroError, messageOf } from '#runtime/core/errors.ts';
+import { printable } from '#runtime/core/printable.ts';
+import { sha256 } from '#runtime/crypto/hash.ts';
+import { decodeBlock } from '#runtime/ledger/block.ts';
+import { openReader } from '#runtime/ledger/reader.ts';
+import { configOf, type CommonFlags, type Io } from './io.ts';
+import { read } from './verify.ts';
+
+export interface ShowFlags extends CommonFlags {
+  readonly printed?: boolean;
+  readonly png?: string;
+  readonly ground?: 'dark' | 'light';
+}
+
+export interface ReadFlags {
+  readonly image?: string;
+  readonly code?: string;
+  readonly secret?: boolean;
+  readonly json?: boolean;
+}
+
+const TRANSPORTS: readonly Transport[] = ['lan'];
+const OWNER_ONLY = 0o600;
+const PNG_SCALE = 8;
+const LABELS_MAX = 1_000;
+const STDIN = 0;
+
+/** Beside a running gateway and on a stopped one. A shown code is new each time; a printed one stays the same until the gateway is claimed. */
+export async function claimShow(io: Io, flags: ShowFlags): Promise<void> {
+  const { settings: { dataDir } } = configOf(flags);
+  const keyDigest = await keyDigestOf(dataDir);
+  const codes = new WaitingCodes(dataDir);
+  const now = momentNow();
+  const waiting = flags.printed ? await printedCode(codes, keyDigest, now) : shownFrom(newClaimCode(keyDigest, TRANSPORTS), now);
+  try {
+    if (waiting.until) await codes.write(waiting);
+    tellCode(io, flags, waiting);
+  } finally {
+    waiting.code.secret.fill(0);
+  }
+}
+
+async function printedCode(codes: WaitingCodes, keyDigest: Uint8Array, now: Moment): Promise<WaitingCode> {
+  const { shown, printed } = await codes.usable(keyDigest, now);
+  shown?.code.secret.fill(0);
+  if (printed) return printed;
+  const made = { code: newClaimCode(keyDigest, TRANSPORTS), until: undefined };
+  await codes.write(made);
+  return made;
+}
+
+function tellCode(io: Io, { json, png, ground }: ShowFlags, { code, until }: WaitingCode): void {
+  const text = encodeClaimCode(code);
+  if (png !== undefined) writeNew(png, pngOf(modulesOf(text), PNG_SCALE));
+  if (json) {
+    return io.json({ code: text, kind: until ? 'shown' : 'printed', expiresInSeconds: until ? SHOWN_LIFETIME_MS / 1000 : null, discriminator: code.discriminator, transports: code.transports, keyDigest: toHex(code.keyDigest), file: png ?? null });
+  }
+  if (png !== undefined) io.line(`${printable(png)}: the code as a picture, for its owner only`);
+  else for (const line of terminalLines(modulesOf(text), look(io, ground))) io.line(line);
+  io.line(spacedClaimCode(text));
+  io.line(until ? `works once, within ${SHOWN_LIFETIME_MS / 60_000} minutes, until the machine restarts or another code is shown` : 'works once, until the gateway is claimed: whoever reads this label may claim it');
+  io.line(`the gateway answers to number ${code.discriminator}, its keys are ${toHex(code.keyDigest).slice(0, 16)}…`);
+}
+
+const look = (io: Io, ground: ShowFlags['ground']): TerminalLook => ground ?? (io.color ? 'colour' : 'dark');
+
+/** Lines of FILE: a code, a blank, and what its label calls the gateway. */
+export function claimLabels(io: Io, file: string, { output, json }: { readonly output: string; readonly json?: boolean }): void {
+  const text = file === '-' ? readFileSync(STDIN, 'utf8') : read(file).toString('utf8');
+  const labels = text.split('\n').flatMap((line, at) => labelOf(line.trim(), at + 1));
+  if (labels.length === 0 || labels.length > LABELS_MAX) throw new TenzroError('cli.usage', `${file === '-' ? 'stdin' : file} holds ${labels.length} codes; a sheet takes 1 to ${LABELS_MAX}`);
+  writeNew(output, labelSheet(labels));
+  if (json) return io.json({ file: output, labels: labels.length });
+  io.line(`${printable(output)}: ${labels.length} ${labels.length === 1 ? 'label' : 'labels'}, 21 to a page of A4 (63.5 mm × 38.1 mm): print it at its true size, for its owner only`);
+}
+
+function labelOf(line: string, number: number): readonly Label[] {
+  if (line === '') return [];
+  const blank = line.search(/\s/);
+  const code = blank < 0 ? line : line.slice(0, blank);
+  try {
+    const decoded = decodeClaimCode(code);
+    decoded.secret.fill(0);
+    return [{ code: code.toUpperCase(), name: line.slice(code.length).trim() || `no. ${decoded.discriminator}` }];
+  } catch (cause) {
+    throw cause instanceof TenzroError ? new TenzroError(cause.code, `line ${number}: ${cause.message}`) : cause;
+  }
+}
+
+/** Says what a code holds; its secret only when asked. */
+export async function claimRead(io: Io, { image, code, secret, json }: ReadFlags): Promise<void> {
+  if ((image === undefined) === (code === undefined)) throw new TenzroError('cli.usage', 'name either --image FILE or --code CODE (--code - reads it from stdin)');
+  const text = image === undefined ? (code === '-' ? readFileSync(STDIN, 'utf8') : code ?? '') : await claimCodeOn(read(image));
+  const held = decodeClaimCode(text);
+  const shown = secret ? toHex(held.secret) : undefined;
+  held.secret.fill(0);
+  const keyDigest = toHex(held.keyDigest);
+  if (json) return io.json({ version: 1, keyDigest, discriminator: held.discriminator, transports: held.transports, ...(shown === undefined ? {} : { secret: shown }) });
+  io.line(`claim code, version 1`);
+  io.line(`keys           ${keyDigest}`);
+  io.line(`number         ${held.discriminator}`);
+  io.line(`reached by     ${held.transports.map((transport) => WORDS[transport]).join(', ')}`);
+  io.line(`one-time secret ${shown ?? 'in it, not shown (--secret shows it)'}`);
+}
+
+const WORDS: Readonly<Record<Transport, string>> = { accessPoint: 'its own access point', lan: 'the local network', ble: 'Bluetooth LE' };
+
+/** From the genesis, which is public. Throws `ledger.no_chain`, `claim.not_ready`. */
+async function keyDigestOf(dataDir: string): Promise<Buffer> {
+  await using reader = await openReader(dataDir);
+  const identity = reader.blockCount() === 0 ? undefined : decodeBlock(reader.block(0).payload).identity;
+  if (!identity) throw new TenzroError('claim.not_ready', 'the chain has no block yet, which would name the keys');
+  return claimKeyDigest({ signingKey: sha256(identity.signingKey), ...(identity.akPublic ? { ak: sha256(identity.akPublic) } : {}) });
+}
+
+/** proc(5), random(4). */
+function momentNow(): Moment {
+  return { boot: read('/proc/sys/kernel/random/boot_id').toString('latin1').trim(), uptimeMs: Math.round(uptime() * 1000) };
+}
+
+/** Whoever reads it may claim a gateway; what is there already is left alone. */
+function writeNew(path: string, bytes: Uint8Array): void {
+  try {
+    writeFileSync(path, bytes, { flag: 'wx', mode: OWNER_ONLY });
+  } catch (cause) {
+    throw new TenzroError('cli.usage', `cannot write ${path}: ${messageOf(cause)}`, { cause });
+  }
+}
