@@ -43,11 +43,9 @@ export function mergeReported(twin: Twin, reported: Reported): Merge {
 export const deltaOf = (twins: Twins): ReadonlyMap<string, Desired> =>
   new Map([...twins].flatMap(([name, { desired, reported }]) => (desired && desired.version > (reported?.version ?? 0) ? [[name, desired] as const] : [])));
 
-/** What to answer to a gateway that tries the newest desired version, and was heard. */
-export function confirmationOf({ desired, reported }: Twin): Confirmation | undefined {
-  if (reported?.state !== 'probation' || reported.version !== desired?.version) return undefined;
-  return { version: reported.version, revision: reported.revision };
-}
+/** What to answer to a gateway that tries a version, and was heard; a newer desired one follows only when this trial is over. */
+export const confirmationOf = ({ reported }: Twin): Confirmation | undefined =>
+  (reported?.state === 'probation' ? { version: reported.version, revision: reported.revision } : undefined);
 
 /** For queries: `twin.<name>` is what is in force. */
 export const viewOf = (id: string, twins: Twins, health: JsonObject): GatewayView => ({
