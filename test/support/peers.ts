@@ -10,6 +10,7 @@ const PACKAGE_OF = {
   cjpeg: 'libjpeg-turbo-progs',
   evmctl: 'ima-evm-utils',
   mosquitto: 'mosquitto',
+  mosquitto_passwd: 'mosquitto',
   mosquitto_pub: 'mosquitto-clients',
   mosquitto_sub: 'mosquitto-clients',
   openssl: 'openssl',
