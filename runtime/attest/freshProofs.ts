@@ -38,7 +38,7 @@ export class FreshProofs {
     if (from !== undefined && !(Number.isSafeInteger(from) && from >= 0)) throw new TenzroError('attest.challenge_malformed', `${from} is not the sequence of a block`);
     this.#spend();
     const { sequence } = await this.#options.attester.challenge(nonce);
-    return { sequence, bundle: await buildHeadProof(this.#options.source, sequence, from) };
+    return { sequence, bundle: buildHeadProof(this.#options.source, sequence, from) };
   }
 
   #spend(): void {

@@ -26,7 +26,7 @@ export const isCommandType = (text: string): text is CommandType => Object.hasOw
 
 /** In `fleet.operators[].may`: every type but those of the list below, which have to be named. */
 export const MAY_ALL = '*';
-export const NAMED_ONLY: readonly CommandType[] = ['shell', 'driver_call', 'release'];
+const NAMED_ONLY: readonly CommandType[] = ['shell', 'driver_call', 'release'];
 
 /** `refused` is never a state of a command: it is what an entry says of a message that did not become one. */
 export const COMMAND_STATES = ['init', 'scheduled', 'executing', 'successful', 'failed', 'refused'] as const;

@@ -2,7 +2,7 @@
  * What is known of commands: a fold over their entries, kept beside the chain so that a start need not read it all and pruning forgets no id.
  * INVARIANT: an id that was taken is known until its key's horizon has passed it, so that no signed message is ever obeyed twice.
  */
-import { hasEnded, type CommandState } from '#runtime/core/command.ts';
+import { COMMAND_STATES, hasEnded, type CommandState } from '#runtime/core/command.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
 import type { KeyValueStore } from '#runtime/core/ports.ts';
 import type { Cbor, Entry } from '#runtime/core/types.ts';
@@ -49,7 +49,7 @@ export class CommandBook {
       const known = decodeKnown(value);
       if (known) this.#known.set(known.key, known);
     }
-    for (const { key, value } of kv.range(HORIZON)) this.#horizons.set(key.slice(HORIZON.length), Number(decodeCbor(value)));
+    for (const { key, value } of kv.range(HORIZON)) this.#horizons.set(key.slice(HORIZON.length), countOf(decodeCbor(value)));
   }
 
   get(key: string): Known | undefined { return this.#known.get(key); }
@@ -104,10 +104,13 @@ function decodeKnown(bytes: Uint8Array): Known | undefined {
   const value = decodeCbor(bytes);
   if (!(value instanceof Map)) return undefined;
   const fields = value as ReadonlyMap<number, Cbor>;
-  const text = (key: number): string => String(fields.get(key));
-  const count = (key: number): number => Number(fields.get(key));
+  const text = (key: number): string => { const field = fields.get(key); return typeof field === 'string' ? field : ''; };
+  const state = COMMAND_STATES.find((name) => name === fields.get(FIELD.state));
+  if (!state) return undefined;
   return {
-    key: keyOf(text(FIELD.type), text(FIELD.id)), type: text(FIELD.type), id: text(FIELD.id), kid: text(FIELD.kid), issued: count(FIELD.issued), expiresMicros: count(FIELD.expiresMicros),
-    commandIndex: count(FIELD.commandIndex), stateIndex: count(FIELD.stateIndex), state: text(FIELD.state) as CommandState, bootEpoch: count(FIELD.bootEpoch),
+    key: keyOf(text(FIELD.type), text(FIELD.id)), type: text(FIELD.type), id: text(FIELD.id), kid: text(FIELD.kid), issued: countOf(fields.get(FIELD.issued)), expiresMicros: countOf(fields.get(FIELD.expiresMicros)),
+    commandIndex: countOf(fields.get(FIELD.commandIndex)), stateIndex: countOf(fields.get(FIELD.stateIndex)), state, bootEpoch: countOf(fields.get(FIELD.bootEpoch)),
   };
 }
+
+const countOf = (value: Cbor | undefined): number => (typeof value === 'number' ? value : 0);

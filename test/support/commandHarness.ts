@@ -15,7 +15,7 @@ import { decodeEntry, encodeEntry } from '#runtime/ledger/entry.ts';
 export const GATEWAY = 'gw1';
 export const SECOND = 1_000_000;
 
-export class HandClock implements Clock {
+class HandClock implements Clock {
   wall = 1_800_000_000 * SECOND;
   mono = SECOND;
   wallMicros(): number { return this.wall; }
@@ -36,6 +36,12 @@ export function newParty(name: string, may: readonly string[] = ['*']): Party {
 }
 
 export const placeOf = ({ type, id }: Pick<CommandClaims, 'type' | 'id'>): Place => ({ target: MAIN_ENTITY, type, id });
+
+/** Where a message says that it belongs. */
+function placeNamedBy({ type, id }: CommandMessage): Place {
+  if (typeof type !== 'string' || typeof id !== 'string') throw new TypeError('a message without type and id has no place of its own');
+  return placeOf({ type, id });
+}
 
 /** The world that outlives a process: log, map, clock, retained topics. */
 export class CommandWorld {
@@ -67,6 +73,12 @@ export class CommandWorld {
     return this.entries().flatMap((body) => (`${body.type}/${body.id}` === key ? ['state' in body ? body.state : 'command'] : []));
   }
 
+  /** What is said of a failure; '' where nothing is. */
+  reasonOf(key: string): string {
+    const reason = this.retained.get(key)?.['reason'];
+    return typeof reason === 'string' ? reason : '';
+  }
+
   /** A new process over what was flushed. What an earlier one still does reaches nothing. */
   start(): Commander {
     this.#epoch += 1;
@@ -89,7 +101,7 @@ export class CommandWorld {
   }
 
   /** As a broker does: retained first, then delivered. */
-  publish(commander: Commander, message: CommandMessage, place: Place = placeOf({ type: String(message['type']), id: String(message['id']) })): void {
+  publish(commander: Commander, message: CommandMessage, place: Place = placeNamedBy(message)): void {
     this.retained.set(`${place.type}/${place.id}`, message);
     commander.receive(place, Buffer.from(JSON.stringify(message)));
   }

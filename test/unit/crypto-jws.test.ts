@@ -24,7 +24,7 @@ describe('crypto: RFC 8785 canonical JSON', () => {
   });
 
   it('refuses what is no I-JSON, and what nests too deep', () => {
-    for (const bad of ['\ud800', 1e999, JSON.parse(`${'['.repeat(20)}${']'.repeat(20)}`) as Json]) assert.throws(() => canonicalJson(bad), TenzroError);
+    for (const bad of ['\ud800', Infinity, JSON.parse(`${'['.repeat(20)}${']'.repeat(20)}`) as Json]) assert.throws(() => canonicalJson(bad), TenzroError);
   });
 });
 

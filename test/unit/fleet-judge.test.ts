@@ -19,14 +19,15 @@ const judged = (payload: Uint8Array, { place = PLACE, nowMicros = now, horizon =
 const bytes = (message: CommandMessage): Buffer => Buffer.from(JSON.stringify(message));
 const good = world.sign();
 const unsigned = (({ signature: _signature, ...members }: CommandMessage): CommandMessage => members)(good);
-const flipped = String(good['signature']).replace(/.(?=.{9}$)/, (letter) => (letter === 'A' ? 'B' : 'A'));
+const signature = good['signature'] as string;
+const flipped = signature.replace(/.(?=.{9}$)/, (letter) => (letter === 'A' ? 'B' : 'A'));
 
 const REFUSED: readonly (readonly [what: string, code: string, payload: Uint8Array, given?: Given])[] = [
   ['nobody to obey', 'command.no_operators', bytes(good), { nobody: true }],
   ['no signature', 'command.unsigned', bytes(unsigned)],
   ['an empty signature', 'command.unsigned', bytes({ ...good, signature: '' })],
   ['a truncated message', 'command.malformed', bytes(good).subarray(0, 200)],
-  ['a truncated signature', 'jws.malformed', bytes({ ...good, signature: String(good['signature']).slice(0, -4) })],
+  ['a truncated signature', 'jws.malformed', bytes({ ...good, signature: signature.slice(0, -4) })],
   ['an altered signature', 'command.signature', bytes({ ...good, signature: flipped })],
   ['altered parameters', 'command.signature', bytes({ ...good, parameters: { a: 1 } })],
   ['a longer validity', 'command.signature', bytes({ ...good, ttl_s: 3_600 })],
