@@ -152,8 +152,11 @@ export class IdentityKeeper {
         const { vault } = await this.#sealed();
         const auth = hierarchyAuthOf(tpmSecret);
         this.#options.onWrite?.('revoke');
-        await vault.revoke(auth, protection.names.parent, signal);
-        for (const value of Object.values(auth) as Buffer[]) value.fill(0);
+        try {
+          await vault.revoke(auth, protection.names.parent, signal);
+        } finally {
+          for (const value of Object.values(auth) as Buffer[]) value.fill(0);
+        }
       }
       this.#options.onWrite?.('promote');
       await files.promote();

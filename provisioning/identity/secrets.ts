@@ -67,7 +67,7 @@ const damaged = (): TenzroError => new TenzroError('identity.damaged', 'what was
 export function hierarchyAuthOf(tpmSecret: Uint8Array): HierarchyAuth {
   const derive = (label: string): Buffer => {
     const auth = Buffer.from(hkdfSync('sha256', tpmSecret, new Uint8Array(0), `tenzro/tpm/${label}/1`, SECRET_BYTES));
-    auth[SECRET_BYTES - 1] = (auth[SECRET_BYTES - 1] ?? 0) | 1; // trailing zeros of an authValue do not count (TPM 2.0 Part 1 §19.6.4.3): let there be none
+    auth[SECRET_BYTES - 1] = (auth[SECRET_BYTES - 1] ?? 0) | 1; // trailing zeros of an authValue do not count (TPM 2.0 Part 1, Authorizations and Acknowledgments): let there be none
     return auth;
   };
   return { owner: derive('owner'), endorsement: derive('endorsement'), lockout: derive('lockout') };
