@@ -43,6 +43,10 @@ describe('claim code', () => {
     }
   });
 
+  it('is that of the reference page', () => {
+    assert.equal(text, 'TZ1:5GM30CSJB32ETM0UDY8654LL0DZ4.645.C72-QA4ZA8722MBK20-E207O.50ECM90L07D0SQTG0B81I0M.TV3');
+  });
+
   it('says what it was given, and fits a QR code of version 4 at level M', () => {
     assert.deepEqual(decodeClaimCode(text), { ...code, keyDigest: new Uint8Array(keyDigest), secret: new Uint8Array(code.secret) });
     for (let run = 0; run < 50; run++) {
