@@ -1,0 +1,123 @@
+import assert from 'node:assert/strict';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { LedgerReader } from '#runtime/core/ports.ts';
+import { toHex } from '#runtime/core/bytes.ts';
+import { withChains } from '#runtime/controllerMain.ts';
+import { decodeBlock } from '#runtime/ledger/block.ts';
+import { openReader } from '#runtime/ledger/reader.ts';
+import { hashOfLeaf } from '#runtime/ledger/shipment.ts';
+import { leafHash } from '#runtime/crypto/merkle.ts';
+import { gatewayConfig, makeBroker, makeController, type Controller, type FleetBroker } from '#test/support/fleet.ts';
+import { Gateway, tenzro } from '#test/support/gateway.ts';
+import { connectClient } from '#test/support/mqttClient.ts';
+import type { Program } from '#test/support/process.ts';
+import { tempDir, type TempDir } from '#test/support/temp.ts';
+
+describe('a gateway and its fleet controller', function () {
+  this.timeout(120_000);
+  let dir: TempDir;
+  let broker: FleetBroker;
+  let controller: Controller;
+  const at = (name: string): string => join(dir.path, name);
+
+  beforeEach(async function () {
+    dir = tempDir('uplink');
+    broker = await makeBroker(this, dir.path);
+    controller = await makeController(dir.path);
+  });
+  afterEach(() => { dir[Symbol.dispose](); });
+
+  const startGateway = async (more = ''): Promise<Gateway> => {
+    writeFileSync(at('gateway.yaml'), gatewayConfig('edge-1', broker, controller.receiptKey, more));
+    return Gateway.start({ dataDir: at('data'), configFile: at('gateway.yaml') });
+  };
+  const receipted = (entries: number) => ({ uplink }: { readonly uplink: { readonly receipt: { readonly treeSize: number } | null } | null }): boolean => (uplink?.receipt?.treeSize ?? 0) >= entries;
+
+  async function publish(gateway: Gateway, count: number, type: string): Promise<void> {
+    await using client = await connectClient(await gateway.port());
+    for (let i = 0; i < count; i++) await client.mqtt.publishAsync(`te/device/motor///m/${type}`, JSON.stringify({ value: i }), { qos: 1 });
+  }
+
+  /** Everything under the controller's last block is, leaf by leaf, what the gateway has. */
+  async function assertNothingLost(least: number): Promise<void> {
+    await using reader = await openReader(at('data'));
+    const [view] = await controller.ls();
+    assert.ok(view && view.entries >= least, `${JSON.stringify(view)}, ${least} expected`);
+    const kept = await withChains(controller.dir, (chains) => [...chains.leaves(view.chain)].map((leaf) => toHex(hashOfLeaf(leaf))));
+    assert.deepEqual(kept.slice(0, view.entries), Array.from((reader as LedgerReader).read(0, view.entries), ({ bytes }) => toHex(leafHash(bytes))));
+  }
+
+  it('delivers in order and under receipts that blocks name, and keeps on the site what policy keeps there', async () => {
+    await using _broker = await broker.start();
+    await using serving = await controller.start(broker);
+    await using gateway = await startGateway('  forward: [{ topic: te/device/motor///m/secret, mode: never }]');
+    await publish(gateway, 30, 'open');
+    await publish(gateway, 5, 'secret');
+    const size = (await gateway.status())?.chain.entries ?? 0;
+    const { uplink } = await gateway.until('a receipt', receipted(size), 30_000);
+    assert.deepEqual([uplink?.connected, uplink?.fault, serving.stdout.includes(controller.receiptKey)], [true, null, true]);
+    assert.match(uplink?.keyExchange ?? '', /^(?:x25519|X25519MLKEM768)$/);
+    const human = await tenzro(at('data'), ['status'], { configFile: at('gateway.yaml') });
+    assert.match(human.output, /uplink +mqtts:\/\/localhost:\d+: connected, \S+; \d+ entries receipted at/);
+    await assertNothingLost(size);
+    await gateway.stop();
+    const shown = await tenzro(at('data'), ['fleet', 'show', 'edge-1', '--dir', controller.dir, '--json']);
+    assert.equal((JSON.parse(shown.stdout) as readonly { readonly withheld: number }[])[0]?.withheld, 5);
+    await using reader = await openReader(at('data'));
+    const named = Array.from({ length: reader.blockCount() }, (_, sequence) => decodeBlock(reader.block(sequence).payload).receipt);
+    assert.ok(named.some((receipt) => receipt !== undefined), 'no block names a receipt');
+  });
+
+  it('loses nothing over kill -9 of broker, controller and gateway, and answers what it had with the same receipt', async () => {
+    await using stack = new AsyncDisposableStack();
+    let [brokerNow, serving, gateway]: [Program, Program, Gateway] = [stack.use(await broker.start()), stack.use(await controller.start(broker)), stack.use(await startGateway())];
+    for (const victim of ['controller', 'broker', 'gateway'] as const) {
+      await publish(gateway, 40, 'load');
+      if (victim === 'controller') { await serving.end('SIGKILL'); serving = stack.use(await controller.start(broker)); }
+      if (victim === 'broker') { await brokerNow.end('SIGKILL'); brokerNow = stack.use(await broker.start()); }
+      if (victim === 'gateway') { await gateway.kill(); gateway = stack.use(await startGateway()); }
+    }
+    await publish(gateway, 10, 'load');
+    const size = (await gateway.status())?.chain.entries ?? 0;
+    await gateway.until('everything to be receipted', receipted(size), 60_000);
+    await assertNothingLost(size);
+    assert.ok(brokerNow.running && serving.running);
+  });
+
+  it('works offline, and delivers when the broker comes', async () => {
+    await using gateway = await startGateway();
+    await publish(gateway, 50, 'load');
+    const size = (await gateway.status())?.chain.entries ?? 0;
+    const offline = await gateway.until('a fault to be told', ({ uplink }) => uplink?.fault !== null && !uplink?.connected);
+    assert.equal(offline.uplink?.receipt, null);
+    await using _broker = await broker.start();
+    await using _serving = await controller.start(broker);
+    await gateway.until('everything to be receipted', receipted(size), 60_000);
+    await assertNothingLost(size);
+  });
+
+  it('believes no controller but the one whose key it pins', async () => {
+    await using _broker = await broker.start();
+    await using _serving = await controller.start(broker);
+    const { receiptKey } = controller;
+    controller = { ...controller, receiptKey: receiptKey.replace(/^./, (digit) => (digit === '0' ? '1' : '0')) };
+    await using gateway = await startGateway();
+    const told = await gateway.until('a refused receipt', ({ counters }) => (counters['uplink.receipt'] ?? 0) > 0, 30_000);
+    assert.equal(told.uplink?.receipt, null);
+  });
+
+  it('stops at a broker that it cannot trust, and says so', async () => {
+    await using _broker = await broker.start();
+    const stranger = tempDir('stranger');
+    try {
+      const { caFile } = await makeBroker(this.ctx as Mocha.Context, stranger.path);
+      broker = { ...broker, caFile };
+      await using gateway = await startGateway();
+      const told = await gateway.until('a fault', ({ uplink }) => /certificate/.test(uplink?.fault ?? ''), 30_000);
+      assert.equal(told.uplink?.connected, false);
+    } finally {
+      stranger[Symbol.dispose]();
+    }
+  });
+});
