@@ -22,6 +22,10 @@ export interface Check {
 
 export type Outcome = 'verified' | 'refuted' | 'undecided';
 
+const NOT_MADE = 'not made';
+/** Never reached, since the outcome was settled before. */
+export const wasMade = ({ result, detail }: Check): boolean => result !== 'skipped' || !detail.startsWith(NOT_MADE);
+
 /** Takes findings in the order of the work and gives them back in the order of the report. A failure is never overwritten. */
 export class CheckBook {
   readonly #findings = new Map<CheckCode, Check>();
@@ -55,7 +59,7 @@ export class CheckBook {
 
   /** Every check, in report order; those never reached are skipped and say so. */
   report(): readonly Check[] {
-    const why = this.refuted ? 'not made: an earlier check refuted the file' : 'not made: the file could not be judged';
+    const why = `${NOT_MADE}: ${this.refuted ? 'an earlier check refuted the file' : 'the file could not be judged'}`;
     return CHECKS.map((code) => this.#findings.get(code) ?? { code, result: 'skipped', detail: why });
   }
 

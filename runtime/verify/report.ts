@@ -1,7 +1,7 @@
 /** A verifier's report, and how people read it. Text of a hostile file must not steer the reader's terminal: it goes through `printable`. */
 import type { KindName } from '#runtime/core/types.ts';
 import { printable } from '#runtime/core/printable.ts';
-import type { Check, CheckResult, Outcome } from './checks.ts';
+import { wasMade, type Check, type CheckResult, type Outcome } from './checks.ts';
 import type { EntryView } from './entryView.ts';
 import type { TrustLevel } from './policy.ts';
 
@@ -38,8 +38,15 @@ export function renderReport(report: Report, options: { readonly colour: boolean
     ...subject.entries.filter(({ kind }) => !SUPPORTING.has(kind)).flatMap(renderEntry),
     ...subject.entries.filter(({ kind }) => SUPPORTING.has(kind)).map(renderSupport),
     '',
-    ...checks.map(({ code, result, detail }) => `${paint(MARK[result], result)} ${code.padEnd(width)}  ${printable(detail)}`),
+    ...checks.filter(wasMade).map(({ code, result, detail }) => `${paint(MARK[result], result)} ${code.padEnd(width)}  ${printable(detail)}`),
+    ...renderUnmade(checks),
   ];
+}
+
+/** Many at once, for one reason. */
+function renderUnmade(checks: readonly Check[]): readonly string[] {
+  const unmade = checks.filter((check) => !wasMade(check));
+  return unmade[0] ? [`${MARK.skipped} ${unmade.length} further checks ${unmade[0].detail}`] : [];
 }
 
 /** Kinds that a proof brings along for its verifier, whoever asked for what. */
