@@ -47,6 +47,7 @@ export async function identityApprove(io: Io, requestFile: string | undefined, f
     if (requestFile === undefined) throw new TenzroError('cli.usage', 'name the file that tenzro identity request printed');
     const request = parseRequest(readText(requestFile));
     const state = flags.pcrs === undefined || flags.pcrs === 'current' ? request.state : { ...request.state, pcrs: parsePcrs(readText(flags.pcrs)) };
+    if (state === request.state) io.error(`the request's own PCR values are approved: compare them with the references of your image first (${state.pcrs.map(([pcr]) => pcr).join(', ')}), or give yours with --pcrs FILE`);
     const wanted: ApprovalRequest = { ...request, state };
     process.stdout.write(formatApproval(approve(wanted, note, authorityOfPem(readText(flags.key), 'private'), bootPolicy)));
     return;
