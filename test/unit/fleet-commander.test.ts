@@ -150,6 +150,18 @@ describe('fleet: commands that are refused', () => {
     assert.ok(world.entries().every((body) => 'state' in body && body.state === 'refused'));
   });
 
+  it('takes no more than may be open, but cancels still', async () => {
+    const world = new CommandWorld();
+    world.handlers = { config_update: { support: ABLE, run: async () => new Promise(() => undefined) } };
+    const commander = world.start();
+    await settle(commander, () => {
+      for (let at = 0; at <= LIMITS.commandsOpenMax; at++) world.publish(commander, world.sign({ type: 'config_update', id: `n${at}` }));
+      world.publish(commander, world.sign({ type: 'cancel', parameters: { type: 'config_update', id: 'n7' } }));
+    });
+    assert.match(world.reasonOf(`config_update/n${LIMITS.commandsOpenMax}`), /^command\.busy/);
+    assert.match(world.reasonOf('config_update/n7'), /^command\.cancelled/);
+  });
+
   it('forgets old ids only together with the right to use them', async () => {
     const world = new CommandWorld();
     let effects = 0;
