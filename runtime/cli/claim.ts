@@ -105,10 +105,10 @@ export async function claimRead(io: Io, { image, code, secret, json }: ReadFlags
   held.secret.fill(0);
   const keyDigest = toHex(held.keyDigest);
   if (json) return io.json({ version: 1, keyDigest, discriminator: held.discriminator, transports: held.transports, ...(shown === undefined ? {} : { secret: shown }) });
-  io.line(`claim code, version 1`);
-  io.line(`keys           ${keyDigest}`);
-  io.line(`number         ${held.discriminator}`);
-  io.line(`reached by     ${held.transports.map((transport) => WORDS[transport]).join(', ')}`);
+  io.line('claim code      version 1');
+  io.line(`keys            ${keyDigest}`);
+  io.line(`number          ${held.discriminator}`);
+  io.line(`reached by      ${held.transports.map((transport) => WORDS[transport]).join(', ')}`);
   io.line(`one-time secret ${shown ?? 'in it, not shown (--secret shows it)'}`);
 }
 

@@ -91,6 +91,12 @@ describe('cli: claim', () => {
     assert.deepEqual(readFileSync(join(dir.path, 'code.png')), before);
   });
 
+  it('reads a picture without a network', async function () {
+    const { keyDigest } = await json(['show', '--png', 'offline.png']);
+    const { stdout, output } = await run(requirePeer(this, 'unshare'), ['-rn', process.execPath, COMMAND, 'claim', 'read', '--image', 'offline.png', '--json'], { cwd: dir.path });
+    assert.equal((JSON.parse(stdout) as Record<string, unknown>)['keyDigest'], keyDigest, output);
+  });
+
   it('makes a sheet of labels from lines of codes and names', async function () {
     const codes = await Promise.all(['show', 'show'].map(async (word) => String((await json([word]))['code'])));
     writeFileSync(join(dir.path, 'codes.txt'), `${codes[0]} hall 3, north\n\n${codes[1]}\n`);

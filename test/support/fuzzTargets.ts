@@ -1,6 +1,10 @@
 /** Every decoder that takes bytes from outside, with valid samples to bend. A target throws a typed error or takes the input; nothing else. */
 import { strict as assert } from 'node:assert';
 import { createSecretKey } from 'node:crypto';
+import { encodeBase38 } from '#provisioning/claim/base38.ts';
+import { claimKeyDigest, decodeClaimCode, encodeClaimCode, newClaimCode } from '#provisioning/claim/code.ts';
+import { sizeOfImage } from '#provisioning/claim/imageSize.ts';
+import { modulesOf, pngOf } from '#provisioning/claim/qr.ts';
 import { KIND, READING_BODY, type Cbor } from '#runtime/core/types.ts';
 import { decodeCbor, encodeCbor } from '#runtime/crypto/cbor.ts';
 import { CborWriter } from '#runtime/crypto/cborWriter.ts';
@@ -94,6 +98,15 @@ const measurements = [
   encodeMeasurement({ what: 'ima', reason: 'no IMA' }), encodeMeasurement({ what: 'software', digest: sha256(AK), components: [['configuration', sha256(NV)]] }),
 ].map(encodeCbor);
 
+const claimCode = Buffer.from(encodeClaimCode(newClaimCode(claimKeyDigest({ signingKey: sha256(AK) }), ['lan'])));
+const claimBody = encodeCbor([1, 2, sha256(AK).subarray(0, 24), sha256(NV).subarray(0, 16), 77]);
+
+/** A bent body with the checksum that belongs to it. */
+function judgeClaimBody(body: Buffer): void {
+  const { keyDigest, secret, discriminator } = decodeClaimCode(`TZ1:${encodeBase38(Buffer.concat([body, sha256(body).subarray(0, 2)]))}`);
+  assert.ok(keyDigest.length === 24 && secret.length === 16 && discriminator <= 4095);
+}
+
 /** Built at first use: most runs ask for one. */
 export const FUZZ_TARGETS: ReadonlyMap<string, () => FuzzTarget | Promise<FuzzTarget>> = new Map<string, () => FuzzTarget | Promise<FuzzTarget>>([
   ['cbor', () => decoder([...chain.entries.slice(0, 3), ...proofs, evidence], decodeCbor)],
@@ -113,6 +126,9 @@ export const FUZZ_TARGETS: ReadonlyMap<string, () => FuzzTarget | Promise<FuzzTa
   ['imalog', () => decoder([writeImaList(SOME_FILES), writeImaList(SOME_FILES, 'ima'), writeImaList(SOME_FILES, 'ima-sig'), writeImaList(SOME_FILES, 'ima-buf')], judgeImaLog)],
   ['measurement', () => decoder(measurements, (bytes) => decodeMeasurement(decodeCbor(bytes)))],
   ['confidential', () => decoder([sealed, keyEpoch], judgeConfidential)],
+  ['claim.code', () => decoder([claimCode], (bytes) => { decodeClaimCode(bytes.toString('utf8')); })],
+  ['claim.body', () => decoder([claimBody], judgeClaimBody)],
+  ['image.size', () => decoder([pngOf(modulesOf(claimCode.toString()), 2), Buffer.from('ffd8ffe000104a46494600010100000100010000ffc0000b080123045601011100', 'hex')], sizeOfImage)],
   ...TRUST_TARGETS,
   ['tls.session', () => decoder([Buffer.from('300fa106020401020304b305020300001d', 'hex')], (bytes) => { const group = groupOfSession(bytes); assert.ok(group === undefined || group <= 0xffff_ffff); })],
   ['tpm.attest', () => decoder([QUOTE, CERTIFY], parseAttest)],
