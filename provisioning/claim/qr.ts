@@ -27,7 +27,7 @@ const RESET = '\u001b[0m';
 export function terminalLines(modules: Modules, look: TerminalLook): readonly string[] {
   const at = margined(modules);
   const span = modules.length + 2 * QUIET_MODULES;
-  const isInk = (x: number, y: number): boolean => at(x, y) !== (look === 'dark') && (y < span || look === 'dark'); // the odd last half row is margin too
+  const isInk = (x: number, y: number): boolean => at(x, y) !== (look === 'dark'); // below the last row, where rows are odd, it is margin too
   const lines: string[] = [];
   for (let y = 0; y < span; y += 2) {
     let line = '';
