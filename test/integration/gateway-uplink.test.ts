@@ -49,8 +49,9 @@ describe('a gateway and its fleet controller', function () {
   }
 
   it('delivers in order and under receipts that blocks name, and keeps on the site what policy keeps there', async () => {
-    await using _broker = await broker.start();
-    await using serving = await controller.start(broker);
+    await using stack = new AsyncDisposableStack();
+    stack.use(await broker.start());
+    const serving = stack.use(await controller.start(broker));
     await using gateway = await startGateway('  forward: [{ topic: te/device/motor///m/secret, mode: never }]');
     await publish(gateway, 30, 'open');
     await publish(gateway, 5, 'secret');
@@ -91,15 +92,17 @@ describe('a gateway and its fleet controller', function () {
     const size = (await gateway.status())?.chain.entries ?? 0;
     const offline = await gateway.until('a fault to be told', ({ uplink }) => uplink?.fault !== null && !uplink?.connected);
     assert.equal(offline.uplink?.receipt, null);
-    await using _broker = await broker.start();
-    await using _serving = await controller.start(broker);
+    await using stack = new AsyncDisposableStack();
+    stack.use(await broker.start());
+    stack.use(await controller.start(broker));
     await gateway.until('everything to be receipted', receipted(size), 60_000);
     await assertNothingLost(size);
   });
 
   it('believes no controller but the one whose key it pins', async () => {
-    await using _broker = await broker.start();
-    await using _serving = await controller.start(broker);
+    await using stack = new AsyncDisposableStack();
+    stack.use(await broker.start());
+    stack.use(await controller.start(broker));
     const { receiptKey } = controller;
     controller = { ...controller, receiptKey: receiptKey.replace(/^./, (digit) => (digit === '0' ? '1' : '0')) };
     await using gateway = await startGateway();
@@ -107,17 +110,14 @@ describe('a gateway and its fleet controller', function () {
     assert.equal(told.uplink?.receipt, null);
   });
 
-  it('stops at a broker that it cannot trust, and says so', async () => {
-    await using _broker = await broker.start();
-    const stranger = tempDir('stranger');
-    try {
-      const { caFile } = await makeBroker(this.ctx as Mocha.Context, stranger.path);
-      broker = { ...broker, caFile };
-      await using gateway = await startGateway();
-      const told = await gateway.until('a fault', ({ uplink }) => /certificate/.test(uplink?.fault ?? ''), 30_000);
-      assert.equal(told.uplink?.connected, false);
-    } finally {
-      stranger[Symbol.dispose]();
-    }
+  it('stops at a broker that it cannot trust, and says so', async function () {
+    await using stack = new AsyncDisposableStack();
+    stack.use(await broker.start());
+    const stranger = stack.use(tempDir('stranger'));
+    const { caFile } = await makeBroker(this, stranger.path);
+    broker = { ...broker, caFile };
+    await using gateway = await startGateway();
+    const told = await gateway.until('a fault', ({ uplink }) => /certificate/.test(uplink?.fault ?? ''), 30_000);
+    assert.equal(told.uplink?.connected, false);
   });
 });
