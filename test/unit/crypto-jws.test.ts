@@ -39,6 +39,10 @@ describe('crypto: detached JWS with ML-DSA-65', () => {
     assert.ok(nobleVerifyMlDsa65(signer.publicKey, Buffer.from(`${header}.${PAYLOAD.toString('base64url')}`), Buffer.from(signature, 'base64url')));
   });
 
+  it('names keys by the thumbprint that RFC 9964 appendix A gives its example of ML-DSA-65, whose seed is zero', () => {
+    assert.equal(thumbprintOf(signerOfSeed(Buffer.alloc(32)).publicKey), 'Suiu29qbfuaBaR4Ats-c6XQBePB_OpAxAwcTR_0KXVM');
+  });
+
   it('refuses other forms, algorithms, types and further header members', () => {
     const jws = signDetached(signer, PAYLOAD, TYP);
     const kid = thumbprintOf(signer.publicKey);
