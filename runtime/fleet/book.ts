@@ -8,7 +8,7 @@ import type { KeyValueStore } from '#runtime/core/ports.ts';
 import type { Cbor, Entry } from '#runtime/core/types.ts';
 import { decodeCbor, encodeCbor } from '#runtime/crypto/cbor.ts';
 import { decodeCommandEntry } from './entries.ts';
-import { claimsOf, parseMessage } from './message.ts';
+import { parseMessage } from './message.ts';
 
 export interface Known {
   readonly key: string;
@@ -39,17 +39,28 @@ export class CommandBook {
   readonly #known = new Map<string, Known>();
   /** Greatest `issued` that was forgotten, by key. */
   readonly #horizons = new Map<string, number>();
-  /** False for a new book: the chain has to be read from its beginning. */
+  /** False for a new or damaged book: the chain has to be read from its beginning. */
   readonly isFound: boolean;
 
   constructor(kv: KeyValueStore) {
     this.#kv = kv;
-    this.isFound = [...kv.range(BEGUN)].length > 0;
-    for (const { value } of kv.range(KNOWN)) {
+    this.isFound = [...kv.range(BEGUN)].length > 0 && this.#read();
+  }
+
+  /** False where something in it does not decode. */
+  #read(): boolean {
+    let isWhole = true;
+    for (const { value } of this.#kv.range(KNOWN)) {
       const known = decodeKnown(value);
       if (known) this.#known.set(known.key, known);
+      else isWhole = false;
     }
-    for (const { key, value } of kv.range(HORIZON)) this.#horizons.set(key.slice(HORIZON.length), countOf(decodeCbor(value)));
+    for (const { key, value } of this.#kv.range(HORIZON)) {
+      const horizon = cborOf(value);
+      if (typeof horizon === 'number') this.#horizons.set(key.slice(HORIZON.length), horizon);
+      else isWhole = false;
+    }
+    return isWhole;
   }
 
   get(key: string): Known | undefined { return this.#known.get(key); }
@@ -72,8 +83,8 @@ export class CommandBook {
     if (decoded.kind === 'result') return before && (hasEnded(before.state) ? before : this.#put({ ...before, state: decoded.body.state, stateIndex: index, bootEpoch: entry.bootEpoch }));
     if (before) return before;
     const { type, id, kid, message, expiresMicros } = decoded.body;
-    const { issued } = claimsOf(parseMessage(message));
-    if (issued <= this.horizonOf(kid)) return undefined;
+    const { issued } = parseMessage(message);
+    if (typeof issued !== 'number' || issued <= this.horizonOf(kid)) return undefined;
     const known = this.#put({ key, type, id, kid, issued, expiresMicros, commandIndex: index, stateIndex: index, state: 'init', bootEpoch: entry.bootEpoch });
     this.#forgetBeyondLimit(kid);
     return known;
@@ -100,8 +111,16 @@ export class CommandBook {
 
 const encodeKnown = (known: Known): Buffer => encodeCbor(new Map<number, Cbor>(Object.entries(FIELD).map(([name, number]) => [number, known[name as keyof typeof FIELD]])));
 
+function cborOf(bytes: Uint8Array): Cbor | undefined {
+  try {
+    return decodeCbor(bytes);
+  } catch {
+    return undefined; // whoever reads it falls back on the chain
+  }
+}
+
 function decodeKnown(bytes: Uint8Array): Known | undefined {
-  const value = decodeCbor(bytes);
+  const value = cborOf(bytes);
   if (!(value instanceof Map)) return undefined;
   const fields = value as ReadonlyMap<number, Cbor>;
   const text = (key: number): string => { const field = fields.get(key); return typeof field === 'string' ? field : ''; };

@@ -298,12 +298,22 @@ export class Commander implements Follower {
     const nowMicros = this.#options.clock.monoMicros();
     const expiresMicros = nowMicros + known.expiresMicros - this.#time.nowMicros();
     const place = { target: MAIN_ENTITY, type: known.type, id: known.id };
-    const claims = command?.kind === 'command' && command.body.id === known.id ? claimsOf(parseMessage(command.body.message)) : undefined;
+    const claims = command?.kind === 'command' && command.body.id === known.id ? this.#claimsIn(command.body.message) : undefined;
     const waitSeconds = claims?.notBefore === undefined ? -Infinity : claims.notBefore - claims.issued - claims.ttlSeconds;
     this.#active.set(known.key, {
       key: known.key, type: known.type, state: claims ? known.state : 'executing', order: known.commandIndex, dueMicros: expiresMicros + waitSeconds * MICROS_PER_SECOND, expiresMicros,
       place, claims: claims ?? goneClaims(place, known), commandIndex: known.commandIndex, controller: new AbortController(), hasEnded: false,
     });
+  }
+
+  /** Undefined for what another version took, and this one does not know. */
+  #claimsIn(message: Uint8Array): CommandClaims | undefined {
+    try {
+      return claimsOf(parseMessage(message));
+    } catch (error) {
+      this.#options.log.warn({ error: messageOf(error) }, 'the chain holds a command that this version does not know');
+      return undefined;
+    }
   }
 
   /** Folds what the book does not know yet. Returns how far the chain was read. */

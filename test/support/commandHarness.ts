@@ -140,6 +140,9 @@ export class CommandWorld {
     };
   }
 
-  /** Forgets the map beside the log, as when it was damaged. */
+  /** Forgets the map beside the log, as when it was set aside. */
   loseMap(): void { this.#map.clear(); }
+
+  /** Spoils everything in the map beside the log. */
+  damageMap(): void { for (const key of this.#map.keys()) this.#map.set(key, Buffer.from([0xff])); }
 }

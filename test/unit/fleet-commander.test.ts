@@ -57,13 +57,13 @@ describe('fleet: the life of a command', () => {
     }
   });
 
-  it('takes what had been read from the log for what is known when the map beside it is lost', async () => {
+  for (const loss of ['loseMap', 'damageMap'] as const) it(`takes what had been read from the log for what is known when the map beside it is gone (${loss})`, async () => {
     const world = new CommandWorld();
     world.handlers = { diagnostics: { support: ABLE, run: async () => ({}) } };
     const message = world.sign();
     const first = world.start();
     await settle(first, () => world.publish(first, message));
-    world.loseMap();
+    world[loss]();
     world.retained.set('diagnostics/1', message);
     await settle(world.start());
     assert.deepEqual(world.states('diagnostics/1'), ['command', 'executing', 'successful']);
