@@ -3,9 +3,13 @@ import { strict as assert } from 'node:assert';
 import { generateKeyPairSync } from 'node:crypto';
 import { deflateRawSync } from 'node:zlib';
 import type { Cbor } from '#runtime/core/types.ts';
+import { decodeDeviceEvidence, encodeDeviceEvidence, openHandOver, openOrder, signHandOver, signOrder } from '#provisioning/claim/handOver.ts';
+import { decodeMessage, encodeMessage } from '#provisioning/claim/messages.ts';
+import { encodeQuote, openQuote } from '#provisioning/claim/quote.ts';
 import { encodeChallenge as encodeEnrolChallenge, decodeAnswer, decodeChallenge as decodeEnrolChallenge, decodeRequest, encodeAnswer, encodeRequest } from '#provisioning/enrolment/messages.ts';
 import { decodeIdentityFile, encodeHeader, encodeIdentityFile } from '#provisioning/identity/sealedFile.ts';
 import { encodeCbor } from '#runtime/crypto/cbor.ts';
+import { TenzroError } from '#runtime/core/errors.ts';
 import { selfSignedCertificate } from '#runtime/crypto/certificate.ts';
 import { decodeCmw } from '#runtime/crypto/cmw.ts';
 import { sha256 } from '#runtime/crypto/hash.ts';
@@ -18,7 +22,7 @@ import { decodeShipment, encodeLeaves, unpackShipment } from '#runtime/ledger/sh
 import type { FuzzTarget } from './fuzzTargets.ts';
 import { signedLease, testVerifier } from './leases.ts';
 import { softChain } from './memoryChain.ts';
-import { AK, EK } from './tpmVectors.ts';
+import { AK, EK, QUOTE, QUOTE_SIGNATURE } from './tpmVectors.ts';
 
 const HASH = sha256(AK);
 const target = (samples: readonly Uint8Array[], run: FuzzTarget['run']): FuzzTarget => ({ samples: samples.map((sample) => Buffer.from(sample)), run });
@@ -57,6 +61,15 @@ function certificate(): Buffer {
 /** The checksum is mended: what lies behind it must stand alone. */
 function judgeIdentityFile(body: Buffer): void { decodeIdentityFile(Buffer.concat([body, sha256(body)])); }
 
+/** It parses and is about something else: the sample is another claim's. */
+function judgeQuote(bytes: Buffer): void {
+  try {
+    openQuote(bytes, AK, HASH);
+  } catch (error) {
+    if (!(error instanceof TenzroError && error.code === 'claim.evidence')) throw error;
+  }
+}
+
 export const TRUST_TARGETS: readonly (readonly [string, () => FuzzTarget])[] = [
   ['x509', () => target([certificate(), certificate()], (bytes) => { parseCertificate(bytes); })],
   ['enrolment', () => target([enrolment], (bytes) => { if (parseEnrolment(bytes).isSigned()) assert.ok(bytes.equals(enrolment), 'a bent statement is signed'); })],
@@ -64,6 +77,24 @@ export const TRUST_TARGETS: readonly (readonly [string, () => FuzzTarget])[] = [
     const request = encodeRequest({ device: 'workshop', chainId: HASH, ekPublic: EK, akPublic: AK, signingKey: testVerifier.publicKey, certificates: [certificate()] });
     const answer = encodeAnswer({ nonce: HASH, proof: HASH, signature: testVerifier.sign(HASH) });
     return target([request, encodeEnrolChallenge({ nonce: HASH, blob: HASH, secret: EK.subarray(0, 200) }), answer], either(decodeRequest, decodeEnrolChallenge, decodeAnswer));
+  }],
+  ['claim.messages', () => {
+    const signature = testVerifier.sign(HASH);
+    return target([
+      encodeMessage({ kind: 'offer', signingKey: testVerifier.publicKey, request: EK, ephemeral: Buffer.alloc(1_216, 7), signature }),
+      encodeMessage({ kind: 'accept', offer: HASH, ciphertext: Buffer.alloc(1_120, 7), challenge: EK.subarray(0, 200), confirmation: HASH }),
+      encodeMessage({ kind: 'standing', claimId: HASH.subarray(0, 16), nonce: HASH, standing: 'none', reason: 'claim.apply', signature }),
+    ], (bytes) => { assert.ok(encodeMessage(decodeMessage(bytes)).equals(bytes), 'one message has two encodings'); });
+  }],
+  ['claim.signed', () => {
+    const ownerKeys = [testVerifier.publicKey, Buffer.alloc(1_952, 7)];
+    const claimId = HASH.subarray(0, 16);
+    const handOver = signHandOver({ claimId, transcript: HASH, networks: [{ ssid: HASH, passphrase: 'eight or more' }], broker: 'mqtts://fleet:8883', fleetCa: EK, ownerKeys, time: 1, statement: enrolment }, testVerifier);
+    const order = signOrder({ verb: 'rotate', claimId, device: HASH, generation: 1, ownerKeys }, testVerifier);
+    const quote = encodeQuote({ attest: QUOTE, signature: QUOTE_SIGNATURE, pcrs: [[0, HASH], [14, HASH]] });
+    return target([handOver, order.body, quote, encodeDeviceEvidence({ answer: EK, quote })], either(
+      openHandOver, (bytes) => { openOrder({ ...order, body: bytes }, ownerKeys); }, judgeQuote, decodeDeviceEvidence,
+    ));
   }],
   ['lease', () => target([lease], (bytes) => { if (isSignedBy(parseLease(bytes), sha256(testVerifier.publicKey))) assert.ok(bytes.equals(lease), 'a bent lease is signed'); })],
   ['lease.messages', () => target(
