@@ -123,6 +123,55 @@ describe('controller: roll-outs', () => {
     assert.equal(feed(begun(planOf({ rollback: undefined })).state, 3, { kind: 'rollBack', why: '' }).effects[0]?.kind, 'refused');
   });
 
+  it('tells again after a restart what the broker may not have, under the same id, and nothing else', () => {
+    const canary = begun(planOf());
+    const [first, second] = canary.effects;
+    assert.ok(first?.kind === 'issue' && second?.kind === 'issue');
+    assert.deepEqual(feed(canary.state, 2, { kind: 'started' }).effects, [first, second]);
+    const { gateway, commandId } = first;
+    assert.deepEqual(feed(canary.state, 2, { kind: 'accepted', gateway, commandId }, { kind: 'started' }).effects, [second]);
+    const stopping = feed(canary.state, 2, { kind: 'abort', why: '' });
+    assert.deepEqual(feed(stopping.state, 3, { kind: 'started' }).effects, stopping.effects.filter(({ kind }) => kind === 'cancel'), 'after a stop nothing goes out, and the cancels do again');
+    const paused = feed(canary.state, 2, { kind: 'pause' }, { kind: 'started' });
+    assert.deepEqual([issuedTo(paused.effects), issuedTo(feed(paused.state, 3, { kind: 'resume' }).effects)], [[], [gateway, second.gateway]]);
+  });
+
+  it('stays paused when the threshold stops it, and rolls back at resume', () => {
+    const canary = begun(planOf({ onFailure: 'rollBack' }));
+    const [one, other] = [results(canary.effects)[0], results(canary.effects, false, 'disk full')[1]];
+    assert.ok(one && other);
+    const paused = feed(canary.state, 2, one, { kind: 'pause' }, other);
+    assert.deepEqual([paused.state.phase, paused.state.isPaused, issuedTo(paused.effects)], ['rollingBack', true, []]);
+    assert.deepEqual(issuedTo(feed(paused.state, 3, { kind: 'resume' }).effects), [canary.state.gateways[0]]);
+  });
+
+  it('counts as failed who would have been tried again when it stops', () => {
+    const canary = begun(planOf({ attempts: 3 }));
+    const paused = feed(canary.state, 2, { kind: 'pause' }, ...results(canary.effects, false, 'disk full'), { kind: 'abort', why: '' });
+    assert.deepEqual(reportOf(paused.state).failures.map(({ reason, gateways }) => [reason, gateways.length]), [['disk full', 2]]);
+  });
+
+  it('undoes once more what changes once more, and believes an undo that answers late', () => {
+    const canary = begun(planOf({ attempts: 2, failures: { max: 10 } }));
+    const [lateFirst] = results(canary.effects);
+    const again = feed(canary.state, 61, { kind: 'tick' });
+    const undoing = feed(again.state, 62, ...results(again.effects), { kind: 'rollBack', why: '' });
+    const undone = feed(undoing.state, 63, ...results(undoing.effects));
+    assert.ok(lateFirst && undone.state.phase === 'ended');
+    const more = feed(undone.state, 300, lateFirst);
+    assert.deepEqual(issuedTo(more.effects), [canary.state.gateways[0]], 'the first attempt was carried out after the undo');
+    const silent = feed(feed(more.state, 361, { kind: 'tick' }).state, 422, { kind: 'tick' });
+    assert.deepEqual([silent.state.phase, reportOf(silent.state).undoFailures], ['ended', [{ reason: SILENT, gateways: [canary.state.gateways[0]] }]]);
+    const believed = feed(silent.state, 500, ...results(more.effects));
+    assert.deepEqual([reportOf(believed.state).undoFailures, reportOf(believed.state).undone.length], [[], 2]);
+  });
+
+  it('holds its time where the clock goes back', () => {
+    const soaking = feed(begun(planOf()).state, 50, ...results(begun(planOf()).effects));
+    const back = feed(soaking.state, 1, { kind: 'pause' }, { kind: 'resume' });
+    assert.deepEqual([back.state.clockMicros, dueMicros(back.state)], [50 * SECOND, 150 * SECOND]);
+  });
+
   it('ignores answers to commands that it did not send', () => {
     const canary = begun(planOf());
     const [gateway = '', stranger = ''] = [canary.state.gateways[0], canary.state.gateways[9]];
