@@ -123,6 +123,24 @@ describe('controller: intake', () => {
     assert.deepEqual([answer.refusal?.code, chains.record(toHex(idOf(chain)))?.fork], ['controller.block', undefined]);
   });
 
+  it('gives no receipt before everything is flushed, and holds one shipment of a chain meanwhile', async () => {
+    const { chain } = softChain(2, 3);
+    const space = Promise.withResolvers<void>();
+    const full: KeyValueStore = {
+      put: (key, value) => { store.put(key, value); }, remove: (key) => { store.remove(key); }, range: (prefix) => store.range(prefix),
+      flushed: async () => { await space.promise; await store.flushed(); }, [Symbol.asyncDispose]: async () => undefined,
+    };
+    intake = new Intake({ chains: new Chains(full), signer: testVerifier, clock: systemClock, counters, log: silentLog, judge: { judge: checkIncrement, isSignedByGenesis } });
+    const shipment = cut(chain, [0, 6], [0, 2]);
+    const sender = { gateway: 'workshop', chain: toHex(shipment.chainId) };
+    let answered = false;
+    const first = intake.take(sender, await packShipment(shipment)).then((answer) => { answered = true; return answer; });
+    assert.equal(await intake.take(sender, await packShipment(shipment)), undefined);
+    assert.deepEqual([answered, counters.snapshot()['controller.busy']], [false, 1]);
+    space.resolve();
+    assert.ok((await first)?.length);
+  });
+
   it('answers garbage about a chain that it does not know with nothing', async () => {
     assert.equal(await intake.take({ gateway: 'workshop', chain: toHex(KEY) }, Buffer.from('garbage')), undefined);
     assert.equal(counters.snapshot()['uplink.shipment'], 1);
