@@ -24,7 +24,7 @@ export function term(...made: readonly Part[]): Buffer {
 
 export const partsOf = (name: Uint8Array): readonly Part[] => parts.get(spelled(name)) ?? [];
 
-export const DEVICE_KEY = term('identity', 'device');
+const DEVICE_KEY = term('identity', 'device');
 export const KEY_DIGEST = term('digest', DEVICE_KEY);
 
 function keysOf(shared: Uint8Array, secret: Uint8Array, transcript: Uint8Array): SessionKeys {
@@ -34,7 +34,7 @@ function keysOf(shared: Uint8Array, secret: Uint8Array, transcript: Uint8Array):
 
 const helloName = ({ claimId, nonce }: Hello): Buffer => term('hello', claimId, nonce);
 const signedOffer = (signingKey: Uint8Array, hello: Hello, ephemeral: Uint8Array): Buffer => term('signed offer', signingKey, helloName(hello), ephemeral);
-export const offerName = (offer: Offer): Buffer => term('offer', offer.signingKey, offer.ephemeral, offer.signature);
+const offerName = (offer: Offer): Buffer => term('offer', offer.signingKey, offer.ephemeral, offer.signature);
 const transcriptOf = (hello: Hello, offer: Offer, ciphertext: Uint8Array): Buffer => term('transcript', helloName(hello), offerName(offer), ciphertext);
 const signedStanding = (key: Uint8Array, { claimId, nonce, standing, reason }: Omit<Standing, 'kind' | 'signature'>): Buffer => term('signed standing', key, claimId, nonce, standing, reason);
 
@@ -46,7 +46,7 @@ function opened(key: Uint8Array, box: Uint8Array): Uint8Array {
 }
 
 export const handOverOf = (claimer: string, claimId: Uint8Array, transcript: Uint8Array): Buffer => term('hand-over', claimer, claimId, transcript);
-export const ownerKeysOf = (claimer: string): readonly Buffer[] => [term('owner', claimer, '1'), term('owner', claimer, '2')];
+const ownerKeysOf = (claimer: string): readonly Buffer[] => [term('owner', claimer, '1'), term('owner', claimer, '2')];
 
 /** What whoever has the offer and a secret can make. `by`: whose randomness. */
 export function acceptance(by: string, { hello, offer, secret }: { readonly hello: Hello; readonly offer: Offer; readonly secret: Uint8Array }): ReturnType<ClaimerSuite['accept']> {
