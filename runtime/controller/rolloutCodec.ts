@@ -2,7 +2,7 @@
  * A roll-out as bytes: a snapshot of its state, and each event with its time. `step` is a function, so a snapshot and the events since are the state: a controller
  * writes some 100 bytes an event instead of the whole state, and a new snapshot when it likes. Deterministic CBOR; throws `rollout.malformed`.
  */
-import { TenzroError, messageOf } from '#runtime/core/errors.ts';
+import { invariant, TenzroError, messageOf } from '#runtime/core/errors.ts';
 import { canonicalJson } from '#runtime/core/json.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
 import { FLEET_NAME } from '#runtime/core/twin.ts';
@@ -15,6 +15,8 @@ import { HEALTHS, OUTCOMES, PHASES, STANDINGS, UNDOS, withDerived, type GatewayR
 const VERSION = 1;
 const STATE_BYTES_MAX = 64 * 1024 * 1024;
 const EVENT_BYTES_MAX = 4 * 1024;
+/** Each success is undone once more at most, and each undo tried again as often as a command is. */
+const UNDO_ATTEMPTS_MAX = 2 * LIMITS.rolloutAttemptsMax;
 /** Places are part of the format. */
 const EVENTS = ['started', 'tick', 'accepted', 'result', 'health', 'pause', 'resume', 'abort', 'rollBack'] as const satisfies readonly RolloutEvent['kind'][];
 
@@ -48,7 +50,7 @@ function recordOf(value: Cbor): GatewayRecord {
   const attempts = (1 << LIMITS.rolloutAttemptsMax) - 1;
   const record: GatewayRecord = {
     standing: fields.oneOf(STANDINGS), attempt: fields.count(LIMITS.rolloutAttemptsMax), untilMicros: fields.count(), reason: fields.text(), successes: fields.count(attempts), covered: fields.count(attempts),
-    health: fields.oneOf(HEALTHS), undo: fields.oneOf(UNDOS), undoAttempt: fields.count(), undoReason: fields.text(),
+    health: fields.oneOf(HEALTHS), undo: fields.oneOf(UNDOS), undoAttempt: fields.count(UNDO_ATTEMPTS_MAX), undoReason: fields.text(),
   };
   fields.end();
   return record;
@@ -60,17 +62,21 @@ export interface Taken {
   readonly nowMicros: number;
 }
 
+/** Always decodes again, whatever a gateway wrote: texts are cut where `step` cuts them, names where none of ours is that long. */
 export function encodeEvent({ event, nowMicros }: Taken): Buffer {
+  invariant(Number.isSafeInteger(nowMicros) && nowMicros >= 0, 'time is whole microseconds');
   const head = [nowMicros, EVENTS.indexOf(event.kind)];
   switch (event.kind) {
-    case 'accepted': return encodeCbor([...head, event.gateway, event.commandId]);
-    case 'result': return encodeCbor([...head, event.gateway, event.commandId, event.isSuccess, event.reason]);
-    case 'health': return encodeCbor([...head, event.gateway, event.isHealthy]);
+    case 'accepted': return encodeCbor([...head, cut(event.gateway), cut(event.commandId)]);
+    case 'result': return encodeCbor([...head, cut(event.gateway), cut(event.commandId), event.isSuccess, cut(event.reason)]);
+    case 'health': return encodeCbor([...head, cut(event.gateway), event.isHealthy]);
     case 'abort':
-    case 'rollBack': return encodeCbor([...head, event.why]);
+    case 'rollBack': return encodeCbor([...head, cut(event.why)]);
     default: return encodeCbor(head);
   }
 }
+
+const cut = (text: string): string => text.slice(0, LIMITS.rolloutReasonCharactersMax).toWellFormed();
 
 export function decodeEvent(bytes: Uint8Array): Taken {
   return decoding(bytes, EVENT_BYTES_MAX, (fields) => {
@@ -81,9 +87,9 @@ export function decodeEvent(bytes: Uint8Array): Taken {
 
 function eventOf(fields: Fields, kind: RolloutEvent['kind']): RolloutEvent {
   switch (kind) {
-    case 'accepted': return { kind, gateway: nameOf(fields.next()), commandId: fields.text() };
-    case 'result': return { kind, gateway: nameOf(fields.next()), commandId: fields.text(), isSuccess: fields.flag(), reason: fields.text() };
-    case 'health': return { kind, gateway: nameOf(fields.next()), isHealthy: fields.flag() };
+    case 'accepted': return { kind, gateway: fields.text(), commandId: fields.text() };
+    case 'result': return { kind, gateway: fields.text(), commandId: fields.text(), isSuccess: fields.flag(), reason: fields.text() };
+    case 'health': return { kind, gateway: fields.text(), isHealthy: fields.flag() };
     case 'abort':
     case 'rollBack': return { kind, why: fields.text() };
     default: return { kind };

@@ -26,6 +26,7 @@ import { buildProof } from '#runtime/ledger/proofBuilder.ts';
 import { DEFAULT_POLICY, TRUST_LEVELS } from '#runtime/verify/policy.ts';
 import { verifyBundle } from '#runtime/verify/verifier.ts';
 import { softChain } from './memoryChain.ts';
+import { FLEET_TARGETS } from './fuzzFleet.ts';
 import { TRUST_TARGETS } from './fuzzTrust.ts';
 import { EVERY_EVENT, SOME_FILES, writeEventLog, writeImaList, writeOldEventLog } from './measuredLogs.ts';
 import { AK, CERTIFY, NV, QUOTE, QUOTE_SIGNATURE } from './tpmVectors.ts';
@@ -130,6 +131,7 @@ export const FUZZ_TARGETS: ReadonlyMap<string, () => FuzzTarget | Promise<FuzzTa
   ['claim.body', () => decoder([claimBody], judgeClaimBody)],
   ['image.size', () => decoder([pngOf(modulesOf(claimCode.toString()), 2), Buffer.from('ffd8ffe000104a46494600010100000100010000ffc0000b080123045601011100', 'hex')], sizeOfImage)],
   ...TRUST_TARGETS,
+  ...FLEET_TARGETS,
   ['tls.session', () => decoder([Buffer.from('300fa106020401020304b305020300001d', 'hex')], (bytes) => { const group = groupOfSession(bytes); assert.ok(group === undefined || group <= 0xffff_ffff); })],
   ['tpm.attest', () => decoder([QUOTE, CERTIFY], parseAttest)],
   ['tpm.public', () => decoder([AK], (bytes) => { parsePublic(bytes); publicKeyOf(bytes); })],

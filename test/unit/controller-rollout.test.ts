@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { parseRollout, type RolloutPlan } from '#runtime/controller/rolloutPlan.ts';
 import { dueMicros, SILENT, step, UNHEALTHY, UNHEARD, type RolloutEffect, type RolloutEvent } from '#runtime/controller/rollout.ts';
-import { decodeEvent, decodeRollout, encodeEvent, encodeRollout } from '#runtime/controller/rolloutCodec.ts';
+import { decodeEvent, decodeRollout, encodeEvent, encodeRollout, replay } from '#runtime/controller/rolloutCodec.ts';
 import { progressOf, reportOf } from '#runtime/controller/rolloutReport.ts';
 import { beginRollout, commandIdOf, type RolloutState } from '#runtime/controller/rolloutState.ts';
 import { randomOf } from '#test/support/random.ts';
@@ -243,6 +243,19 @@ describe('controller: roll-outs', () => {
     assert.deepEqual([state.phase, state.outcome, decodeRollout(bytes).records.length], ['ended', 'completed', 10_000]);
     assert.ok(median < 20_000, `${median} µs for one event`);
     console.log(`        ${micros.length} events: median ${median.toFixed(0)} µs, worst ${(worst / 1_000).toFixed(1)} ms; snapshot ${(bytes.length / 1024).toFixed(0)} KiB in ${encodeMs.toFixed(0)} ms`);
+  });
+
+  it('can read whatever it wrote of a hostile gateway, and replays it', () => {
+    const { state, effects } = begun(planOf());
+    const [sent] = effects;
+    assert.ok(sent?.kind === 'issue');
+    const long = '\u{1f600}'.repeat(5_000);
+    const events: readonly RolloutEvent[] = [
+      { kind: 'result', gateway: long, commandId: long, isSuccess: true, reason: long }, { kind: 'accepted', gateway: sent.gateway, commandId: long }, { kind: 'health', gateway: '\ud800', isHealthy: true },
+      { kind: 'result', gateway: sent.gateway, commandId: sent.commandId, isSuccess: false, reason: `x${long}` }, { kind: 'abort', why: `y${long}` },
+    ];
+    const journal = events.map((event) => encodeEvent({ event, nowMicros: 2 * SECOND }));
+    assert.deepEqual(encodeRollout(replay(encodeRollout(state), journal)), encodeRollout(feed(state, 2, ...events).state));
   });
 
   it('refuses every damaged state and event with a typed error', () => {
