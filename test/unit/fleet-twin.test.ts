@@ -16,6 +16,8 @@ const DESIRED: readonly Desired[] = [
   { version: 1, value: 'good', confirmSeconds: 60 }, { version: 2, value: 'cut', confirmSeconds: 60 }, { version: 3, value: 'bad', confirmSeconds: 60 }, { version: 4, value: 'better', confirmSeconds: 60 },
 ];
 const faultOf = ({ value }: Desired): { readonly fault?: string } => (value === 'bad' ? { fault: 'fits no schema' } : {});
+/** Far beyond what there are: a machine that counts without bound would be explored for ever. */
+const STATES_MAX = 100_000;
 const LATER = Number.MAX_SAFE_INTEGER;
 
 /** Machine, disk, what is still to be carried out, and what the fleet has sent. */
@@ -95,6 +97,7 @@ describe('fleet: the twin on the gateway', () => {
         steps++;
         assert.ok(after.machine.report.revision >= world.machine.report.revision && after.machine.report.version >= world.machine.report.version, 'reports never go back');
         if (!seen.has(keyOf(after))) seen.set(keyOf(after), after);
+        assert.ok(seen.size < STATES_MAX, 'the states have no end: something counts up');
       }
     }
     assert.deepEqual([...outcomes].toSorted((a, b) => (a < b ? -1 : 1)), ['applying', 'confirmed', 'probation', 'refused', 'reverted', 'reverting', 'unset']);
