@@ -11,6 +11,7 @@ import { leafHash } from '#runtime/crypto/merkle.ts';
 import { gatewayConfig, makeBroker, makeController, type Controller, type FleetBroker } from '#test/support/fleet.ts';
 import { Gateway, tenzro } from '#test/support/gateway.ts';
 import { connectClient } from '#test/support/mqttClient.ts';
+import { requirePeer } from '#test/support/peers.ts';
 import type { Program } from '#test/support/process.ts';
 import { tempDir, type TempDir } from '#test/support/temp.ts';
 
@@ -28,8 +29,8 @@ describe('a gateway and its fleet controller', function () {
   });
   afterEach(() => { dir[Symbol.dispose](); });
 
-  const startGateway = async (more = ''): Promise<Gateway> => {
-    writeFileSync(at('gateway.yaml'), gatewayConfig('edge-1', broker, controller.receiptKey, more));
+  const startGateway = async (options: Parameters<typeof gatewayConfig>[3] = {}): Promise<Gateway> => {
+    writeFileSync(at('gateway.yaml'), gatewayConfig('edge-1', broker, controller.receiptKey, options));
     return Gateway.start({ dataDir: at('data'), configFile: at('gateway.yaml') });
   };
   const receipted = (entries: number) => ({ uplink }: { readonly uplink: { readonly receipt: { readonly treeSize: number } | null } | null }): boolean => (uplink?.receipt?.treeSize ?? 0) >= entries;
@@ -52,7 +53,7 @@ describe('a gateway and its fleet controller', function () {
     await using stack = new AsyncDisposableStack();
     stack.use(await broker.start());
     const serving = stack.use(await controller.start(broker));
-    await using gateway = await startGateway('  forward: [{ topic: te/device/motor///m/secret, mode: never }]');
+    await using gateway = await startGateway({ more: '  forward: [{ topic: te/device/motor///m/secret, mode: never }]' });
     await publish(gateway, 30, 'open');
     await publish(gateway, 5, 'secret');
     const size = (await gateway.status())?.chain.entries ?? 0;
@@ -68,6 +69,23 @@ describe('a gateway and its fleet controller', function () {
     await using reader = await openReader(at('data'));
     const named = Array.from({ length: reader.blockCount() }, (_, sequence) => decodeBlock(reader.block(sequence).payload).receipt);
     assert.ok(named.some((receipt) => receipt !== undefined), 'no block names a receipt');
+  });
+
+  it('verifies what a TPM says, over a reset of it and a kill of the gateway too', async function () {
+    requirePeer(this, 'swtpm');
+    await using stack = new AsyncDisposableStack();
+    stack.use(await broker.start());
+    stack.use(await controller.start(broker));
+    for (const end of ['stop', 'kill', 'stop'] as const) {
+      await using gateway = await startGateway({ tpm: 'emulated' });
+      await publish(gateway, 5, 'open');
+      const { entries } = (await gateway.status())?.chain ?? { entries: 0 };
+      const { uplink } = await gateway.until('a receipt', receipted(entries), 60_000);
+      assert.equal(uplink?.fault, null);
+      await gateway[end]();
+    }
+    const [view] = await controller.ls();
+    assert.deepEqual([view?.evidence, view?.fork], ['tpm2', null]);
   });
 
   it('loses nothing over kill -9 of broker, controller and gateway, and answers what it had with the same receipt', async () => {

@@ -84,9 +84,9 @@ export async function makeController(dir: string): Promise<Controller> {
 }
 
 /** Of a gateway that seals every second and sends to the broker. `more`: further lines under `uplink`. */
-export function gatewayConfig(name: string, { url, caFile, passwordFile }: FleetBroker, receiptKey: string, more = ''): string {
+export function gatewayConfig(name: string, { url, caFile, passwordFile }: FleetBroker, receiptKey: string, { more = '', tpm = 'none' }: { readonly more?: string; readonly tpm?: 'none' | 'emulated' } = {}): string {
   return [
-    'version: 1', `node: { name: ${name} }`, 'system: { intervalMs: 500 }', 'infer: { enabled: false }', 'attest: { intervalMs: 1000, idleIntervalMs: 1000, tpm: { mode: none } }',
+    'version: 1', `node: { name: ${name} }`, 'system: { intervalMs: 500 }', 'infer: { enabled: false }', `attest: { intervalMs: 1000, idleIntervalMs: 1000, tpm: { mode: ${tpm} } }`,
     'uplink:', `  url: "${url}"`, `  caFile: ${caFile}`, '  user: fleet', `  passwordFile: ${passwordFile}`, `  receiptKey: "${receiptKey}"`, more, '',
   ].join('\n');
 }
