@@ -220,6 +220,18 @@ describe('controller: roll-outs', () => {
     console.log(`        ${gateways} gateways, ${events} events, ${restarts} restarts; ${[...outcomes].map(([outcome, count]) => `${outcome} ${count}`).join(', ')}`);
   });
 
+  it('keeps them with 2,000 gateways in one roll-out', function () {
+    this.timeout(60_000);
+    const random = randomOf(2_000);
+    const plan = planOf({ attempts: 2, concurrency: 200, failures: { percent: 40 }, onFailure: 'rollBack', healthy: "health.status = 'up'" });
+    const world = new RolloutWorld(plan, habits(2_000, () => (random(100) < 15 ? HABITS[random(HABITS.length)] ?? 'sound' : 'sound')), random, { ...WILD, kill: 4 });
+    world.run(({ state, events }) => { if (state.stage === 2 && events > 6_000 && state.outcome === 'completed') world.feed({ kind: 'rollBack', why: 'test' }); });
+    assert.equal(world.state.outcome, 'rolledBack');
+    assert.deepEqual([...world.undone].toSorted(), [...world.changed].toSorted());
+    assert.ok(world.changed.size > 1_000 && world.restarts > 5);
+    console.log(`        ${world.events} events, ${world.restarts} restarts, ${world.changed.size} changed and undone`);
+  });
+
   it('plans 10,000 gateways in bounded time for each event', function () {
     this.timeout(60_000);
     const random = randomOf(5);

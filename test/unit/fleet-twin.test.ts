@@ -128,6 +128,14 @@ describe('fleet: the twin on the gateway', () => {
     assert.equal(step(back.state, { kind: 'desired', desired: good }).state, back.state, 'the same version is not tried again');
   });
 
+  it('ignores the end of an apply that it does not wait for', () => {
+    const applying = step(firstState(null), { kind: 'desired', desired: good }).state;
+    const reverting = step(tried(), { kind: 'tick', nowMicros: 60_000_005 }).state;
+    for (const [state, version, undo] of [[applying, 1, true], [applying, 2, false], [tried(), 1, false], [reverting, 1, false], [reverting, 0, true], [firstState(null), 1, false]] as const) {
+      assert.equal(step(state, { kind: 'applied', version, undo, nowMicros: 9 }).state, state);
+    }
+  });
+
   it('ends a configuration under which the gateway starts over and over', () => {
     let state = tried();
     for (let start = 0; start < LIMITS.twinProbationStartsMax; start++) {
