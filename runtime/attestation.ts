@@ -75,7 +75,7 @@ export function openAttestation({ settings, appRoot, writer, reader, modelDigest
   const attester = new Attester({ ...ports, sealer: measuredSealer(sealer, measurements), store: writer, cadence: settings.attest });
   const freshProofs = new FreshProofs({ attester, source: reader, clock: ports.clock });
   const lease = leasing && openLeasing({ ...ports, ...leasing, settings, writer, reader, tpm, identity, freshBundle: (nonce, options) => freshProofs.freshBundle(nonce, options) });
-  const uplink = leasing && openUplinking({ ...ports, settings, writer, reader, store: leasing.store });
+  const uplink = leasing && openUplinking({ ...ports, settings, writer, reader, store: leasing.store, signer: async () => (await identity.keys()).signer });
   return {
     attester, identity, freshProofs, lease, uplink,
     trustOf: (block) => trustOf(source, block, identity.status()),

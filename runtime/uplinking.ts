@@ -5,6 +5,8 @@ import type { Clock } from '#runtime/core/clock.ts';
 import { TenzroError, messageOf } from '#runtime/core/errors.ts';
 import type { Counters, FleetLink, KeyValueStore, Log } from '#runtime/core/ports.ts';
 import type { Settings } from '#runtime/core/settings.ts';
+import { clientCertificate, clientKey } from '#runtime/crypto/clientIdentity.ts';
+import type { Signer } from '#runtime/crypto/mldsa.ts';
 import type { ChainReader } from '#runtime/ledger/reader.ts';
 import type { WriterClient } from '#runtime/ledger/writerClient.ts';
 import { Uplink } from '#runtime/uplink/follower.ts';
@@ -14,27 +16,41 @@ export interface UplinkingOptions {
   readonly writer: WriterClient;
   readonly reader: ChainReader;
   readonly store: KeyValueStore;
+  /** The identity's. Rejects with `identity.*` while the keys are locked. */
+  readonly signer: () => Promise<Signer>;
   readonly clock: Clock;
   readonly counters: Counters;
   readonly log: Log;
 }
 
 /** Undefined where no uplink is configured. */
-export function openUplinking({ settings, reader, ...ports }: UplinkingOptions): Uplink | undefined {
+export function openUplinking({ settings, reader, signer, ...ports }: UplinkingOptions): Uplink | undefined {
   if (settings.uplink.url === '') return undefined;
-  return new Uplink({ ...ports, settings: settings.uplink, device: settings.node.name, source: reader, openLink: (filter, onMessage) => linkTo(settings, filter, onMessage, ports.log) });
+  return new Uplink({ ...ports, settings: settings.uplink, device: settings.node.name, source: reader, openLink: (filter, onMessage) => linkTo(settings, signer, { filter, onMessage, log: ports.log }) });
 }
 
 /** `mqtt` is loaded only where there is an uplink. */
-async function linkTo({ node: { name }, uplink: { url, caFile, user, passwordFile } }: Settings, filter: string, onMessage: (topic: string, payload: Buffer) => void, log: Log): Promise<FleetLink> {
+async function linkTo({ node: { name }, uplink: { url, caFile, user, passwordFile, certificate } }: Settings, openSigner: () => Promise<Signer>, { filter, onMessage, log }: Listening): Promise<FleetLink> {
   const ca = await authoritiesOf(caFile);
   const password = passwordFile === '' ? undefined : await passwordIn(passwordFile);
   const { openLink } = await import('#runtime/link/mqttLink.ts');
-  return openLink({
-    url, ca, clientId: `te-${name}-uplink`, filters: [filter], onMessage, ...(user === '' ? {} : { user }), ...(password === undefined ? {} : { password }),
-    status: { topic: `te/${name}/status`, online: '{"status":"up"}', offline: '{"status":"down"}' },
-    onState: (state, detail) => { log.info({ state }, `fleet broker: ${state}${detail === '' ? '' : `, ${detail}`}`); },
-  });
+  const signer = certificate ? await openSigner() : undefined;
+  const identity = signer && { cert: clientCertificate(signer, name), key: clientKey(signer) };
+  try {
+    return openLink({
+      url, ca, clientId: `te-${name}-uplink`, filters: [filter], onMessage, ...(user === '' ? {} : { user }), ...(password === undefined ? {} : { password }), ...(identity ? { identity } : {}),
+      status: { topic: `te/${name}/status`, online: '{"status":"up"}', offline: '{"status":"down"}' },
+      onState: (state, detail) => { log.info({ state }, `fleet broker: ${state}${detail === '' ? '' : `, ${detail}`}`); },
+    });
+  } finally {
+    identity?.key.fill(0);
+  }
+}
+
+interface Listening {
+  readonly filter: string;
+  readonly onMessage: (topic: string, payload: Buffer) => void;
+  readonly log: Log;
 }
 
 /** PEM of a file, or the system's authorities. Rejects with `config.unreadable`. */

@@ -74,6 +74,7 @@ const uplink = section({
   caFile: setting(v.pipe(v.string(), v.maxLength(4096)), '', "PEM certificates that the broker's TLS certificate must chain to. Empty: the system's authorities."),
   user: setting(v.pipe(v.string(), v.maxLength(256)), '', 'User name for the broker. Empty: none.'),
   passwordFile: setting(v.pipe(v.string(), v.maxLength(4096)), '', 'File, readable by its owner only, whose first line is the password. Empty: none.'),
+  certificate: setting(v.boolean(), false, 'Shows a certificate around the ML-DSA-65 identity key to a broker that asks for one; the broker has to know ML-DSA (OpenSSL 3.5).'),
   receiptKey: setting(v.pipe(v.string(), v.regex(/^$|^[0-9a-f]{64}$/, 'use the 64 hexadecimal digits that tenzro fleet init prints')), '', "SHA-256 of the fleet controller's ML-DSA-65 key, hexadecimal: whose receipts count."),
   maxBytesPerSecond: setting(integer(0, Number.MAX_SAFE_INTEGER), 0, 'Bytes that are sent per second at most, compressed; 0: no limit.'),
   forward: setting(v.array(v.object({

@@ -167,6 +167,8 @@ export interface UplinkSettings {
   readonly user: string;
   /** File whose first line is the password; empty: none. */
   readonly passwordFile: string;
+  /** Shows a certificate around the identity key where the broker asks for one. */
+  readonly certificate: boolean;
   /** SHA-256 of the controller's ML-DSA-65 key, hex: `tenzro fleet init` prints it. */
   readonly receiptKey: string;
   /** After compression; 0: no limit. */

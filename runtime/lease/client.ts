@@ -5,9 +5,9 @@
 import type { IncomingMessage } from 'node:http';
 import type { RequestOptions } from 'node:https';
 import { TLSSocket } from 'node:tls';
-import { ERRORS, TenzroError, invariant, messageOf, type ErrorCode } from '#runtime/core/errors.ts';
+import { ERRORS, TenzroError, messageOf, type ErrorCode } from '#runtime/core/errors.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
-import { pemOf, selfSignedCertificate } from '#runtime/crypto/certificate.ts';
+import { clientCertificate, clientKey } from '#runtime/crypto/clientIdentity.ts';
 import type { Signer } from '#runtime/crypto/mldsa.ts';
 import { negotiatedGroup, secureClientOptions } from '#runtime/crypto/tls.ts';
 import { CBOR_MEDIA_TYPE, decodeRefusal } from '#runtime/ledger/leaseMessages.ts';
@@ -28,9 +28,6 @@ export interface Response {
 /** A lease and every refusal are far smaller. */
 const ANSWER_BYTES_MAX = 128 * 1024;
 const HTTP_OK = 200;
-/** RFC 5280 §4.1.2.5: a certificate without an end; the verifier pins the key and reads no dates, nor does the gateway trust its own clock. */
-const VALIDITY = { notBeforeMs: 0, notAfterMs: 253_402_300_799_000 } as const;
-const COMMON_NAME_MAX = 64;
 
 export class VerifierClient {
   readonly #options: ClientOptions;
@@ -46,9 +43,9 @@ export class VerifierClient {
   async post(path: string, body: Uint8Array, { signer, device }: { readonly signer: Signer; readonly device: string }, signal: AbortSignal): Promise<Response> {
     const { url, ca } = this.#options;
     const authorities = ca();
-    const key = keyOf(signer);
+    const key = clientKey(signer);
     const options: RequestOptions = {
-      ...secureClientOptions(), method: 'POST', agent: false, ca: authorities, key, cert: this.#certificate ??= certificateOf(signer, device),
+      ...secureClientOptions(), method: 'POST', agent: false, ca: authorities, key, cert: this.#certificate ??= clientCertificate(signer, device),
       headers: { 'content-type': CBOR_MEDIA_TYPE, 'content-length': body.length }, signal: AbortSignal.any([signal, AbortSignal.timeout(LIMITS.leaseRequestTimeoutMs)]),
     };
     try {
@@ -97,18 +94,4 @@ function refusalOf({ statusCode = 0, headers }: IncomingMessage, body: Uint8Arra
     return new TenzroError('lease.protocol', `the verifier answers with HTTP status ${statusCode}: ${messageOf(cause)}`, { cause });
   }
   return new TenzroError('lease.protocol', `the verifier answers with HTTP status ${statusCode} and an unknown code`);
-}
-
-/** PEM in a buffer that the caller zeroes; OpenSSL keeps its own for as long as the connection lasts. */
-function keyOf({ privateKey }: Signer): Buffer {
-  invariant(privateKey, 'TLS with an identity key needs a Node with ML-DSA');
-  const der = privateKey.export({ format: 'der', type: 'pkcs8' });
-  const pem = Buffer.from(`-----BEGIN PRIVATE KEY-----\n${der.toString('base64')}\n-----END PRIVATE KEY-----\n`);
-  der.fill(0);
-  return pem;
-}
-
-function certificateOf({ privateKey }: Signer, device: string): string {
-  invariant(privateKey, 'TLS with an identity key needs a Node with ML-DSA');
-  return pemOf(selfSignedCertificate({ privateKey, commonName: device.slice(0, COMMON_NAME_MAX), hosts: [], ...VALIDITY }));
 }

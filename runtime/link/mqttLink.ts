@@ -1,6 +1,6 @@
 /** The way to an MQTT broker: the only shipped file that imports `mqtt`. MQTT 3.1.1 with QoS 0 and 1, so that every broker of a fleet will do. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { TLSSocket } from 'node:tls';
+import { createSecureContext, TLSSocket } from 'node:tls';
 import { connect, type IClientOptions, type MqttClient } from 'mqtt';
 import { TenzroError, messageOf } from '#runtime/core/errors.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
@@ -17,6 +17,8 @@ export interface LinkOptions {
   readonly ca: string | string[];
   readonly user?: string;
   readonly password?: string;
+  /** Shown to a broker that asks for a certificate, PEM. The key may be zeroed when `openLink` has returned. */
+  readonly identity?: { readonly cert: string; readonly key: Buffer };
   readonly clientId: string;
   /** Retained, and its last will. */
   readonly status?: { readonly topic: string; readonly online: string; readonly offline: string };
@@ -45,14 +47,14 @@ class MqttLink implements FleetLink {
   #wake = Promise.withResolvers<void>();
 
   constructor(options: LinkOptions) {
-    const { url, ca, user, password, clientId, status } = options;
+    const { url, ca, user, password, identity, clientId, status } = options;
     this.#options = options;
     const { protocol, hostname, port } = new URL(url);
     const isTls = protocol === 'mqtts:';
     const host = hostname.replace(/^\[|\]$/g, '');
     this.#client = connectMqtt({
       host, port: Number(port) || (isTls ? 8883 : 1883), protocol: isTls ? 'mqtts' : 'mqtt', clientId, keepalive: KEEPALIVE_S, connectTimeout: CONNECT_TIMEOUT_MS, reconnectPeriod: jittered(this.#retryMs), resubscribe: false,
-      ...(isTls ? { ...secureClientOptions(), ca, rejectUnauthorized: true } : {}), ...(user === undefined ? {} : { username: user }), ...(password === undefined ? {} : { password }),
+      ...(isTls ? { secureContext: createSecureContext({ ...secureClientOptions(), ca, ...identity }), rejectUnauthorized: true } : {}), ...(user === undefined ? {} : { username: user }), ...(password === undefined ? {} : { password }),
       ...(status ? { will: { topic: status.topic, payload: Buffer.from(status.offline), qos: 1, retain: true } } : {}),
     });
     this.#client.on('connect', () => { this.#connected().catch((error: unknown) => { this.#lastError = messageOf(error); }); });

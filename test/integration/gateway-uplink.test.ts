@@ -1,9 +1,16 @@
 import assert from 'node:assert/strict';
-import { writeFileSync } from 'node:fs';
+import { once } from 'node:events';
+import { readFileSync, writeFileSync } from 'node:fs';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
+import { pipeline } from 'node:stream';
+import { connect, createServer } from 'node:tls';
 import type { LedgerReader } from '#runtime/core/ports.ts';
 import { toHex } from '#runtime/core/bytes.ts';
 import { withChains } from '#runtime/controllerMain.ts';
+import { sha256 } from '#runtime/crypto/hash.ts';
+import { rawPublicKeyOf } from '#runtime/crypto/mldsa.ts';
+import { pinningServerOptions } from '#runtime/crypto/tls.ts';
 import { decodeBlock } from '#runtime/ledger/block.ts';
 import { openReader } from '#runtime/ledger/reader.ts';
 import { hashOfLeaf } from '#runtime/ledger/shipment.ts';
@@ -126,6 +133,27 @@ describe('a gateway and its fleet controller', function () {
     await using gateway = await startGateway();
     const told = await gateway.until('a refused receipt', ({ counters }) => (counters['uplink.receipt'] ?? 0) > 0, 30_000);
     assert.equal(told.uplink?.receipt, null);
+  });
+
+  it('shows its identity key to a broker that asks for a certificate, over X25519MLKEM768', async () => {
+    await using stack = new AsyncDisposableStack();
+    stack.use(await broker.start());
+    stack.use(await controller.start(broker));
+    const shown: string[] = [];
+    const { caFile, port } = broker;
+    const tls = { cert: readFileSync(caFile), key: readFileSync(at('broker.key')) };
+    const front = createServer({ ...pinningServerOptions(), ...tls }, (socket) => { // mosquitto's OpenSSL does not know ML-DSA
+      const key = socket.getPeerX509Certificate()?.publicKey;
+      shown.push(key ? toHex(sha256(rawPublicKeyOf(key) ?? Buffer.alloc(0))) : 'none');
+      pipeline(socket, connect({ host: 'localhost', port, ca: tls.cert }), socket, () => undefined);
+    }).listen(0, 'localhost');
+    stack.defer(() => { front.close(); });
+    await once(front, 'listening');
+    broker = { ...broker, url: `mqtts://localhost:${(front.address() as AddressInfo).port}` };
+    await using gateway = await startGateway({ more: '  certificate: true' });
+    const { uplink, identity } = await gateway.until('a receipt', receipted(1), 30_000);
+    assert.equal(uplink?.keyExchange, 'X25519MLKEM768');
+    assert.deepEqual(shown, [identity.signingKeyDigest]);
   });
 
   it('stops at a broker that it cannot trust, and says so', async function () {

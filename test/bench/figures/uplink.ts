@@ -51,7 +51,7 @@ async function drain(dir: string, reader: ChainReader, url: string): Promise<Dra
   await until('the controller', () => serving.stdout.includes('controller ready'), { timeoutMs: 20_000, hopeless: () => (serving.running ? undefined : serving.output) });
   const before = useOf(serving.pid).cpuSeconds;
   const counters = new TestCounters();
-  const settings = { url, caFile: '', user: '', passwordFile: '', receiptKey: controller.receiptKey, maxBytesPerSecond: 0, forward: [] };
+  const settings = { url, caFile: '', user: '', passwordFile: '', certificate: false, receiptKey: controller.receiptKey, maxBytesPerSecond: 0, forward: [] };
   const uplink = new Uplink({
     settings, device: DEVICE, source: reader, writer: { setCursor: () => undefined }, store: stack.use(await openKeyValueStore(join(dir, 'receipts'))), clock: systemClock, counters, log: silentLog,
     openLink: async (filter, onMessage) => openLink({ url, ca: '', clientId: 'bench-uplink', filters: [filter], onMessage, onState: () => undefined }),
