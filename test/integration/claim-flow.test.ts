@@ -171,6 +171,14 @@ describe('claim', function () {
     assert.equal(gateway.record.owner, undefined);
   });
 
+  it('a gateway without a TPM is claimed by its identity key alone, and nothing is enrolled', async () => {
+    gateway.hasTpm = false;
+    code = gateway.newCode();
+    device = await gateway.start([{ secret: code.secret, lifetimeMs: SHOWN_MS }]);
+    assert.equal(await attempt(new Desk('Anna', clock)).ended, 'owned');
+    assert.equal(openHandOver(gateway.record.owner?.handOver ?? assert.fail()).statement, undefined);
+  });
+
   it('a lost report leaves the operator in doubt, who asks again as often as it takes', async () => {
     const desk = new Desk('Anna', clock);
     const { claim, ended } = attempt(desk, code, { up: losing('standing') });

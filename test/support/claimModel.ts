@@ -9,12 +9,14 @@ import { startDevice, stepDevice, type DeviceEffect, type DeviceInput, type Devi
 import type { HandOver } from '#provisioning/claim/handOver.ts';
 import type { ClaimMessage } from '#provisioning/claim/messages.ts';
 import { toHex } from '#runtime/core/bytes.ts';
-import { acceptance, handOverOf, idealClaimer, idealDevice, KEY_DIGEST, partsOf, sealed, term } from './claimTerms.ts';
+import { acceptance, handOverOf, idealClaimer, idealDevice, KEY_DIGEST, ownerKeysOf, partsOf, sealed, term } from './claimTerms.ts';
 
 const LATER = Number.MAX_SAFE_INTEGER;
 export const SECRET = term('secret');
-/** The printed code stays where it is: nobody removes it. */
-const CODE_ON_DISK: DeviceInput = { kind: 'secrets', secrets: [{ secret: SECRET, untilMicros: LATER }, { secret: term('another secret'), untilMicros: LATER }], nowMicros: 0 };
+/** Of the code that a released device shows. */
+export const NEXT_SECRET = term('next secret');
+/** A code that was printed stays where it is: nobody removes it. */
+const codesOn = ({ isReleased }: World): DeviceInput => ({ kind: 'secrets', secrets: [SECRET, term('another secret'), ...(isReleased ? [NEXT_SECRET] : [])].map((secret) => ({ secret, untilMicros: LATER })), nowMicros: 0 });
 const EVIDENCE = term('evidence');
 
 export interface Claimer {
@@ -49,6 +51,8 @@ export interface World {
   readonly powerCycles: number;
   readonly claimers: readonly Claimer[];
   readonly known: readonly ClaimMessage[];
+  /** The owner's order was carried out; a new code is shown. */
+  readonly isReleased: boolean;
 }
 
 /** How far the exploration goes. */
@@ -57,6 +61,7 @@ export interface Bounds {
   readonly offers: number;
   readonly crashes: number;
   readonly powerCycles: number;
+  readonly releases: boolean;
   /** Which messages of their own the attacker also makes. */
   readonly forges: 'nothing' | 'questions' | 'everything';
 }
@@ -71,7 +76,7 @@ export function firstWorld(claimers: readonly { readonly name: string; readonly 
   const { state } = startDevice('boot 0', 0);
   assert.ok(state.phase.kind === 'reading');
   const world: World = {
-    device: state, disk: record, work: [{ kind: 'read', number: state.phase.number }], settings: { kind: 'none' }, offers: 0, crashes: 0, wrong: 0, powerCycles: 0, known: [],
+    device: state, disk: record, work: [{ kind: 'read', number: state.phase.number }], settings: { kind: 'none' }, offers: 0, crashes: 0, wrong: 0, powerCycles: 0, known: [], isReleased: false,
     claimers: claimers.map(({ name, secret }) => ({ name, secret, state: { kind: 'idle' }, attempts: 0, asked: 0, believed: {} })),
   };
   return finishWork(world, 0, 'done');
@@ -95,7 +100,17 @@ export function nextSteps(world: World, bounds: Bounds): Step[] {
   if (world.crashes < bounds.crashes) for (const landed of [false, true]) add('device crashes', crashDevice(world, landed));
   if (world.powerCycles < bounds.powerCycles) add('power is cycled', crashDevice(world, false, `boot ${world.powerCycles + 1}`));
   for (const at of world.claimers.keys()) for (const step of claimerSteps(world, at, bounds)) add(step.label, step.world);
+  if (bounds.releases) for (const at of world.claimers.keys()) for (const step of release(world, at)) add(step.label, step.world);
   return steps;
+}
+
+/** The owner's order, signed with the second key. */
+function release(world: World, at: number): Step[] {
+  const { name = '', state } = world.claimers[at] ?? {};
+  const { owner, generation } = world.disk;
+  if (state?.kind !== 'ended' || state.outcome !== 'owned' || !owner || makerOf(owner.handOver).name !== name) return [];
+  const body = term('release', owner.claimId, String(generation));
+  return [{ label: `${name} orders a release`, world: learn(world, { kind: 'order', body, signature: term('signed order', ownerKeysOf(name)[1], body) }) }];
 }
 
 function claimerSteps(world: World, at: number, bounds: Bounds): Step[] {
@@ -158,10 +173,13 @@ function deviceEffect(world: World, effect: DeviceEffect): World {
     case 'write': return { ...world, work: [...world.work, { kind: 'write', record: effect.record }] };
     case 'read': return { ...world, work: [...world.work, { kind: 'read', number: effect.number }] };
     case 'own': return { ...world, settings: { kind: 'kept', claimId: toHex(effect.owner.claimId) } };
-    case 'disown': return { ...world, settings: { kind: 'none' } };
+    case 'disown': return showCodes({ ...world, settings: { kind: 'none' }, isReleased: true });
     case 'words': case 'note': case 'forget': return world;
   }
 }
+
+/** The device gets to know the codes that there are. */
+export const showCodes = (world: World): World => toDevice(world, codesOn(world));
 
 const countWrong = (world: World): World => ({ ...world, wrong: world.device.record.failures.count });
 
@@ -172,7 +190,7 @@ export function finishWork(world: World, at: number, outcome: Outcome): World {
   const work = world.work[at];
   assert.ok(work);
   const rest: World = { ...world, work: world.work.filter((_, place) => place !== at) };
-  if (work.kind === 'read') return toDevice(toDevice(rest, CODE_ON_DISK), { kind: 'read', number: work.number, record: rest.disk, nowMicros: 0 });
+  if (work.kind === 'read') return toDevice(toDevice(rest, codesOn(rest)), { kind: 'read', number: work.number, record: rest.disk, nowMicros: 0 });
   if (work.kind === 'write') return toDevice(outcome === 'fails' ? rest : { ...rest, disk: work.record }, { kind: outcome === 'done' ? 'written' : 'unwritten', nowMicros: 0 });
   if (outcome !== 'done') return toDevice(rest, { kind: 'failed', number: work.number, code: 'claim.apply', detail: '', nowMicros: 0 });
   return toDevice(rest, work.kind === 'prove' ? { kind: 'proven', number: work.number, evidence: EVIDENCE, nowMicros: 0 } : { kind: 'applied', number: work.number, nowMicros: 0 });

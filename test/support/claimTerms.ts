@@ -46,7 +46,7 @@ function opened(key: Uint8Array, box: Uint8Array): Uint8Array {
 }
 
 export const handOverOf = (claimer: string, claimId: Uint8Array, transcript: Uint8Array): Buffer => term('hand-over', claimer, claimId, transcript);
-const ownerKeysOf = (claimer: string): readonly Buffer[] => [term('owner', claimer, '1'), term('owner', claimer, '2')];
+export const ownerKeysOf = (claimer: string): readonly Buffer[] => [term('owner', claimer, '1'), term('owner', claimer, '2')];
 
 /** What whoever has the offer and a secret can make. `by`: whose randomness. */
 export function acceptance(by: string, { hello, offer, secret }: { readonly hello: Hello; readonly offer: Offer; readonly secret: Uint8Array }): ReturnType<ClaimerSuite['accept']> {
