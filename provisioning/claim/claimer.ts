@@ -31,7 +31,7 @@ export type ClaimerState =
   | { readonly kind: 'idle' }
   | { readonly kind: 'greeting'; readonly hello: Hello; readonly code: Code } & Timed
   | { readonly kind: 'challenging'; readonly hello: Hello; readonly code: Code; readonly offer: Offer } & Timed
-  | { readonly kind: 'proving' | 'judging'; readonly hello: Hello; readonly offer: Offer; readonly keys: SessionKeys } & Timed
+  | { readonly kind: 'proving' | 'judging'; readonly hello: Hello; readonly offer: Offer; readonly challenge: Uint8Array | undefined; readonly keys: SessionKeys } & Timed
   | { readonly kind: 'recording'; readonly record: ClaimRecord; readonly keys: SessionKeys; readonly handOver: Uint8Array } & Timed
   | { readonly kind: 'handing'; readonly record: ClaimRecord; readonly transcript: Uint8Array } & Timed
   | { readonly kind: 'unknown'; readonly record: ClaimRecord }
@@ -63,7 +63,7 @@ export type ClaimerEffect =
   | { readonly kind: 'send'; readonly message: ClaimMessage }
   | { readonly kind: 'challenge'; readonly request: Uint8Array | undefined }
   /** Both sides hold the secret. Judge what the device is and what booted; let the operator look where policy asks for it. */
-  | { readonly kind: 'judge'; readonly offer: Offer; readonly claimId: Uint8Array; readonly evidence: Uint8Array; readonly transcript: Uint8Array; readonly words: string }
+  | { readonly kind: 'judge'; readonly offer: Offer; readonly claimId: Uint8Array; readonly challenge: Uint8Array | undefined; readonly evidence: Uint8Array; readonly transcript: Uint8Array; readonly words: string }
   | { readonly kind: 'write'; readonly record: ClaimRecord }
   /** They have served: zero them. */
   | { readonly kind: 'forget'; readonly keys: SessionKeys }
@@ -138,7 +138,7 @@ function onChallenged(state: ClaimerState, { challenge, nowMicros }: Extract<Cla
   const { hello, offer, code } = state;
   try {
     const { accept, keys } = suite.accept(hello, offer, code.secret, challenge);
-    return { state: { kind: 'proving', hello, offer, keys, deadlineMicros: after(nowMicros, LIMITS.claimSessionMs) }, effects: [{ kind: 'send', message: accept }] };
+    return { state: { kind: 'proving', hello, offer, challenge, keys, deadlineMicros: after(nowMicros, LIMITS.claimSessionMs) }, effects: [{ kind: 'send', message: accept }] };
   } catch (error) {
     return fail(state, codeOf(error), messageOf(error));
   }
@@ -146,11 +146,11 @@ function onChallenged(state: ClaimerState, { challenge, nowMicros }: Extract<Cla
 
 function onProof(state: ClaimerState, { confirmation, sealed }: Extract<ClaimMessage, { kind: 'proof' }>, nowMicros: number, suite: ClaimerSuite): ClaimerStep {
   if (state.kind !== 'proving') return same(state);
-  const { keys, offer, hello } = state;
+  const { keys, offer, hello, challenge } = state;
   if (!timingSafeEqual(keys.deviceProof, confirmation)) return fail(state, 'claim.confirmation', 'the device did not confirm the secret');
   try {
     const evidence = suite.openEvidence(keys, sealed);
-    const effect: ClaimerEffect = { kind: 'judge', offer, claimId: hello.claimId, evidence, transcript: keys.transcript, words: keys.words };
+    const effect: ClaimerEffect = { kind: 'judge', offer, claimId: hello.claimId, challenge, evidence, transcript: keys.transcript, words: keys.words };
     return { state: { ...state, kind: 'judging', deadlineMicros: after(nowMicros, LIMITS.claimJudgeMs) }, effects: [effect] };
   } catch (error) {
     return fail(state, codeOf(error), messageOf(error));

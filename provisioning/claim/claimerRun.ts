@@ -11,7 +11,9 @@ import { forget, type ClaimerSuite } from './suite.ts';
 export interface Candidate {
   readonly offer: Offer;
   readonly claimId: Uint8Array;
-  /** For `decodeDeviceEvidence`. */
+  /** That was sent; undefined where the offer has no request. */
+  readonly challenge: Uint8Array | undefined;
+  /** For `judgeDevice`. */
   readonly evidence: Uint8Array;
   readonly transcript: Uint8Array;
   readonly words: string;
@@ -22,7 +24,7 @@ export interface ClaimerPorts {
   send(message: Uint8Array): void;
   /** Enrolment's challenge for an offer's request: `Enroller.begin`. */
   challenge(request: Uint8Array): Uint8Array;
-  /** Judges the device and signs its hand-over (`signHandOver`). Rejects with a TenzroError where it does not belong into the fleet. */
+  /** Judges the device (`judgeDevice`, and what the operator's policy asks for) and signs its hand-over (`signHandOver`). Rejects with a TenzroError where it does not belong into the fleet. */
   judge(candidate: Candidate, signal: AbortSignal): Promise<Uint8Array>;
   /** Durable, by the claim's id. */
   write(record: ClaimRecord): Promise<void>;

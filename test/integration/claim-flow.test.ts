@@ -171,6 +171,19 @@ describe('claim', function () {
     assert.equal(gateway.record.owner, undefined);
   });
 
+  it('a gateway whose code names a TPM has that TPM speak, and about this claim', async () => {
+    const desk = new Desk('Anna', clock);
+    const others: Uint8Array[] = [];
+    gateway.evidence = (made) => { if (made.answer) others.push(made.answer); return { ...made, answer: undefined }; };
+    assert.equal(await attempt(desk).ended, 'claim.evidence');
+    gateway.evidence = (made) => ({ ...made, answer: others[0] });
+    assert.equal(await attempt(desk).ended, 'claim.evidence', 'the answer to another challenge of the same enroller');
+    gateway.evidence = (made) => ({ ...made, quote: undefined });
+    assert.equal(await attempt(desk).ended, 'claim.evidence');
+    gateway.evidence = (made) => made;
+    assert.equal(await attempt(desk).ended, 'owned');
+  });
+
   it('a gateway without a TPM is claimed by its identity key alone, and nothing is enrolled', async () => {
     gateway.hasTpm = false;
     code = gateway.newCode();

@@ -9,12 +9,13 @@ import type { ClaimRecord } from '#provisioning/claim/claimer.ts';
 import { claimKeyDigest, newClaimCode, type ClaimCode } from '#provisioning/claim/code.ts';
 import type { DeviceRecord, Ownership } from '#provisioning/claim/device.ts';
 import { ClaimDevice } from '#provisioning/claim/deviceRun.ts';
-import { decodeDeviceEvidence, encodeDeviceEvidence, signHandOver, type HandOver } from '#provisioning/claim/handOver.ts';
-import { claimQuoteDigest, encodeQuote, openQuote, type PcrValues } from '#provisioning/claim/quote.ts';
+import { encodeDeviceEvidence, signHandOver, type DeviceEvidence, type HandOver } from '#provisioning/claim/handOver.ts';
+import { judgeDevice } from '#provisioning/claim/judge.ts';
+import { claimQuoteDigest, encodeQuote, type PcrValues } from '#provisioning/claim/quote.ts';
 import { claimerSuite, deviceSuite } from '#provisioning/claim/realSuite.ts';
 import { Enroller } from '#provisioning/enrolment/enroller.ts';
 import { answerChallenge } from '#provisioning/enrolment/gateway.ts';
-import { decodeRequest, encodeRequest } from '#provisioning/enrolment/messages.ts';
+import { encodeRequest } from '#provisioning/enrolment/messages.ts';
 import type { Clock } from '#runtime/core/clock.ts';
 import { TenzroError } from '#runtime/core/errors.ts';
 import type { Activator, Anchor } from '#runtime/core/ports.ts';
@@ -51,6 +52,8 @@ export class ClaimableGateway implements AsyncDisposable {
   send: (bytes: Uint8Array) => void = () => undefined;
   /** Fails the next write, after it reached the disk or before. */
   breakWrite: 'no' | 'before' | 'after' = 'no';
+  /** What becomes of its evidence on the way out of it. */
+  evidence = (made: DeviceEvidence): DeviceEvidence => made;
   quoteFor: (transcript: Uint8Array) => Uint8Array = claimQuoteDigest;
   /** Set before it starts: it began without one. */
   hasTpm = true;
@@ -106,7 +109,7 @@ export class ClaimableGateway implements AsyncDisposable {
     assert.equal(challenge !== undefined, this.hasTpm);
     if (!challenge) return encodeDeviceEvidence({ answer: undefined, quote: undefined });
     const answer = await answerChallenge(this.request, challenge, { activator: this.#activator, signer: this.signer }, signal);
-    return encodeDeviceEvidence({ answer, quote: encodeQuote(await this.#anchor.quote(this.quoteFor(transcript), signal)) });
+    return encodeDeviceEvidence(this.evidence({ answer, quote: encodeQuote(await this.#anchor.quote(this.quoteFor(transcript), signal)) }));
   }
 
   #apply({ networks, statement }: HandOver): void {
@@ -147,10 +150,10 @@ export class Desk {
     return { claim, ended };
   }
 
-  #judge({ offer, claimId, evidence, transcript }: Candidate): Uint8Array {
-    const { answer, quote } = decodeDeviceEvidence(evidence);
-    const statement = answer && this.#enroller.finish(answer);
-    if (quote && offer.request) this.pcrs = openQuote(quote, decodeRequest(offer.request).akPublic, transcript);
+  #judge(candidate: Candidate): Uint8Array {
+    const { claimId, transcript } = candidate;
+    const { statement, pcrs } = judgeDevice(candidate, this.#enroller);
+    this.pcrs = pcrs;
     const [first, second] = this.owners;
     return signHandOver({
       claimId, transcript, networks: [{ ssid: Buffer.from('workshop'), passphrase: this.passphrase }], broker: 'mqtts://fleet.local:8883', fleetCa: Buffer.from('a certificate'),
