@@ -3,9 +3,9 @@
  * member but `status`. Both sides: the gateway reads, `tenzro fleet sign` writes. Pure.
  */
 import { TenzroError, messageOf } from '#runtime/core/errors.ts';
+import { boundedJson, canonicalJson, type Json } from '#runtime/core/json.ts';
 import type { CommandClaims } from '#runtime/core/command.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
-import { canonicalJson, type Json } from '#runtime/crypto/jcs.ts';
 import { parseDetached, signDetached, type DetachedJws } from '#runtime/crypto/jws.ts';
 import type { Signer } from '#runtime/crypto/mldsa.ts';
 
@@ -15,6 +15,8 @@ const VERSION = 1;
 const TYP = 'tenzro-command+json';
 const NAME = /^[A-Za-z0-9_-]+$/;
 const SECONDS_MAX = 253_402_300_799; // 9999-12-31T23:59:59Z
+/** A value takes a byte at least. */
+const SIGNED_BOUNDS = { depthMax: LIMITS.jsonDepthMax, valuesMax: LIMITS.commandBytesMax };
 
 export type CommandMessage = Readonly<Record<string, Json>>;
 
@@ -55,7 +57,7 @@ export function signatureOf({ signature }: CommandMessage): DetachedJws {
 /** What the signature covers. Throws `jws.malformed`. */
 export function signedBytesOf(message: CommandMessage): Buffer {
   const { status: _status, signature: _signature, ...members } = message;
-  return Buffer.from(canonicalJson(members));
+  return Buffer.from(canonicalJson(boundedJson(members, SIGNED_BOUNDS, (why) => new TenzroError('jws.malformed', `what is signed: ${why}`))));
 }
 
 /** The message to publish. Throws `command.malformed` for claims that no gateway would read. */

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { TenzroError } from '#runtime/core/errors.ts';
-import { canonicalJson, type Json } from '#runtime/crypto/jcs.ts';
+import { boundedJson, canonicalJson, type Json } from '#runtime/core/json.ts';
 import { parseDetached, signDetached, thumbprintOf } from '#runtime/crypto/jws.ts';
 import { nobleVerifyMlDsa65, signerOfSeed } from '#runtime/crypto/mldsa.ts';
 
@@ -24,7 +24,8 @@ describe('crypto: RFC 8785 canonical JSON', () => {
   });
 
   it('refuses what is no I-JSON, and what nests too deep', () => {
-    for (const bad of ['\ud800', Infinity, JSON.parse(`${'['.repeat(20)}${']'.repeat(20)}`) as Json]) assert.throws(() => canonicalJson(bad), TenzroError);
+    const fault = (why: string): Error => new TenzroError('jws.malformed', why);
+    for (const bad of ['\ud800', Infinity, JSON.parse(`${'['.repeat(20)}${']'.repeat(20)}`) as Json]) assert.throws(() => boundedJson(bad, { depthMax: 8, valuesMax: 100 }, fault), TenzroError);
   });
 });
 
