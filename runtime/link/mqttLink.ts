@@ -7,8 +7,8 @@ import { LIMITS } from '#runtime/core/limits.ts';
 import type { FleetLink } from '#runtime/core/ports.ts';
 import { negotiatedGroup, secureClientOptions } from '#runtime/crypto/tls.ts';
 
-/** A client that keeps connecting, as mqtt.js does; it forgets nothing that was acknowledged and queues nothing of QoS 0. */
-export const connectMqtt = (options: IClientOptions): MqttClient => connect({ protocolVersion: 4, clean: true, queueQoSZero: false, ...options });
+/** A client that keeps connecting, also to a broker that refuses it today (mqtt.js by itself gives up then), and queues nothing of QoS 0. */
+export const connectMqtt = (options: IClientOptions): MqttClient => connect({ protocolVersion: 4, clean: true, queueQoSZero: false, reconnectOnConnackError: true, ...options });
 
 export interface LinkOptions {
   /** `mqtts://host:port`, or `mqtt://` where nobody listens on the way. */

@@ -19,7 +19,7 @@ import { gatewayConfig, makeBroker, makeController, type Controller, type FleetB
 import { Gateway, tenzro } from '#test/support/gateway.ts';
 import { connectClient } from '#test/support/mqttClient.ts';
 import { requirePeer } from '#test/support/peers.ts';
-import type { Program } from '#test/support/process.ts';
+import { run, type Program } from '#test/support/process.ts';
 import { tempDir, type TempDir } from '#test/support/temp.ts';
 
 describe('a gateway and its fleet controller', function () {
@@ -133,6 +133,19 @@ describe('a gateway and its fleet controller', function () {
     await using gateway = await startGateway();
     const told = await gateway.until('a refused receipt', ({ counters }) => (counters['uplink.receipt'] ?? 0) > 0, 30_000);
     assert.equal(told.uplink?.receipt, null);
+  });
+
+  it('tells of a password that the broker refuses, and connects when it is put right', async function () {
+    const passwd = requirePeer(this, 'mosquitto_passwd');
+    await using stack = new AsyncDisposableStack();
+    const serving = stack.use(await broker.start());
+    writeFileSync(at('own.password'), 'another password\n', { mode: 0o600 });
+    broker = { ...broker, passwordFile: at('own.password') };
+    await using gateway = await startGateway();
+    await gateway.until('a refusal', ({ uplink }) => /Not authorized/.test(uplink?.fault ?? ''), 30_000);
+    assert.equal((await run(passwd, ['-b', at('users'), 'fleet', 'another password'])).code, 0);
+    serving.signal('SIGHUP'); // mosquitto reads its users again
+    await gateway.until('a connection', ({ uplink }) => uplink?.connected === true && uplink.fault === null, 30_000);
   });
 
   it('shows its identity key to a broker that asks for a certificate, over X25519MLKEM768', async () => {

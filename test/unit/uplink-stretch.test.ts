@@ -1,12 +1,15 @@
 import assert from 'node:assert/strict';
 import { toHex } from '#runtime/core/bytes.ts';
+import { systemClock } from '#runtime/core/clock.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
 import { KIND, READING_BODY } from '#runtime/core/types.ts';
 import { leafHash } from '#runtime/crypto/merkle.ts';
 import { encodeEntry } from '#runtime/ledger/entry.ts';
 import type { ProofBlock } from '#runtime/ledger/proofBuilder.ts';
+import { Pace } from '#runtime/uplink/pace.ts';
 import { nextStretch, withholding, type Stretch, type UplinkSource } from '#runtime/uplink/stretch.ts';
 import { MemoryChain, SoftSealer, softChain } from '#test/support/memoryChain.ts';
+import { NEVER } from '#test/support/sealHarness.ts';
 
 /** As the ledger reads it, with everything below `oldest` pruned. */
 const sourceOf = (chain: MemoryChain, oldest = 0): UplinkSource => ({
@@ -70,5 +73,18 @@ describe('uplink: what goes next', () => {
     assert.deepEqual([stretch?.leaves.map((leaf) => 'entry' in leaf), stretch?.pruned], [[false, false, false, true, true, true], 3]);
     const gone = nextStretch(sourceOf(chain, 8), { next: 6, nextBlock: 1 }, everything);
     assert.deepEqual([gone?.leaves.length, gone?.pruned, gone?.blocks.length], [2, 2, 1]);
+  });
+});
+
+describe('uplink: pace', () => {
+  it('lets each shipment wait until the one before is paid for', async () => {
+    const pace = new Pace(10_000, systemClock);
+    const from = systemClock.monoMicros();
+    for (let shipment = 0; shipment < 3; shipment++) await pace.take(1_000, NEVER);
+    const elapsedMs = (systemClock.monoMicros() - from) / 1_000;
+    assert.ok(elapsedMs >= 195, `${elapsedMs} ms for two shipments of 100 ms`);
+    const unlimited = new Pace(0, systemClock);
+    await unlimited.take(1e9, NEVER);
+    await unlimited.take(1e9, NEVER);
   });
 });
