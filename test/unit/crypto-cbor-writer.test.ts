@@ -96,7 +96,7 @@ describe('crypto: CBOR writer', () => {
 
   it('refuses keys that are no small integers, and nesting beyond any use, with a typed error', () => {
     const malformed = (error: unknown): boolean => error instanceof TenzroError && error.code === 'cbor.malformed';
-    const twoBigKeys = Buffer.from('a2' + '1bfffffffffffffffe00' + '1bffffffffffffffff00', 'hex');
+    const twoBigKeys = Buffer.from('a21bfffffffffffffffe001bffffffffffffffff00', 'hex');
     for (const bytes of [twoBigKeys, Buffer.from('a1617800', 'hex'), Buffer.concat([Buffer.alloc(100_000, 0x81), Buffer.of(0)])]) assert.throws(() => decodeCbor(bytes), malformed);
   });
 });
