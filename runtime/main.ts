@@ -2,13 +2,10 @@
  * The composition root of the main thread; attestation.ts joins what attests. Data flows one way: front door and own sensors → writer thread →
  * ledger; after that everything follows the ledger by its own cursor (inference, attestation, console). What is opened last is closed first.
  */
-import { fork } from 'node:child_process';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import manifest from '../package.json' with { type: 'json' };
-import { openSystemDriver, toMessages, type SystemSample } from '#drivers/system/driver.ts';
 import { keepOutOfDumps } from '#provisioning/identity/memory.ts';
 import type { BlockInfo } from '#runtime/attest/sealer.ts';
 import { openBroker, type Broker } from '#runtime/broker/broker.ts';
@@ -39,6 +36,7 @@ import { ProgressWatch } from '#runtime/observe/progress.ts';
 import type { GatewayStatus, IdentityStatus } from '#runtime/observe/status.ts';
 import { openAttestation, type Attestation } from './attestation.ts';
 import { openCommanding, type CommandHost } from './commanding.ts';
+import { feedSystem, playScenario } from './sources.ts';
 import type { WriterData } from './writer.ts';
 
 export interface GatewayOptions {
@@ -57,13 +55,11 @@ export interface GatewayOptions {
 const DRAIN_DEADLINE_MS = 5_000;
 /** What is not sealed by then stays for the next start's first block. */
 const SEAL_DEADLINE_MS = 10_000;
-const PLAYER_STOP_MS = 3_000;
 const STALL_MS = 30_000;
 const WATCH_INTERVAL_MS = 1_000;
 /** A console that lags behind shows what is new, not everything. */
 const CONSOLE_LAG_MAX = 512;
 const ERRORS_PER_SECOND_MAX = 10;
-const SYSTEM_CLIENT = 'system';
 const TRUST_TOPIC = formatTopic({ kind: 'channel', entity: MAIN_ENTITY, channel: 'twin', type: 'trust', suffix: '' });
 
 /** Runs until `signal` aborts and the shutdown is complete. Throws a TenzroError when it cannot start, or when the ledger fails for good. */
@@ -178,7 +174,8 @@ class Gateway {
     settleWhenIdle();
     this.#record(KIND.config, [[CONFIG_BODY.digest, sha256(Buffer.from(JSON.stringify(this.#options.settings)))]]);
     const stop = { sources: new AbortController(), inference: new AbortController(), rest: new AbortController() };
-    const sources = [this.#feedSystem(parts, stop.sources.signal), this.#playScenario(parts, stop.sources.signal), parts.commands.follow(stop.sources.signal)].map((work) => this.#guard(work));
+    const feed = { settings: this.#options.settings, intake: parts.writer, broker: parts.broker, clock, counters: this.#counters };
+    const sources = [feedSystem(feed, stop.sources.signal), this.#playScenario(parts, stop.sources.signal), parts.commands.follow(stop.sources.signal)].map((work) => this.#guard(work));
     const inference = this.#guard(parts.inference.follow(stop.inference.signal));
     const rest = [parts.attester.follow(stop.rest.signal), parts.attestation.lease?.follow(stop.rest.signal) ?? Promise.resolve(), parts.attestation.uplink?.follow(stop.rest.signal) ?? Promise.resolve(), this.#watch(parts, stop.rest.signal), this.#followOnConsole(parts, stop.rest.signal)].map((work) => this.#guard(work));
     try {
@@ -214,35 +211,10 @@ class Gateway {
     }
   }
 
-  /** The machine's own sensors come in through the same door as everything else, and go out to local subscribers like everything else. */
-  async #feedSystem({ writer, broker }: Parts, signal: AbortSignal): Promise<void> {
-    const { settings: { system, dataDir } } = this.#options;
-    if (!system.enabled) return;
-    let before: SystemSample | undefined;
-    for await (const sample of openSystemDriver({ intervalMs: system.intervalMs, dataDir, clock, signal })) {
-      for (const { topic, payload, retain } of toMessages(sample, before)) {
-        const message = { clientId: SYSTEM_CLIENT, topic, payload: Buffer.from(payload), qos: 0, retain, duplicate: false, packetId: 0 } as const;
-        writer.accept(message, (error) => { if (error) this.#counters.add('system.dropped'); });
-        await broker.publish(topic, payload, { retain, qos: 0 });
-      }
-      before = sample;
-    }
-  }
-
-  /** The simulated microcontrollers are a program of their own, with real MQTT connections. */
   async #playScenario({ broker }: Parts, signal: AbortSignal): Promise<void> {
     const { scenario } = this.#options;
     const port = broker.listeners()[0]?.port;
-    if (scenario === undefined || port === undefined) return;
-    const player = fork(new URL('../drivers/sim/player.ts', import.meta.url), [scenario, '--port', String(port)], { stdio: ['ignore', 'pipe', 'inherit', 'ipc'] });
-    const ended = new Promise<void>((resolve) => { player.once('exit', () => resolve()); });
-    signal.addEventListener('abort', () => {
-      player.kill('SIGTERM');
-      setTimeout(() => player.kill('SIGKILL'), PLAYER_STOP_MS).unref();
-    }, { once: true });
-    if (player.stdout) for await (const line of createInterface({ input: player.stdout })) this.#say(line);
-    await ended;
-    if (!signal.aborted) this.#log.warn({ code: player.exitCode }, 'the simulated microcontrollers have stopped');
+    if (scenario !== undefined && port !== undefined) await playScenario({ name: scenario, port, say: (line) => this.#say(line), log: this.#log }, signal);
   }
 
   async #watch({ writer, inference, attester }: Parts, signal: AbortSignal): Promise<void> {

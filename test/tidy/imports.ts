@@ -2,7 +2,7 @@
 import { closure, type Import, type Source } from './sources.ts';
 
 /** The only files that join rooms; one per thread, and the command line. */
-const COMPOSITION_ROOTS = /^runtime\/(?:main\.ts|attestation\.ts|identity\.ts|leasing\.ts|commanding\.ts|measuring\.ts|verifierMain\.ts|uplinking\.ts|controllerMain\.ts|writer\.ts|inferThread\.ts|cli\/.*)$/;
+const COMPOSITION_ROOTS = /^runtime\/(?:main\.ts|attestation\.ts|identity\.ts|leasing\.ts|commanding\.ts|measuring\.ts|verifierMain\.ts|uplinking\.ts|sources\.ts|controllerMain\.ts|writer\.ts|inferThread\.ts|cli\/.*)$/;
 
 /** What touches the world: a pure file reaches none of these. */
 const IMPURE = new Set(['child_process', 'cluster', 'dgram', 'dns', 'fs', 'fs/promises', 'http', 'http2', 'https', 'net', 'tls', 'worker_threads'].map((name) => `node:${name}`));
