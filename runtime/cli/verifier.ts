@@ -1,10 +1,9 @@
 /** `tenzro verifier init|serve|appraise|forget`: whoever appraises gateways and grants their leases. */
-import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { toHex } from '#runtime/core/bytes.ts';
 import { isoOfMicros, systemClock } from '#runtime/core/clock.ts';
-import { TenzroError, messageOf } from '#runtime/core/errors.ts';
+import { TenzroError } from '#runtime/core/errors.ts';
 import { printable } from '#runtime/core/printable.ts';
 import { makeFolder } from '#runtime/ledger/folder.ts';
 import type { CheckLine } from '#runtime/ledger/leaseMessages.ts';
@@ -13,6 +12,7 @@ import { appraise, type Appraisal } from '#runtime/verify/appraise.ts';
 import { DEFAULT_PORT, forget, loadPolicy, runVerifier } from '#runtime/verifierMain.ts';
 import { buildHouse, certificateFile } from '#runtime/verifier/house.ts';
 import { EXIT, allowsColor, type Io, type Style } from './io.ts';
+import { read } from './verify.ts';
 
 export interface DirFlags {
   readonly dir: string;
@@ -97,14 +97,6 @@ function parseListen(text: string): { readonly host: string; readonly port: numb
 function parseNonce(text: string): Buffer {
   if (!/^(?:[0-9a-f]{2}){16,64}$/.test(text)) throw new TenzroError('cli.usage', '--nonce is 16 to 64 bytes in lower-case hexadecimal');
   return Buffer.from(text, 'hex');
-}
-
-function read(path: string): Buffer {
-  try {
-    return readFileSync(path);
-  } catch (cause) {
-    throw new TenzroError('cli.usage', `cannot read ${path}: ${messageOf(cause)}`, { cause });
-  }
 }
 
 const samplePolicy = (keyDigest: string): string => `# What this verifier asks of a gateway before it grants a lease (docs/reference/verifier-checks.md, "Policy file").

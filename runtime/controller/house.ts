@@ -1,7 +1,7 @@
 /** The controller's folder: `controller.json` (its name), `receipt.seed` (ML-DSA-65, 0600) and `store/`. */
-import { constants } from 'node:fs';
-import { link, mkdir, open, readFile, rm } from 'node:fs/promises';
+import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { createFile, readOwnFile } from '#provisioning/ownFile.ts';
 import { toHex } from '#runtime/core/bytes.ts';
 import { TenzroError, messageOf } from '#runtime/core/errors.ts';
 import { sha256 } from '#runtime/crypto/hash.ts';
@@ -17,7 +17,6 @@ export interface ControllerHouse {
 const FILE = { settings: 'controller.json', seed: 'receipt.seed', store: 'store' } as const;
 const OWNER_ONLY = 0o600;
 const READABLE = 0o644;
-const OTHERS = 0o077;
 const HOUSE_VERSION = 1;
 
 /** What gateways pin as `uplink.receiptKey`: SHA-256 of the key, hexadecimal. */
@@ -65,38 +64,9 @@ async function nameIn(dir: string): Promise<string> {
 }
 
 async function readSeed(path: string): Promise<Buffer> {
-  let file;
-  try {
-    file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
-  } catch (cause) {
-    throw new TenzroError('controller.key', `cannot read ${path}: ${messageOf(cause)}`, { cause });
-  }
-  try {
-    const { mode, size } = await file.stat();
-    if ((mode & OTHERS) !== 0) throw new TenzroError('controller.key', `${path} has mode ${(mode & 0o777).toString(8)}, not 600`);
-    if (size !== MLDSA65.seedBytes) throw new TenzroError('controller.key', `${path} has ${size} bytes, not ${MLDSA65.seedBytes}`);
-    return await file.readFile();
-  } finally {
-    await file.close();
-  }
+  const seed = await readOwnFile(path, 'controller.key');
+  if (seed.length !== MLDSA65.seedBytes) throw new TenzroError('controller.key', `${path} has ${seed.length} bytes, not ${MLDSA65.seedBytes}`);
+  return seed;
 }
 
-/** Whole or not at all, also over a power cut. */
-async function write(path: string, content: string | Uint8Array, mode: number): Promise<void> {
-  const draft = `${path}.new`;
-  await rm(draft, { force: true });
-  const file = await open(draft, 'wx', mode);
-  try {
-    await file.writeFile(content);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-  try {
-    await link(draft, path);
-  } catch (cause) {
-    throw new TenzroError('controller.directory', `${path} is there already`, { cause });
-  } finally {
-    await rm(draft);
-  }
-}
+const write = (path: string, content: string | Uint8Array, mode: number): Promise<void> => createFile(path, content, mode, 'controller.directory');

@@ -3,9 +3,9 @@
  * authenticates today's connection only, with P-256, so that every tool can ask for the status; what lasts, leases and enrolments, is signed post-quantum.
  */
 import { generateKeyPairSync } from 'node:crypto';
-import { constants } from 'node:fs';
-import { link, mkdir, open, readFile, rm } from 'node:fs/promises';
+import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { createFile, readOwnFile } from '#provisioning/ownFile.ts';
 import { toHex } from '#runtime/core/bytes.ts';
 import type { Clock } from '#runtime/core/clock.ts';
 import { TenzroError, messageOf } from '#runtime/core/errors.ts';
@@ -26,7 +26,6 @@ export interface VerifierHouse {
 const FILE = { settings: 'verifier.json', seed: 'verifier.seed', tlsKey: 'tls.key', tlsCertificate: 'tls.pem', policy: 'policy.yaml', memory: 'memory' } as const;
 const OWNER_ONLY = 0o600;
 const READABLE = 0o644;
-const OTHERS = 0o077;
 const HOUSE_VERSION = 1;
 /** Before the certificate's start: a gateway's clock may be behind. Its end: two years and a bit; tls.pem and tls.key may be replaced at any time. */
 const BACKDATED_MS = 24 * 3_600_000;
@@ -99,38 +98,5 @@ async function read(path: string): Promise<Buffer> {
   }
 }
 
-async function readSecret(path: string): Promise<Buffer> {
-  let file;
-  try {
-    file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
-  } catch (cause) {
-    throw new TenzroError('verifier.key', `cannot read ${path}: ${messageOf(cause)}`, { cause });
-  }
-  try {
-    const { mode } = await file.stat();
-    if ((mode & OTHERS) !== 0) throw new TenzroError('verifier.key', `${path} has mode ${(mode & 0o777).toString(8)}, not 600`);
-    return await file.readFile();
-  } finally {
-    await file.close();
-  }
-}
-
-/** Whole or not at all, also over a power cut. */
-async function write(path: string, content: string | Uint8Array, mode: number): Promise<void> {
-  const draft = `${path}.new`;
-  await rm(draft, { force: true });
-  const file = await open(draft, 'wx', mode);
-  try {
-    await file.writeFile(content);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-  try {
-    await link(draft, path);
-  } catch (cause) {
-    throw new TenzroError('verifier.directory', `${path} is there already`, { cause });
-  } finally {
-    await rm(draft);
-  }
-}
+const readSecret = (path: string): Promise<Buffer> => readOwnFile(path, 'verifier.key');
+const write = (path: string, content: string | Uint8Array, mode: number): Promise<void> => createFile(path, content, mode, 'verifier.directory');

@@ -1,0 +1,43 @@
+/** Single files that a service makes once and never overwrites: its keys, certificates, settings. Codes say in whose name it fails. */
+import { constants } from 'node:fs';
+import { link, open, rm } from 'node:fs/promises';
+import { TenzroError, messageOf, type ErrorCode } from '#runtime/core/errors.ts';
+
+const OTHERS = 0o077;
+
+/** Refuses a link, and what others could have read. */
+export async function readOwnFile(path: string, code: ErrorCode): Promise<Buffer> {
+  let file;
+  try {
+    file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
+  } catch (cause) {
+    throw new TenzroError(code, `cannot read ${path}: ${messageOf(cause)}`, { cause });
+  }
+  try {
+    const { mode } = await file.stat();
+    if ((mode & OTHERS) !== 0) throw new TenzroError(code, `${path} has mode ${(mode & 0o777).toString(8)}, not 600`);
+    return await file.readFile();
+  } finally {
+    await file.close();
+  }
+}
+
+/** Whole or not at all, also over a power cut; never over a file that is there. */
+export async function createFile(path: string, content: string | Uint8Array, mode: number, code: ErrorCode): Promise<void> {
+  const draft = `${path}.new`;
+  await rm(draft, { force: true });
+  const file = await open(draft, 'wx', mode);
+  try {
+    await file.writeFile(content);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+  try {
+    await link(draft, path);
+  } catch (cause) {
+    throw new TenzroError(code, `${path} is there already`, { cause });
+  } finally {
+    await rm(draft);
+  }
+}
