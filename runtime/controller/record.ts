@@ -2,7 +2,7 @@
 import { TenzroError } from '#runtime/core/errors.ts';
 import type { Cbor } from '#runtime/core/types.ts';
 import { decodeCbor, encodeCbor } from '#runtime/crypto/cbor.ts';
-import { HASH_BYTES } from '#runtime/ledger/block.ts';
+import { fieldReaders } from '#runtime/ledger/fields.ts';
 
 export interface ChainRecord {
   /** Gateway id, as its newest block says. */
@@ -82,16 +82,5 @@ function edgeOf(value: Cbor | undefined): readonly Uint8Array[] {
   if (hashes.length > LEVELS_MAX) throw corrupt();
   return hashes.map(hashOf);
 }
-function listOf(value: Cbor | undefined): readonly Cbor[] {
-  if (!Array.isArray(value)) throw corrupt();
-  return value as readonly Cbor[];
-}
-function hashOf(value: Cbor | undefined): Uint8Array {
-  if (!(value instanceof Uint8Array) || value.length !== HASH_BYTES) throw corrupt();
-  return value;
-}
-function countOf(value: Cbor | undefined): number {
-  if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 0) throw corrupt();
-  return value;
-}
 const corrupt = (): TenzroError => new TenzroError('ledger.corrupt', 'a record of the controller\'s store does not decode');
+const { listOf, hashOf, countOf } = fieldReaders(corrupt);

@@ -2,7 +2,7 @@
 import { TenzroError } from '#runtime/core/errors.ts';
 import type { Cbor } from '#runtime/core/types.ts';
 import { decodeCbor, encodeCbor } from '#runtime/crypto/cbor.ts';
-import { HASH_BYTES } from './block.ts';
+import { fieldReaders } from './fields.ts';
 
 export interface ChainMemory {
   /** Gateway id, as its last block says. */
@@ -49,12 +49,5 @@ export function decodeChainMemory(bytes: Uint8Array): ChainMemory {
   };
 }
 
-function hashOf(value: Cbor | undefined): Uint8Array {
-  if (!(value instanceof Uint8Array) || value.length !== HASH_BYTES) throw corrupt();
-  return value;
-}
-function countOf(value: Cbor | undefined): number {
-  if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 0) throw corrupt();
-  return value;
-}
 const corrupt = (): TenzroError => new TenzroError('ledger.corrupt', 'a record of the verifier\'s memory does not decode');
+const { hashOf, countOf } = fieldReaders(corrupt);
