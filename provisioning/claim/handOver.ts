@@ -8,7 +8,7 @@ import { CLAIM_ID_BYTES, type Order } from './messages.ts';
 import { atMost, decodeRecord, encodeRecord, exactly, listOf, oneOf, optional, text, wholeNumber, type Field, type Values } from './record.ts';
 
 /** Types beyond those of messages: a signed body can never pass for a message, nor for another body. */
-const TYPE = { evidence: 32, network: 33, handOver: 34, signedHandOver: 35, order: 36 } as const;
+const TYPE = { evidence: 32, network: 33, handOver: 34, signedHandOver: 35, order: 36, login: 37 } as const;
 const HASH_BYTES = 32;
 /** IEEE 802.11 §9.4.2.2. */
 const SSID_BYTES_MAX = 32;
@@ -33,6 +33,11 @@ const network: Field<Values<typeof NETWORK>> = {
   write: (value) => encodeRecord(TYPE.network, NETWORK, value),
   read: (value) => decodeRecord(TYPE.network, NETWORK, atMost(256).read(value)),
 };
+const LOGIN = { user: text(/^[A-Za-z0-9_-]{1,64}$/), password: text(/^[!-~]{8,128}$/) } as const;
+const login: Field<Values<typeof LOGIN>> = {
+  write: (value) => encodeRecord(TYPE.login, LOGIN, value),
+  read: (value) => decodeRecord(TYPE.login, LOGIN, atMost(256).read(value)),
+};
 const ownerKeys = listOf(exactly(MLDSA65.publicKeyBytes), 2, 2);
 
 const HAND_OVER = {
@@ -51,6 +56,12 @@ const HAND_OVER = {
   time: wholeNumber(),
   /** The enrolment statement, for the chain; absent without a TPM. */
   statement: optional(atMost(8 * 1024)),
+  /** SHA-256 of the controller's key that signs receipts. */
+  receiptKey: exactly(HASH_BYTES),
+  /** Of the fleet's authority around the device's identity key, X.509 DER, and the intermediate that signed it. */
+  certificates: listOf(atMost(16 * 1024), 0, 2),
+  /** Where the broker asks for a name and a password instead. */
+  login: optional(login),
 } as const;
 export type HandOver = Values<typeof HAND_OVER>;
 

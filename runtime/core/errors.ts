@@ -238,6 +238,8 @@ export const ERRORS = {
   'controller.root': row('input', 'Entries and root of a block do not fit: what came in between was altered on its way. The gateway sends it again.'),
   'controller.gap': row('pushback', 'Something before it is missing: the gateway sends from where the controller says.'),
   'controller.fork': row('input', 'Two different blocks with one number are signed with one key: the gateway was cloned or restored from an old copy. Find out which is the true one; both are frozen.'),
+  'controller.request': row('usage', 'The controller cannot do what it was asked: the message says what is wrong with it.'),
+  'controller.offline': row('environment', 'No controller serves in that folder: start tenzro fleet serve --dir DIR in another shell.'),
   'controller.full': row('pushback', 'The controller keeps as much as it may of chains or of entries without a block: look for clients that invent chains.'),
 
   // commands

@@ -275,3 +275,13 @@ export interface FleetLink extends AsyncDisposable {
   /** At QoS 1. Resolves when the broker acknowledged it, which is no delivery. Rejects with `link.offline`. */
   publish(topic: string, payload: Uint8Array, options: { readonly retain: boolean }): Promise<void>;
 }
+
+/** A part of a gateway or of a controller that speaks over a fleet's broker. All of them share one link. */
+export interface LinkUser {
+  /** Whole topic filters. */
+  readonly filters: readonly string[];
+  /** A message on a topic that `filters` match, retained ones again at every connect. Hostile until it verifies. MUST NOT throw; the payload is valid during the call only. */
+  receive(topic: string, payload: Uint8Array): void;
+  /** Connected and subscribed, also again; retained messages come before or after. MUST NOT throw. */
+  connected?(link: FleetLink): void;
+}

@@ -157,7 +157,7 @@ export class Desk {
     const [first, second] = this.owners;
     return signHandOver({
       claimId, transcript, networks: [{ ssid: Buffer.from('workshop'), passphrase: this.passphrase }], broker: 'mqtts://fleet.local:8883', fleetCa: Buffer.from('a certificate'),
-      ownerKeys: [first.publicKey, second.publicKey], time: Math.floor(this.clock.wallMicros() / 1_000_000), statement,
+      ownerKeys: [first.publicKey, second.publicKey], time: Math.floor(this.clock.wallMicros() / 1_000_000), statement, receiptKey: Buffer.alloc(32, 7), certificates: [], login: undefined,
     }, first);
   }
 }

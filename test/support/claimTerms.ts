@@ -74,7 +74,7 @@ export function idealDevice(fresh: () => string): DeviceSuite {
       const bytes = opened(keys.toDevice, box);
       const [, claimer, claimId, transcript] = partsOf(bytes);
       if (typeof claimer !== 'string' || !(claimId instanceof Uint8Array) || transcript !== keys.transcript) throw new TenzroError('claim.hand_over', 'for another claim');
-      return { bytes, handOver: { claimId, transcript: keys.transcript, networks: [], broker: '', fleetCa: bytes, ownerKeys: ownerKeysOf(claimer), time: 0, statement: undefined } };
+      return { bytes, handOver: { claimId, transcript: keys.transcript, networks: [], broker: '', fleetCa: bytes, ownerKeys: ownerKeysOf(claimer), time: 0, statement: undefined, receiptKey: bytes, certificates: [], login: undefined } };
     },
     signStanding: (standing) => ({ kind: 'standing', ...standing, signature: signedStanding(DEVICE_KEY, standing) }),
     orderDigest: ({ body }) => term('digest', body),

@@ -89,7 +89,7 @@ export const TRUST_TARGETS: readonly (readonly [string, () => FuzzTarget])[] = [
   ['claim.signed', () => {
     const ownerKeys = [testVerifier.publicKey, Buffer.alloc(1_952, 7)];
     const claimId = HASH.subarray(0, 16);
-    const handOver = signHandOver({ claimId, transcript: HASH, networks: [{ ssid: HASH, passphrase: 'eight or more' }], broker: 'mqtts://fleet:8883', fleetCa: EK, ownerKeys, time: 1, statement: enrolment }, testVerifier);
+    const handOver = signHandOver({ claimId, transcript: HASH, networks: [{ ssid: HASH, passphrase: 'eight or more' }], broker: 'mqtts://fleet:8883', fleetCa: EK, ownerKeys, time: 1, statement: enrolment, receiptKey: HASH, certificates: [], login: undefined }, testVerifier);
     const order = signOrder({ verb: 'rotate', claimId, device: HASH, generation: 1, ownerKeys }, testVerifier);
     const quote = encodeQuote({ attest: QUOTE, signature: QUOTE_SIGNATURE, pcrs: [[0, HASH], [14, HASH]] });
     return target([handOver, order.body, quote, encodeDeviceEvidence({ answer: EK, quote })], either(

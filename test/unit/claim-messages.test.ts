@@ -71,7 +71,7 @@ describe('claim messages', () => {
     assert.ok(first && second);
     return {
       claimId: Buffer.alloc(16, 1), transcript: Buffer.alloc(32, 2), networks: [{ ssid: Buffer.from('Werkstatt ⚙'), passphrase: 'eight or more' }, { ssid: Buffer.from('guest'), passphrase: '' }],
-      broker: 'mqtts://fleet.example:8883', fleetCa: Buffer.from('der'), ownerKeys: [first.publicKey, second.publicKey], time: 1_795_392_000, statement: undefined, ...change,
+      broker: 'mqtts://fleet.example:8883', fleetCa: Buffer.from('der'), ownerKeys: [first.publicKey, second.publicKey], time: 1_795_392_000, statement: undefined, receiptKey: Buffer.alloc(32, 7), certificates: [], login: undefined, ...change,
     };
   };
 
