@@ -267,7 +267,7 @@ function onWritten(state: DeviceState, suite: DeviceSuite): DeviceStep {
     }
     case 'owned': {
       const { claimId, keys } = next.session;
-      const standing = suite.signStanding({ claimId, nonce: keys.transcript, standing: 'owned', reason: '' });
+      const standing = suite.signStanding({ claimId, nonce: keys.transcript, standing: 'owned', reason: '', generation: record.generation });
       return { state: { ...open, secrets: [] }, effects: [{ kind: 'own', owner: next.owner }, { kind: 'send', message: standing }, forget(keys)] };
     }
     case 'ordered': return { state: open, effects: [...(record.owner ? [] : [{ kind: 'disown' as const }]), ...answerToOrder(record, suite)] };
@@ -282,7 +282,7 @@ function inDoubt(state: DeviceState, nowMicros: number): DeviceStep {
 
 /** A session's end without an owner: the claimer is told what it may rely on, the settings are as before, the secret stays good. */
 function end(state: DeviceState, session: Session & { readonly kind: Phase['kind'] }, { code, detail }: { readonly code: ErrorCode; readonly detail: string }, suite: DeviceSuite): DeviceStep {
-  const standing = suite.signStanding({ claimId: session.claimId, nonce: session.keys.transcript, standing: 'none', reason: code });
+  const standing = suite.signStanding({ claimId: session.claimId, nonce: session.keys.transcript, standing: 'none', reason: code, generation: state.record.generation });
   const reverted = session.kind === 'applying' ? [{ kind: 'revert' as const }] : [];
   return { state: { ...state, phase: { kind: 'open' } }, effects: [...reverted, { kind: 'send', message: standing }, note(code, detail), forget(session.keys)] };
 }
@@ -290,7 +290,7 @@ function end(state: DeviceState, session: Session & { readonly kind: Phase['kind
 /** An answer of 'none' is final: the session of that claim, if there is one, ends with it. */
 function onAsk(state: DeviceState, { claimId, nonce }: Extract<ClaimMessage, { kind: 'ask' }>, suite: DeviceSuite): DeviceStep {
   const { phase, record } = state;
-  const say = (standing: StandingName): DeviceEffect => ({ kind: 'send', message: suite.signStanding({ claimId, nonce, standing, reason: '' }) });
+  const say = (standing: StandingName): DeviceEffect => ({ kind: 'send', message: suite.signStanding({ claimId, nonce, standing, reason: '', generation: record.generation }) });
   if (phase.kind === 'reading') return same(state);
   if (record.owner && equalBytes(record.owner.claimId, claimId)) return { state, effects: [say('owned')] };
   const isUnderWay = (phase.kind === 'applying' && equalBytes(phase.claimId, claimId)) || (phase.kind === 'writing' && phase.next.kind === 'owned' && equalBytes(phase.next.session.claimId, claimId));
@@ -317,10 +317,10 @@ function onOrder(state: DeviceState, order: Order, nowMicros: number, suite: Dev
   }
 }
 
-function answerToOrder({ lastOrder }: DeviceRecord, suite: DeviceSuite): readonly DeviceEffect[] {
+function answerToOrder({ lastOrder, generation }: DeviceRecord, suite: DeviceSuite): readonly DeviceEffect[] {
   if (!lastOrder) return [];
   const { claimId, digest, standing } = lastOrder;
-  const message: Standing = suite.signStanding({ claimId, nonce: digest, standing, reason: '' });
+  const message: Standing = suite.signStanding({ claimId, nonce: digest, standing, reason: '', generation });
   return [{ kind: 'send', message }];
 }
 

@@ -6,7 +6,7 @@ import { TenzroError } from '#runtime/core/errors.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
 import { MLDSA65 } from '#runtime/crypto/mldsa.ts';
 import { XWING } from '#runtime/crypto/xwing.ts';
-import { atMost, encodeRecord, exactly, oneOf, openRecord, optional, readFields, text, typeOf, type Values } from './record.ts';
+import { atMost, encodeRecord, exactly, oneOf, openRecord, optional, readFields, text, typeOf, wholeNumber, type Values } from './record.ts';
 
 export const CLAIM_ID_BYTES = 16;
 export const NONCE_BYTES = 32;
@@ -34,8 +34,8 @@ const SHAPES = {
   proof: { confirmation: exactly(HASH_BYTES), sealed: atMost(LIMITS.claimEvidenceBytesMax) },
   /** Claimer: sealed, what the device needs to belong to a fleet. */
   handOver: { sealed: atMost(LIMITS.claimHandOverBytesMax) },
-  /** Device: signed; answers a hand-over (nonce: the transcript), an `ask` (its nonce) or an order (its SHA-256). */
-  standing: { claimId: exactly(CLAIM_ID_BYTES), nonce: exactly(NONCE_BYTES), standing: oneOf(STANDINGS), reason: REASON, signature: exactly(MLDSA65.signatureBytes) },
+  /** Device: signed; answers a hand-over (nonce: the transcript), an `ask` (its nonce) or an order (its SHA-256). The generation is what the next order must name. */
+  standing: { claimId: exactly(CLAIM_ID_BYTES), nonce: exactly(NONCE_BYTES), standing: oneOf(STANDINGS), reason: REASON, generation: wholeNumber(), signature: exactly(MLDSA65.signatureBytes) },
   /** Claimer: what became of that claim? */
   ask: { claimId: exactly(CLAIM_ID_BYTES), nonce: exactly(NONCE_BYTES) },
   /** An owner: release or rotation, signed. */

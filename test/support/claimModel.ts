@@ -282,7 +282,7 @@ function forged(world: World): ClaimMessage[] {
     if (message.kind === 'accept') made.push({ ...message, confirmation: lie });
   }
   for (const { state } of world.claimers) {
-    if (state.kind === 'handing') for (const standing of ['owned', 'none'] as const) made.push({ kind: 'standing', claimId: state.record.claimId, nonce: state.transcript, standing, reason: '', signature: lie });
+    if (state.kind === 'handing') for (const standing of ['owned', 'none'] as const) made.push({ kind: 'standing', claimId: state.record.claimId, nonce: state.transcript, standing, reason: '', generation: 0, signature: lie });
     if (state.kind === 'handing') made.push({ kind: 'ask', claimId: state.record.claimId, nonce: state.transcript });
     if (state.kind === 'proving') made.push({ kind: 'ask', claimId: state.hello.claimId, nonce: state.keys.transcript });
   }

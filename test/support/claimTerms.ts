@@ -36,7 +36,7 @@ const helloName = ({ claimId, nonce }: Hello): Buffer => term('hello', claimId, 
 const signedOffer = (signingKey: Uint8Array, hello: Hello, ephemeral: Uint8Array): Buffer => term('signed offer', signingKey, helloName(hello), ephemeral);
 const offerName = (offer: Offer): Buffer => term('offer', offer.signingKey, offer.ephemeral, offer.signature);
 const transcriptOf = (hello: Hello, offer: Offer, ciphertext: Uint8Array): Buffer => term('transcript', helloName(hello), offerName(offer), ciphertext);
-const signedStanding = (key: Uint8Array, { claimId, nonce, standing, reason }: Omit<Standing, 'kind' | 'signature'>): Buffer => term('signed standing', key, claimId, nonce, standing, reason);
+const signedStanding = (key: Uint8Array, { claimId, nonce, standing, reason, generation }: Omit<Standing, 'kind' | 'signature'>): Buffer => term('signed standing', key, claimId, nonce, standing, reason, String(generation));
 
 export const sealed = (key: Uint8Array, plaintext: Uint8Array): Buffer => term('sealed', key, plaintext);
 function opened(key: Uint8Array, box: Uint8Array): Uint8Array {

@@ -83,7 +83,7 @@ export const TRUST_TARGETS: readonly (readonly [string, () => FuzzTarget])[] = [
     return target([
       encodeMessage({ kind: 'offer', signingKey: testVerifier.publicKey, request: EK, ephemeral: Buffer.alloc(1_216, 7), signature }),
       encodeMessage({ kind: 'accept', offer: HASH, ciphertext: Buffer.alloc(1_120, 7), challenge: EK.subarray(0, 200), confirmation: HASH }),
-      encodeMessage({ kind: 'standing', claimId: HASH.subarray(0, 16), nonce: HASH, standing: 'none', reason: 'claim.apply', signature }),
+      encodeMessage({ kind: 'standing', claimId: HASH.subarray(0, 16), nonce: HASH, standing: 'none', reason: 'claim.apply', generation: 1, signature }),
     ], (bytes) => { assert.ok(encodeMessage(decodeMessage(bytes)).equals(bytes), 'one message has two encodings'); });
   }],
   ['claim.signed', () => {

@@ -28,7 +28,7 @@ function messages(seed: number): ClaimMessage[] {
     { kind: 'accept', offer: bytes(32), ciphertext: bytes(1_120), challenge: maybe(some(2_200)), confirmation: bytes(32) },
     { kind: 'proof', confirmation: bytes(32), sealed: some(16_384) },
     { kind: 'handOver', sealed: some(40_960) },
-    { kind: 'standing', claimId: bytes(16), nonce: bytes(32), standing: STANDINGS[random(STANDINGS.length)] ?? 'none', reason: ['', 'claim.apply'][random(2)] ?? '', signature: bytes(3_309) },
+    { kind: 'standing', claimId: bytes(16), nonce: bytes(32), standing: STANDINGS[random(STANDINGS.length)] ?? 'none', reason: ['', 'claim.apply'][random(2)] ?? '', generation: random(9), signature: bytes(3_309) },
     { kind: 'ask', claimId: bytes(16), nonce: bytes(32) },
     { kind: 'order', body: some(4_000), signature: bytes(3_309) },
     { kind: 'refused', reason: 'claim.busy' },
