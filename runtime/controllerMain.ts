@@ -1,11 +1,12 @@
 /** The composition root of `tenzro fleet serve`: joins the controller's folder, the fleet's broker, the verifier's checks and the store. */
 import { systemClock as clock } from '#runtime/core/clock.ts';
 import { messageOf } from '#runtime/core/errors.ts';
-import type { FleetLink, Log } from '#runtime/core/ports.ts';
+import type { FleetLink, LinkUser, Log } from '#runtime/core/ports.ts';
 import { Chains } from '#runtime/controller/chains.ts';
 import { openHouse, receiptKeyOf, storeOf } from '#runtime/controller/house.ts';
 import { Intake, type BlockJudge, type Sender } from '#runtime/controller/intake.ts';
 import { openKeyValueStore } from '#runtime/ledger/kv.ts';
+import { Hub } from '#runtime/link/hub.ts';
 import { openLink } from '#runtime/link/mqttLink.ts';
 import { CounterTable } from '#runtime/observe/counters.ts';
 import { createLog } from '#runtime/observe/log.ts';
@@ -40,19 +41,19 @@ export async function runController({ dir, broker, caFile = '', user, passwordFi
   const chains = new Chains(store);
   const intake = new Intake({ chains, judge: JUDGE, signer, clock, counters, log });
   const [ca, password] = [await authoritiesOf(caFile), passwordFile === undefined ? undefined : await passwordIn(passwordFile)];
-  const open: { link?: FleetLink } = {};
-  const link = resources.use(openLink({
-    url: broker, ca, clientId: `te-controller-${name}`, filters: [FILTER], ...(user === undefined ? {} : { user }), ...(password === undefined ? {} : { password }),
-    onMessage: (topic, payload) => {
+  const shipments: LinkUser = {
+    filters: [FILTER],
+    receive(topic, payload) {
       const sender = senderOf(topic);
       if (!sender) return;
       const copy = Uint8Array.from(payload); // mqtt's is a view of its read buffer
-      intake.take(sender, copy).then((answer) => answer && open.link?.publish(`te/${sender.gateway}/chain/${sender.chain}/receipt`, answer, { retain: true }))
+      intake.take(sender, copy).then((answer) => answer && link.publish(`te/${sender.gateway}/chain/${sender.chain}/receipt`, answer, { retain: true }))
         .catch((error: unknown) => { if (isOffline(error)) counters.add('link.offline'); else failed.reject(error); });
     },
-    onState: (state, detail) => { log.info({ state }, `fleet broker: ${state}${detail === '' ? '' : `, ${detail}`}`); },
+  };
+  const link: FleetLink = resources.use(openLink({
+    url: broker, ca, clientId: `te-controller-${name}`, ...(user === undefined ? {} : { user }), ...(password === undefined ? {} : { password }), hub: new Hub([shipments], log),
   }));
-  open.link = link;
   if (await Promise.race([link.ready(signal), failed.promise])) onReady({ broker, receiptKey: receiptKeyOf(signer), chains: chains.size, keyExchange: link.keyExchange ?? 'unknown' });
   await Promise.race([aborted(signal), failed.promise]);
   log.info({ counters: counters.snapshot() }, 'stopping');

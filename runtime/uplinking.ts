@@ -7,6 +7,8 @@ import type { Counters, FleetLink, KeyValueStore, Log } from '#runtime/core/port
 import type { Settings } from '#runtime/core/settings.ts';
 import { clientCertificate, clientKey } from '#runtime/crypto/clientIdentity.ts';
 import type { Signer } from '#runtime/crypto/mldsa.ts';
+import { Hub } from '#runtime/link/hub.ts';
+import { STATUS_DOWN, StatusVoice, statusTopic } from '#runtime/link/statusVoice.ts';
 import type { ChainReader } from '#runtime/ledger/reader.ts';
 import type { WriterClient } from '#runtime/ledger/writerClient.ts';
 import { Uplink } from '#runtime/uplink/follower.ts';
@@ -26,11 +28,11 @@ export interface UplinkingOptions {
 /** Undefined where no uplink is configured. */
 export function openUplinking({ settings, reader, signer, ...ports }: UplinkingOptions): Uplink | undefined {
   if (settings.uplink.url === '') return undefined;
-  return new Uplink({ ...ports, settings: settings.uplink, device: settings.node.name, source: reader, openLink: (filter, onMessage) => linkTo(settings, signer, { filter, onMessage, log: ports.log }) });
+  return new Uplink({ ...ports, settings: settings.uplink, device: settings.node.name, source: reader, openLink: (filter, onMessage) => linkTo(settings, signer, { filter, receive: onMessage, log: ports.log }) });
 }
 
 /** `mqtt` is loaded only where there is an uplink. */
-async function linkTo({ node: { name }, uplink: { url, caFile, user, passwordFile, certificate } }: Settings, openSigner: () => Promise<Signer>, { filter, onMessage, log }: Listening): Promise<FleetLink> {
+async function linkTo({ node: { name }, uplink: { url, caFile, user, passwordFile, certificate } }: Settings, openSigner: () => Promise<Signer>, { filter, receive, log }: Listening): Promise<FleetLink> {
   const ca = await authoritiesOf(caFile);
   const password = passwordFile === '' ? undefined : await passwordIn(passwordFile);
   const { openLink } = await import('#runtime/link/mqttLink.ts');
@@ -38,9 +40,8 @@ async function linkTo({ node: { name }, uplink: { url, caFile, user, passwordFil
   const identity = signer && { cert: clientCertificate(signer, name), key: clientKey(signer) };
   try {
     return openLink({
-      url, ca, clientId: `te-${name}-uplink`, filters: [filter], onMessage, ...(user === '' ? {} : { user }), ...(password === undefined ? {} : { password }), ...(identity ? { identity } : {}),
-      status: { topic: `te/${name}/status`, online: '{"status":"up"}', offline: '{"status":"down"}' },
-      onState: (state, detail) => { log.info({ state }, `fleet broker: ${state}${detail === '' ? '' : `, ${detail}`}`); },
+      url, ca, clientId: `te-${name}-uplink`, ...(user === '' ? {} : { user }), ...(password === undefined ? {} : { password }), ...(identity ? { identity } : {}),
+      will: { topic: statusTopic(name), payload: STATUS_DOWN }, hub: new Hub([{ filters: [filter], receive }, new StatusVoice({ gateway: name, statement: () => ({}), log })], log),
     });
   } finally {
     identity?.key.fill(0);
@@ -49,7 +50,7 @@ async function linkTo({ node: { name }, uplink: { url, caFile, user, passwordFil
 
 interface Listening {
   readonly filter: string;
-  readonly onMessage: (topic: string, payload: Buffer) => void;
+  readonly receive: (topic: string, payload: Uint8Array) => void;
   readonly log: Log;
 }
 

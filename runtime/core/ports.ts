@@ -280,6 +280,8 @@ export interface FleetLink extends AsyncDisposable {
 export interface LinkUser {
   /** Whole topic filters. */
   readonly filters: readonly string[];
+  /** Of the subscriptions to them; 1 where it is not said. 0 for what is retained anyway: nothing queues up at the broker while we are gone. */
+  readonly qos?: 0 | 1;
   /** A message on a topic that `filters` match, retained ones again at every connect. Hostile until it verifies. MUST NOT throw; the payload is valid during the call only. */
   receive(topic: string, payload: Uint8Array): void;
   /** Connected and subscribed, also again; retained messages come before or after. MUST NOT throw. */

@@ -6,6 +6,7 @@ import { TenzroError, messageOf } from '#runtime/core/errors.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
 import type { FleetLink } from '#runtime/core/ports.ts';
 import { negotiatedGroup, secureClientOptions } from '#runtime/crypto/tls.ts';
+import type { Hub } from './hub.ts';
 
 /** A client that keeps connecting, also to a broker that refuses it today (mqtt.js by itself gives up then), and queues nothing of QoS 0. */
 export const connectMqtt = (options: IClientOptions): MqttClient => connect({ protocolVersion: 4, clean: true, queueQoSZero: false, reconnectOnConnackError: true, ...options });
@@ -14,20 +15,16 @@ export interface LinkOptions {
   /** `mqtts://host:port`, or `mqtt://` where nobody listens on the way. */
   readonly url: string;
   /** PEM certificates that the broker's must chain to. */
-  readonly ca: string | string[];
+  readonly ca: string | readonly string[];
   readonly user?: string;
   readonly password?: string;
   /** Shown to a broker that asks for a certificate, PEM. The key may be zeroed when `openLink` has returned. */
   readonly identity?: { readonly cert: string; readonly key: Buffer };
   readonly clientId: string;
-  /** Retained, and its last will. */
-  readonly status?: { readonly topic: string; readonly online: string; readonly offline: string };
-  /** At QoS 1, again on every connect: a resumed session does not bring retained messages. */
-  readonly filters: readonly string[];
-  /** MUST NOT throw. The payload is the caller's. */
-  readonly onMessage: (topic: string, payload: Buffer) => void;
-  /** MUST NOT throw. */
-  readonly onState: (state: 'connected' | 'lost', detail: string) => void;
+  /** Retained: what the broker says for us when the connection breaks, and we at an orderly end. */
+  readonly will?: { readonly topic: string; readonly payload: string };
+  /** Whose subscriptions are made again on every connect: a resumed session does not bring retained messages. */
+  readonly hub: Hub;
 }
 
 const KEEPALIVE_S = 30;
@@ -47,20 +44,20 @@ class MqttLink implements FleetLink {
   #wake = Promise.withResolvers<void>();
 
   constructor(options: LinkOptions) {
-    const { url, ca, user, password, identity, clientId, status } = options;
+    const { url, ca, user, password, identity, clientId, will, hub } = options;
     this.#options = options;
     const { protocol, hostname, port } = new URL(url);
     const isTls = protocol === 'mqtts:';
     const host = hostname.replace(/^\[|\]$/g, '');
     this.#client = connectMqtt({
       host, port: Number(port) || (isTls ? 8883 : 1883), protocol: isTls ? 'mqtts' : 'mqtt', clientId, keepalive: KEEPALIVE_S, connectTimeout: CONNECT_TIMEOUT_MS, reconnectPeriod: jittered(this.#retryMs), resubscribe: false,
-      ...(isTls ? { secureContext: createSecureContext({ ...secureClientOptions(), ca, ...identity }), rejectUnauthorized: true } : {}), ...(user === undefined ? {} : { username: user }), ...(password === undefined ? {} : { password }),
-      ...(status ? { will: { topic: status.topic, payload: Buffer.from(status.offline), qos: 1, retain: true } } : {}),
+      ...(isTls ? { secureContext: createSecureContext({ ...secureClientOptions(), ca: typeof ca === 'string' ? ca : [...ca], ...identity }), rejectUnauthorized: true } : {}), ...(user === undefined ? {} : { username: user }), ...(password === undefined ? {} : { password }),
+      ...(will ? { will: { topic: will.topic, payload: Buffer.from(will.payload), qos: 1, retain: true } } : {}),
     });
     this.#client.on('connect', () => { this.#connected().catch((error: unknown) => { this.#lastError = messageOf(error); }); });
     this.#client.on('close', () => { this.#lost(); });
     this.#client.on('error', (error) => { this.#lastError = messageOf(error); });
-    this.#client.on('message', (topic, payload) => { options.onMessage(topic, payload); });
+    this.#client.on('message', (topic, payload) => { hub.receive(topic, payload); });
   }
 
   get isReady(): boolean { return this.#isReady; }
@@ -86,24 +83,24 @@ class MqttLink implements FleetLink {
   }
 
   async #connected(): Promise<void> {
-    const { filters, status, onState, url } = this.#options;
+    const { hub, url } = this.#options;
     const { stream } = this.#client;
     this.#keyExchange = stream instanceof TLSSocket ? negotiatedGroup(stream) : 'none';
-    const granted = filters.length === 0 ? [] : await this.#client.subscribeAsync([...filters], { qos: 1 });
+    const wanted = Object.fromEntries(hub.subscriptions.map(({ filter, qos }) => [filter, { qos }]));
+    const granted = hub.subscriptions.length === 0 ? [] : await this.#client.subscribeAsync(wanted);
     if (granted.some(({ qos }) => qos > 2)) { // MQTT 3.1.1 §3.9.3: 0x80 is failure
-      this.#lastError = `the broker does not let us subscribe to ${filters.join(', ')}`;
+      this.#lastError = `the broker does not let us subscribe to ${hub.subscriptions.map(({ filter }) => filter).join(', ')}`;
       this.#client.stream.destroy();
       return;
     }
-    if (status) await this.#client.publishAsync(status.topic, status.online, { qos: 1, retain: true });
     this.#retryMs = LIMITS.linkRetryMs;
     this.#isReady = true;
     this.#wake.resolve();
-    onState('connected', `${url}, key exchange ${this.#keyExchange}`);
+    hub.connected(this, `${url}, key exchange ${this.#keyExchange}`);
   }
 
   #lost(): void {
-    if (this.#isReady) this.#options.onState('lost', this.#lastError);
+    if (this.#isReady) this.#options.hub.lost(this.#lastError);
     if (this.#isReady) this.#wake = Promise.withResolvers<void>();
     this.#isReady = false;
     this.#client.options.reconnectPeriod = jittered(this.#retryMs);
@@ -112,8 +109,8 @@ class MqttLink implements FleetLink {
 
   /** An orderly DISCONNECT discards the will: it says itself that it goes. */
   async [Symbol.asyncDispose](): Promise<void> {
-    const { status } = this.#options;
-    if (this.#isReady && status) await within(CLOSE_TIMEOUT_MS, this.#client.publishAsync(status.topic, status.offline, { qos: 1, retain: true }));
+    const { will } = this.#options;
+    if (this.#isReady && will) await within(CLOSE_TIMEOUT_MS, this.#client.publishAsync(will.topic, will.payload, { qos: 1, retain: true }));
     const wasReady = this.#isReady;
     this.#isReady = false;
     await within(CLOSE_TIMEOUT_MS, this.#client.endAsync(!wasReady));

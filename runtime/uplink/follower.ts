@@ -26,7 +26,7 @@ export interface UplinkOptions {
   readonly writer: Pick<LedgerWriter, 'setCursor'>;
   readonly store: KeyValueStore;
   /** Subscribed to `filter`. Rejects with `config.unreadable` or `link.credentials`. */
-  readonly openLink: (filter: string, onMessage: (topic: string, payload: Buffer) => void) => Promise<FleetLink>;
+  readonly openLink: (filter: string, onMessage: (topic: string, payload: Uint8Array) => void) => Promise<FleetLink>;
   readonly clock: Clock;
   readonly counters: Counters;
   readonly log: Log;
@@ -182,7 +182,7 @@ export class Uplink implements Follower {
   }
 
   /** Bytes from the broker: hostile until they verify. */
-  #receive(topic: string, payload: Buffer): void {
+  #receive(topic: string, payload: Uint8Array): void {
     const { counters, log } = this.#options;
     const chainId = this.#chainId;
     if (!chainId || topic !== `te/${this.#options.device}/chain/${toHex(chainId)}/receipt`) return; // of an earlier chain

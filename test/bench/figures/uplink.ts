@@ -5,6 +5,7 @@ import { chainIdOf } from '#runtime/ledger/block.ts';
 import { openKeyValueStore } from '#runtime/ledger/kv.ts';
 import { blockStoreOf, openReader, type ChainReader } from '#runtime/ledger/reader.ts';
 import { packShipment } from '#runtime/ledger/shipment.ts';
+import { Hub } from '#runtime/link/hub.ts';
 import { openLink } from '#runtime/link/mqttLink.ts';
 import { Uplink } from '#runtime/uplink/follower.ts';
 import { nextStretch } from '#runtime/uplink/stretch.ts';
@@ -54,7 +55,7 @@ async function drain(dir: string, reader: ChainReader, url: string): Promise<Dra
   const settings = { url, caFile: '', user: '', passwordFile: '', certificate: false, receiptKey: controller.receiptKey, maxBytesPerSecond: 0, forward: [] };
   const uplink = new Uplink({
     settings, device: DEVICE, source: reader, writer: { setCursor: () => undefined }, store: stack.use(await openKeyValueStore(join(dir, 'receipts'))), clock: systemClock, counters, log: silentLog,
-    openLink: async (filter, onMessage) => openLink({ url, ca: '', clientId: 'bench-uplink', filters: [filter], onMessage, onState: () => undefined }),
+    openLink: async (filter, onMessage) => openLink({ url, ca: '', clientId: 'bench-uplink', hub: new Hub([{ filters: [filter], receive: onMessage }], silentLog) }),
   });
   const done = new AbortController();
   const size = reader.size();
