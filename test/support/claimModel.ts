@@ -62,6 +62,8 @@ export interface Bounds {
   readonly crashes: number;
   readonly powerCycles: number;
   readonly releases: boolean;
+  /** Also: the owner puts an heir's keys in the place of the first, and either order with the keys of both. */
+  readonly rotates: boolean;
   /** Which messages of their own the attacker also makes. */
   readonly forges: 'nothing' | 'questions' | 'everything';
 }
@@ -100,17 +102,23 @@ export function nextSteps(world: World, bounds: Bounds): Step[] {
   if (world.crashes < bounds.crashes) for (const landed of [false, true]) add('device crashes', crashDevice(world, landed));
   if (world.powerCycles < bounds.powerCycles) add('power is cycled', crashDevice(world, false, `boot ${world.powerCycles + 1}`));
   for (const at of world.claimers.keys()) for (const step of claimerSteps(world, at, bounds)) add(step.label, step.world);
-  if (bounds.releases) for (const at of world.claimers.keys()) for (const step of release(world, at)) add(step.label, step.world);
+  if (bounds.releases || bounds.rotates) for (const at of world.claimers.keys()) for (const step of orders(world, at, bounds)) add(step.label, step.world);
   return steps;
 }
 
-/** The owner's order, signed with the second key. */
-function release(world: World, at: number): Step[] {
+/** The owner's orders, signed with the second key; where keys rotate, also the heir's, and those of the keys that were rotated out. */
+function orders(world: World, at: number, { releases, rotates }: Bounds): Step[] {
   const { name = '', state } = world.claimers[at] ?? {};
   const { owner, generation } = world.disk;
   if (state?.kind !== 'ended' || state.outcome !== 'owned' || !owner || makerOf(owner.handOver).name !== name) return [];
-  const body = term('release', owner.claimId, String(generation));
-  return [{ label: `${name} orders a release`, world: learn(world, { kind: 'order', body, signature: term('signed order', ownerKeysOf(name)[1], body) }) }];
+  const heir = `${name}'s heir`;
+  return (rotates ? [name, heir] : [name]).flatMap((signer) => {
+    const signed = (verb: string, ...to: readonly string[]): Step => {
+      const body = term(verb, owner.claimId, String(generation), ...to);
+      return { label: `${signer} orders a ${verb}`, world: learn(world, { kind: 'order', body, signature: term('signed order', ownerKeysOf(signer)[1], body) }) };
+    };
+    return [...(releases ? [signed('release')] : []), ...(rotates ? [signed('rotate', signer === name ? heir : name)] : [])];
+  });
 }
 
 function claimerSteps(world: World, at: number, bounds: Bounds): Step[] {
