@@ -115,6 +115,13 @@ export const ERRORS = {
   'claim.store': row('environment', 'The state of the claim could not be written: free space, check the owner of the data directory, claim again.'),
   'claim.abandoned': row('usage', 'The claim was given up before anything was handed over: claim again.'),
   'claim.order': row('input', 'The order is not by an owner of this gateway, or is for another ownership: sign it anew with an owner key.'),
+  'claim.link': row('environment', 'The connection to the gateway could not be made, or broke before anything was handed over: check cable, address and firewall, and claim again.'),
+  'claim.not_found': row('environment', 'No gateway with that code answers on this network: is it switched on, on the same network, and its code still valid? If you know where it is, name it: --address HOST:PORT.'),
+  'claim.camera': row('environment', 'No picture comes from a camera: plug one in (/dev/video0) and install ffmpeg, or rpicam-apps on a Raspberry Pi; or take a photo and name it with --image.'),
+  'claim.in_doubt': row('environment', 'It is not known yet whether the gateway is yours: bring it into reach and run tenzro fleet claim --resume --dir DIR, as often as it takes.'),
+  'claim.refused': row('usage', 'You did not accept the gateway, and nothing was handed over: what stands in policy.yaml of the fleet decides what is asked.'),
+  'claim.policy': row('input', 'The fleet does not take such a gateway: change accept and enrol in policy.yaml of the fleet if it shall.'),
+  'claim.unknown': row('usage', 'Name a gateway that was claimed from this folder: tenzro fleet ls lists them.'),
 
   // topics
   'topic.invalid': row('input', 'Publish on te/device/<child>///{m,e,a}/<type>; see docs/reference/topics.md.'),
@@ -238,8 +245,15 @@ export const ERRORS = {
   'controller.root': row('input', 'Entries and root of a block do not fit: what came in between was altered on its way. The gateway sends it again.'),
   'controller.gap': row('pushback', 'Something before it is missing: the gateway sends from where the controller says.'),
   'controller.fork': row('input', 'Two different blocks with one number are signed with one key: the gateway was cloned or restored from an old copy. Find out which is the true one; both are frozen.'),
+  'controller.unclaimed': row('input', 'No gateway of that name and key is claimed here: claim it (tenzro fleet claim). Where its keys were changed on purpose, tenzro fleet show says what the controller knows; a fleet that claims nobody is made with tenzro fleet init --open.'),
+  'controller.revoked': row('input', 'That gateway was revoked: nothing of it is taken. To have it back, tenzro fleet forget it and claim it anew.'),
+  'controller.taken': row('usage', 'Choose another name, or see tenzro fleet show for who has it: a revoked or released gateway gives its name back with tenzro fleet forget.'),
+  'controller.policy': row('input', 'The chain falls short of policy.yaml, which says shortfall: refuse: the message names the check. Mend the gateway or the policy.'),
+  'controller.acts': row('input', "The log of the controller's acts is not as it was written: from the stated index on nothing in it is to be believed. Compare it with an export that you took earlier."),
   'controller.request': row('usage', 'The controller cannot do what it was asked: the message says what is wrong with it.'),
   'controller.offline': row('environment', 'No controller serves in that folder: start tenzro fleet serve --dir DIR in another shell.'),
+  'controller.running': row('usage', 'One folder, one controller: stop the other tenzro fleet serve, or name another folder.'),
+  'controller.unanswered': row('environment', 'The controller went away before it had answered: look at its log, and ask again; what it has done stays done.'),
   'controller.full': row('pushback', 'The controller keeps as much as it may of chains or of entries without a block: look for clients that invent chains.'),
 
   // commands
@@ -261,6 +275,11 @@ export const ERRORS = {
   'command.interrupted': row('environment', 'The gateway stopped while it executed the command, and does not execute it again: find out what was done, then sign another one.'),
   'command.unsupervised': row('environment', 'Nobody would start the gateway again: run it under a supervisor that sets TENZRO_SUPERVISED=1 and starts it again at exit code 75 (systemd: Restart=always).'),
   'command.config': row('environment', 'The configuration file stays as it was: the message says why.'),
+  'command.consent': row('input', 'The owner of this gateway has not allowed that: fleet.shell and fleet.driverCalls in its configuration say what is.'),
+  'driver.bounds': row('input', 'The value is beyond the bounds that actuators in the configuration gives for the operation.'),
+  'driver.rate': row('pushback', 'The operation was called a moment ago: call it again after the stated time.'),
+  'driver.refused': row('environment', 'The device received the call and did not do it: the message carries its reason.'),
+  'driver.unconfirmed': row('environment', 'The device did not answer in time: whether it acted is not known. Look at it before you call again.'),
   'fleet.key': row('usage', 'Check the path and the passphrase: owner keys are made with tenzro fleet keygen.'),
 
   // models and inference
@@ -272,6 +291,10 @@ export const ERRORS = {
   'model.shape': row('input', 'The tensors of the graph are not those of the manifest: make them agree.'),
   'model.runtime': row('environment', 'ONNX Runtime has no binary for this machine: readings are still recorded, but not judged.'),
   'model.run': row('environment', 'The model failed while it ran: the window was not judged; see the message for what ONNX Runtime said.'),
+  'model.archive': row('input', 'A package travels as a plain tar of manifest.json, model.onnx and MODEL_CARD.md and of nothing else: tar -cf model.tar -C FOLDER manifest.json model.onnx MODEL_CARD.md.'),
+  'model.source': row('environment', 'The package could not be fetched: check the URL from the gateway\'s side; only http and https are followed, without redirections.'),
+  'model.space': row('environment', 'The data directory lacks room for the package: free space, or lower ledger.retention.maxBytes.'),
+  'model.store': row('environment', 'Installed models could not be changed; those in use go on: check owner and free space of models/ in the data directory.'),
   'infer.worker': row('environment', 'The inference thread stopped and is started again: it resumes from its cursor.'),
 } as const satisfies Record<string, ErrorRow>;
 
@@ -299,3 +322,9 @@ export function invariant(condition: unknown, message: string): asserts conditio
 }
 
 export const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
+
+/** An error as another process of ours told it, `{ code, message }`; undefined for what is none. */
+export function toldError(told: unknown): TenzroError | undefined {
+  const { code, message } = typeof told === 'object' && told !== null ? (told as { readonly code?: unknown; readonly message?: unknown }) : {};
+  return typeof code === 'string' && Object.hasOwn(ERRORS, code) && typeof message === 'string' ? new TenzroError(code as ErrorCode, message) : undefined;
+}

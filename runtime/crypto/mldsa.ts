@@ -29,6 +29,9 @@ const PKCS8_SEED_PREFIX = Buffer.from('3034020100300b060960864801650304031204228
 /** SubjectPublicKeyInfo header for id-ml-dsa-65 (2.16.840.1.101.3.4.3.18), RFC 9881 §4. */
 const SPKI_PREFIX = Buffer.from('308207b2300b0609608648016503040312038207a100', 'hex');
 
+/** SubjectPublicKeyInfo, DER, of a raw public key. */
+export const spkiOfMlDsa65 = (publicKey: Uint8Array): Buffer => Buffer.concat([SPKI_PREFIX, publicKey]);
+
 /** The same key for TLS and for certificates; undefined where this Node's OpenSSL lacks ML-DSA. */
 export function mlDsa65PrivateKey(seed: Uint8Array): KeyObject | undefined {
   const der = Buffer.concat([PKCS8_SEED_PREFIX, seed]);
