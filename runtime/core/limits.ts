@@ -114,6 +114,7 @@ export const LIMITS = {
   inferSourcesMax: 1_024,
   modelBytesMax: 64 * 1024 * 1024,
   modelManifestBytesMax: 64 * 1024,
+  modelCardBytesMax: 256 * 1024,
   modelWindowReadingsMax: 4_096,
 
   // measured boot
@@ -152,6 +153,8 @@ export const LIMITS = {
   claimApplyMs: 90_000,
   claimWriteMs: 30_000,
   claimFailuresMax: 5,
+  /** How long a gateway is looked for on the local network. */
+  claimFindMs: 15_000,
 
   // lease and verifier
   /** How long a challenge may be answered. */
@@ -229,6 +232,19 @@ export const LIMITS = {
   provisionalBytesMax: 4 * 1024 * 1024 * 1024,
   /** Chains that a controller keeps: one more is refused. */
   controllerChainsMax: 100_000,
+  /** Commands that the controller's desk takes at once, that have not ended there, and that it remembers after their end. */
+  deskSubmitMax: 256,
+  deskOpenMax: 50_000,
+  deskHistoryMax: 50_000,
+  /** A request of the command line to the controller: some 10,000 signed commands. Larger ones are handed over in parts. */
+  apiRequestBytesMax: 64 * 1024 * 1024,
+  apiRequestValuesMax: 2_000_000,
+  /** Requests that are being read, all together. */
+  apiBufferBytesMax: 128 * 1024 * 1024,
+  apiRequestTimeoutMs: 60_000,
+  apiConnectionsMax: 64,
+  /** What an asker may leave unread of its answer before it is cut. */
+  apiBacklogBytesMax: 16 * 1024 * 1024,
 
   // commands
   operatorsMax: 8,
@@ -248,6 +264,26 @@ export const LIMITS = {
   /** Signatures that did not fit are judged at once so often; then one more every interval. */
   forgeriesAtOnceMax: 200,
   forgeryIntervalMs: 10,
+  /** The newest lines of this run's log that log_upload can send, and the most of one line. */
+  logRingBytesMax: 256 * 1024,
+  logRingLineBytesMax: 4_096,
+  logUploadLinesMax: 10_000,
+  /** Of each stream of a shell command that is kept: its end, as it takes room in JSON. */
+  shellOutputBytesMax: 15 * 1024,
+  /** Ends before the 30 s of an interactive command do. */
+  shellSecondsMax: 25,
+  actuatorsMax: 64,
+  actuatorTimeoutMsMax: 20_000,
+  maintenanceWindowsMax: 32,
+  /** Pause before a fetch is taken up again: doubles from the first to the second, and starts anew when bytes came. */
+  modelFetchRetryMs: 250,
+  modelFetchRetryMaxMs: 30_000,
+  /** A server that says nothing for so long is asked again. */
+  modelFetchSilenceMs: 15_000,
+  /** A model that has not loaded by then never does. */
+  modelProbeMs: 60_000,
+  /** Stays free beside a package and what is unpacked of it. */
+  modelSpareBytes: 64 * 1024 * 1024,
   /** An idle follower of commands moves its cursor on. */
   commandCursorMs: 60_000,
 
@@ -275,6 +311,8 @@ invariant(LIMITS.sessionQueueBytesMax <= LIMITS.sessionQueuesTotalBytesMax, 'one
 invariant(LIMITS.certificateBytesMax * LIMITS.ekCertificatesMax + 8 * 1024 <= LIMITS.enrolmentMessageBytesMax, 'an EK\'s certificates and the keys must fit an enrolment request');
 invariant(LIMITS.enrolmentMessageBytesMax <= LIMITS.blockBytesMax, 'what a request carries must fit a genesis');
 invariant(LIMITS.commandBytesMax + LIMITS.commandResultBytesMax < LIMITS.packetBytesMax, 'a command with its result must fit a packet');
+invariant(2 * LIMITS.shellOutputBytesMax + 1_024 <= LIMITS.commandResultBytesMax, 'both streams must fit a result');
+invariant((LIMITS.shellSecondsMax + 2) * 1_000 <= LIMITS.interactiveCommandMs && LIMITS.actuatorTimeoutMsMax < LIMITS.interactiveCommandMs, 'who waits for an answer hears why there is none');
 invariant(LIMITS.commandsOpenMax < LIMITS.commandsRememberedMax, 'there must always be an ended command to forget');
 invariant(LIMITS.enrolmentMessageBytesMax + 6 * 1024 <= LIMITS.claimMessageBytesMax, 'an enrolment request, a key and a signature must fit an offer');
 invariant(LIMITS.claimHandOverBytesMax < LIMITS.claimMessageBytesMax, 'a hand-over must fit a message');
@@ -286,4 +324,5 @@ invariant(LIMITS.verifierRequestTimeoutMs < LIMITS.leaseRequestTimeoutMs, 'the v
 invariant(LIMITS.twinValueBytesMax + LIMITS.twinSignatureBytesMax + LIMITS.twinReasonBytesMax < LIMITS.twinMessageBytesMax, 'a twin\'s value must fit its messages');
 invariant(LIMITS.twinMessageBytesMax <= LIMITS.packetBytesMax, 'a twin must fit a packet');
 invariant(LIMITS.shipmentTargetBytes + LIMITS.entryBytesMax + 2 * LIMITS.blockBytesMax < LIMITS.shipmentBytesMax, 'an entry and a block must fit a shipment');
+invariant(LIMITS.apiRequestBytesMax <= LIMITS.apiBufferBytesMax, 'one request must fit the buffer of all');
 invariant(LIMITS.shipmentBytesMax <= LIMITS.intakeBytesMax, 'one shipment must fit the intake of all');
