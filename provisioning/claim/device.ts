@@ -99,7 +99,7 @@ export type DeviceEffect =
   /** Atomic and flushed; a later `read` MUST see it or come after it failed. */
   | { readonly kind: 'write'; readonly record: DeviceRecord }
   | { readonly kind: 'read'; readonly number: number }
-  /** It is owned: keep the settings, record the claim in the chain. Comes again at every start: MUST be idempotent by the claim's id. */
+  /** It is owned, or has other owner keys now: keep the settings, record it in the chain. Comes again at every start: MUST be idempotent by the claim's id and those keys. */
   | { readonly kind: 'own'; readonly owner: Ownership }
   /** It is released: settings and keys of the owner go, then a new code may be shown. */
   | { readonly kind: 'disown' }
@@ -135,7 +135,7 @@ export function stepDevice(state: DeviceState, input: DeviceInput, suite: Device
 }
 
 /** The oldest are forgotten: their codes were removed long before. */
-const BURNT_MAX = 16;
+export const BURNT_MAX = 16;
 
 const same = (state: DeviceState): DeviceStep => ({ state, effects: [] });
 const after = (nowMicros: number, milliseconds: number): number => nowMicros + milliseconds * 1_000;
@@ -270,7 +270,7 @@ function onWritten(state: DeviceState, suite: DeviceSuite): DeviceStep {
       const standing = suite.signStanding({ claimId, nonce: keys.transcript, standing: 'owned', reason: '', generation: record.generation });
       return { state: { ...open, secrets: [] }, effects: [{ kind: 'own', owner: next.owner }, { kind: 'send', message: standing }, forget(keys)] };
     }
-    case 'ordered': return { state: open, effects: [...(record.owner ? [] : [{ kind: 'disown' as const }]), ...answerToOrder(record, suite)] };
+    case 'ordered': return { state: open, effects: [record.owner ? { kind: 'own', owner: record.owner } : { kind: 'disown' }, ...answerToOrder(record, suite)] };
   }
 }
 

@@ -24,7 +24,7 @@ export interface DevicePorts {
   /** Tries the networks and judges the statement. Nothing of it may outlive a restart before `own`. */
   apply(handOver: HandOver, signal: AbortSignal): Promise<void>;
   revert(): Promise<void>;
-  /** Keeps the settings and records the claim in the chain. Idempotent by the claim's id: it is called at every start. */
+  /** Keeps the settings and records claim or rotation in the chain. Idempotent by the claim's id and the owner keys: it is called at every start. */
   own(owner: Ownership): Promise<void>;
   disown(): Promise<void>;
   /** Both sides show these words. */

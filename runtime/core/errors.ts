@@ -37,6 +37,7 @@ export const ERRORS = {
   'config.unreadable': row('environment', 'Check the path (TENZRO_CONFIG or --config) and that this user may read the file.'),
   'config.syntax': row('usage', 'The file is not YAML: mend it at the stated line and column.'),
   'config.invalid': row('usage', 'Mend the stated keys; docs/reference/configuration.md lists them all, tenzro config show the effective values.'),
+  'config.on_trial': row('pushback', 'The configuration before has not proved itself yet: wait until it is confirmed or taken back.'),
   'config.newer_version': row('environment', 'The file was written for a newer Tenzro Edge: upgrade, or use a file with version: 1.'),
 
   // cli and control socket
@@ -115,6 +116,9 @@ export const ERRORS = {
   'claim.store': row('environment', 'The state of the claim could not be written: free space, check the owner of the data directory, claim again.'),
   'claim.abandoned': row('usage', 'The claim was given up before anything was handed over: claim again.'),
   'claim.order': row('input', 'The order is not by an owner of this gateway, or is for another ownership: sign it anew with an owner key.'),
+  'claim.listen': row('environment', 'The port for claims cannot be opened: another program has it, or the address is not of this machine. Set claim.port or claim.host; the gateway tries again.'),
+  'claim.newer_version': row('environment', 'The record of the owner was written by a newer Tenzro Edge: go back to that version. Until then the gateway takes no claim and no order.'),
+  'claim.network': row('environment', 'The network settings could not be changed or put back: the message says by which program. Look at it (nmcli, wpa_cli); the gateway puts its own back at its next start.'),
   'claim.link': row('environment', 'The connection to the gateway could not be made, or broke before anything was handed over: check cable, address and firewall, and claim again.'),
   'claim.not_found': row('environment', 'No gateway with that code answers on this network: is it switched on, on the same network, and its code still valid? If you know where it is, name it: --address HOST:PORT.'),
   'claim.camera': row('environment', 'No picture comes from a camera: plug one in (/dev/video0) and install ffmpeg, or rpicam-apps on a Raspberry Pi; or take a photo and name it with --image.'),
@@ -227,6 +231,10 @@ export const ERRORS = {
   // roll-outs, groups and twins
   'twin.malformed': row('input', 'The message is none of docs/reference/twin.md: compare the versions of gateway and controller, and look who publishes there.'),
   'twin.state': row('environment', 'The stored state of a twin is damaged: the gateway keeps the configuration in force and asks the fleet for it again.'),
+  'twin.unknown': row('input', 'This gateway has no twin of that name: it has config.'),
+  'twin.operator': row('input', 'Nobody who may config_update here has the key that signed it: sign with an owner key, or put the key into fleet.operators.'),
+  'twin.signature': row('input', 'The signature does not fit: the message was altered, or somebody forges it. Look for who may publish there.'),
+  'twin.stale': row('input', 'That version is behind the one that this gateway knows: an old message was sent again. The newest version counts.'),
   'twin.conflict': row('usage', 'Somebody changed the twin meanwhile: look at what is desired now, and ask again with its version.'),
   'fleet.query': row('usage', 'Mend the query at the stated column; docs/reference/rollouts.md has its grammar.'),
   'fleet.file': row('usage', 'Mend the stated key; docs/reference/rollouts.md lists those of groups, twins and roll-outs.'),

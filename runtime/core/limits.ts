@@ -153,6 +153,16 @@ export const LIMITS = {
   claimApplyMs: 90_000,
   claimWriteMs: 30_000,
   claimFailuresMax: 5,
+  claimConnectionsMax: 8,
+  /** A peer that has not confirmed the code's secret has this long for a message, and this long in all. */
+  claimIdleMs: 20_000,
+  claimConnectionMs: 150_000,
+  /** Messages of one address, and of all: so many at once, then one per interval. Each may cost a signature. */
+  claimBurst: 24,
+  claimRefillMs: 1_000,
+  claimTotalBurst: 64,
+  claimTotalRefillMs: 100,
+  claimAddressesMax: 1_024,
   /** How long a gateway is looked for on the local network. */
   claimFindMs: 15_000,
 
@@ -316,6 +326,7 @@ invariant((LIMITS.shellSecondsMax + 2) * 1_000 <= LIMITS.interactiveCommandMs &&
 invariant(LIMITS.commandsOpenMax < LIMITS.commandsRememberedMax, 'there must always be an ended command to forget');
 invariant(LIMITS.enrolmentMessageBytesMax + 6 * 1024 <= LIMITS.claimMessageBytesMax, 'an enrolment request, a key and a signature must fit an offer');
 invariant(LIMITS.claimHandOverBytesMax < LIMITS.claimMessageBytesMax, 'a hand-over must fit a message');
+invariant(LIMITS.claimSessionMs < LIMITS.claimConnectionMs, 'a connection outlives a session that waits for its secret');
 invariant(LIMITS.noncesPerClientMax < LIMITS.noncesOpenMax, 'one client must not hold every nonce');
 invariant(LIMITS.verifierBodyBytesMax <= LIMITS.verifierBufferBytesMax, 'one request must fit the buffer of all');
 invariant(LIMITS.verifierConnectionsPerAddressMax < LIMITS.verifierConnectionsMax, 'one address must not hold every connection');
