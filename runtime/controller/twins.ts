@@ -2,11 +2,11 @@
  * Twins at the controller: what is desired of each gateway and what it reports, merged by version. Pure.
  *
  * Rules: the fleet alone gives versions, and gives each once · a report is newer by its revision · the same revision with another content is a conflict: two
- * gateways under one name, or a restored disk · a change that was not made on the newest desired version is refused.
+ * gateways under one name, or a restored disk · a change whose version is not the next one was not made on the newest, and is refused.
  */
 import { TenzroError } from '#runtime/core/errors.ts';
-import { canonicalJson, type Json, type JsonObject } from '#runtime/core/json.ts';
-import { checkedDesired, type Confirmation, type Desired, type Reported } from '#runtime/core/twin.ts';
+import { canonicalJson, type JsonObject } from '#runtime/core/json.ts';
+import type { Confirmation, Desired, Reported } from '#runtime/core/twin.ts';
 import type { GatewayView } from './query.ts';
 
 export interface Twin {
@@ -17,11 +17,14 @@ export interface Twin {
 /** Twins of one gateway by name. */
 export type Twins = ReadonlyMap<string, Twin>;
 
-/** `expectedVersion`: of the desired value that the change was made on; 0: there is none. Throws `twin.conflict`, `twin.malformed`. */
-export function desire(twin: Twin, value: Json, confirmSeconds: number, expectedVersion: number): Twin {
-  const version = twin.desired?.version ?? 0;
-  if (version !== expectedVersion) throw new TenzroError('twin.conflict', `the desired version is ${version}, and the change was made on ${expectedVersion}`);
-  return { ...twin, desired: checkedDesired({ version: Math.max(version, twin.reported?.version ?? 0) + 1, value, confirmSeconds }) };
+/** What the next change is to be signed as: above everything desired and reported, so that no version that a gateway knows is used twice. */
+export const nextVersion = ({ desired, reported }: Twin): number => Math.max(desired?.version ?? 0, reported?.version ?? 0) + 1;
+
+/** Throws `twin.conflict`. */
+export function desire(twin: Twin, desired: Desired): Twin {
+  const next = nextVersion(twin);
+  if (desired.version !== next) throw new TenzroError('twin.conflict', `the next version is ${next}, and the change was made as ${desired.version}`);
+  return { ...twin, desired };
 }
 
 export type Merge =

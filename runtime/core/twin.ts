@@ -19,10 +19,12 @@ export interface Desired {
   readonly value: Json;
   /** How long after it was applied the fleet must have confirmed that it hears the gateway; else the gateway goes back. */
   readonly confirmSeconds: number;
+  /** SHA-256 of the ML-DSA-65 key whose confirmation counts, hexadecimal: the controller's receipt key. */
+  readonly confirmKey: string;
 }
 
-/** unset: never had a desired version · probation: in force, to be confirmed · refused: was not tried. */
-export const TWIN_STATES = ['unset', 'applying', 'probation', 'confirmed', 'reverting', 'reverted', 'refused'] as const;
+/** unset: never had a desired version · probation: in force, to be confirmed · refused: was not tried · local: changed at the gateway since. */
+export const TWIN_STATES = ['unset', 'applying', 'probation', 'confirmed', 'reverting', 'reverted', 'refused', 'local'] as const;
 export type TwinState = (typeof TWIN_STATES)[number];
 
 export interface Reported {
@@ -45,6 +47,12 @@ export interface Confirmation {
 
 export type TwinTopic = 'reported' | 'desired' | 'confirm';
 
+/** Types of the signatures (RFC 7515 §4.1.9). */
+export const TWIN_TYP = { desired: 'tenzro-twin+json', confirm: 'tenzro-confirm+json' } as const;
+
+const CONFIRM_KEY = /^[0-9a-f]{64}$/;
+const PUBLIC_KEY_CHARS_MAX = 4_096;
+
 /** On the fleet's broker. */
 export function twinTopic(gateway: string, name: string, what: TwinTopic): string {
   if (!FLEET_NAME.test(gateway) || !FLEET_NAME.test(name)) throw malformed(`'${gateway}' or '${name}' is no name: letters, digits, _ and -, at most 64`);
@@ -56,7 +64,8 @@ export const twinSigningInput = (gateway: string, name: string, what: 'desired' 
   Buffer.from(canonicalJson({ ...message, gateway, twin: name, what: `tenzro/twin/${what}/1` }), 'utf8');
 
 export const encodeDesired = (desired: Desired, signature: string): Buffer => encode({ ...desired, signature });
-export const encodeConfirmation = (confirmation: Confirmation, signature: string): Buffer => encode({ ...confirmation, signature });
+/** `key`: the public one, raw; gateways know its hash. */
+export const encodeConfirmation = (confirmation: Confirmation, key: Uint8Array, signature: string): Buffer => encode({ ...confirmation, key: Buffer.from(key).toString('base64url'), signature });
 export const encodeReported = (reported: Reported): Buffer => encode({ ...reported });
 
 const encode = (message: JsonObject): Buffer => Buffer.from(canonicalJson(message), 'utf8');
@@ -69,7 +78,7 @@ export interface Signed<Message> {
 
 /** Throws `twin.malformed`. */
 export function decodeDesired(bytes: Uint8Array): Signed<Desired> {
-  const fields = decode(bytes, ['version', 'value', 'confirmSeconds', 'signature']);
+  const fields = decode(bytes, ['version', 'value', 'confirmSeconds', 'confirmKey', 'signature']);
   return { message: checkedDesired(fields), signature: textOf(fields, 'signature', LIMITS.twinSignatureBytesMax) };
 }
 
@@ -77,13 +86,16 @@ export function decodeDesired(bytes: Uint8Array): Signed<Desired> {
 export function checkedDesired(fields: { readonly [key: string]: unknown }): Desired {
   const value = boundedJson(fields['value'], { depthMax: LIMITS.twinDepthMax, valuesMax: LIMITS.twinValuesMax }, malformed);
   if (Buffer.byteLength(canonicalJson(value)) > LIMITS.twinValueBytesMax) throw malformed(`value takes more than ${LIMITS.twinValueBytesMax} bytes`);
-  return { version: countOf(fields, 'version', 1), value, confirmSeconds: countOf(fields, 'confirmSeconds', LIMITS.twinConfirmSecondsMin, LIMITS.twinConfirmSecondsMax) };
+  const { confirmKey } = fields;
+  if (typeof confirmKey !== 'string' || !CONFIRM_KEY.test(confirmKey)) throw malformed('confirmKey must be 64 hexadecimal digits');
+  return { version: countOf(fields, 'version', 1), value, confirmSeconds: countOf(fields, 'confirmSeconds', LIMITS.twinConfirmSecondsMin, LIMITS.twinConfirmSecondsMax), confirmKey };
 }
 
-/** Throws `twin.malformed`. */
-export function decodeConfirmation(bytes: Uint8Array): Signed<Confirmation> {
-  const fields = decode(bytes, ['version', 'revision', 'signature']);
-  return { message: { version: countOf(fields, 'version', 1), revision: countOf(fields, 'revision', 1) }, signature: textOf(fields, 'signature', LIMITS.twinSignatureBytesMax) };
+/** `key`: raw, whosever. Throws `twin.malformed`. */
+export function decodeConfirmation(bytes: Uint8Array): Signed<Confirmation> & { readonly key: Buffer } {
+  const fields = decode(bytes, ['version', 'revision', 'key', 'signature']);
+  const key = Buffer.from(textOf(fields, 'key', PUBLIC_KEY_CHARS_MAX), 'base64url');
+  return { message: { version: countOf(fields, 'version', 1), revision: countOf(fields, 'revision', 1) }, key, signature: textOf(fields, 'signature', LIMITS.twinSignatureBytesMax) };
 }
 
 /** Throws `twin.malformed`. */

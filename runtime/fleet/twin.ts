@@ -29,8 +29,6 @@ export interface Durable {
   /** Restarts within this probation. */
   readonly starts: number;
   readonly report: Reported;
-  /** The newest report that a broker has acknowledged. */
-  readonly acknowledged: number;
 }
 
 export interface TwinMachine extends Durable {
@@ -48,15 +46,15 @@ export type Input =
   /** The signature was verified. */
   | { readonly kind: 'confirmed'; readonly confirmation: Confirmation }
   | { readonly kind: 'tick'; readonly nowMicros: number }
-  /** To the fleet's broker. */
-  | { readonly kind: 'connected' }
-  /** The broker has that report. */
-  | { readonly kind: 'acknowledged'; readonly revision: number };
+  /** The value on trial is in force no more: the gateway could not start with it, or somebody at the machine overruled it. */
+  | { readonly kind: 'withdrawn'; readonly reason: string }
+  /** What is in force; somebody at the machine may have changed it. */
+  | { readonly kind: 'found'; readonly value: Json };
 
 export type Effect =
   /** Put the value into force as a whole, then feed `applied` with version and `undo`. */
   | { readonly kind: 'apply'; readonly value: Json; readonly version: number; readonly undo: boolean }
-  /** Publish `state.report`, retained. */
+  /** `state.report` is news, or was asked for: publish it, retained. */
   | { readonly kind: 'report' };
 
 export interface Step {
@@ -69,7 +67,7 @@ const MICROS_PER_SECOND = 1_000_000;
 
 /** `value`: what is in force on a gateway that the fleet has told nothing yet. */
 export const firstState = (value: Json): TwinMachine =>
-  ({ phase: 'settled', value, probationRevision: 0, starts: 0, report: { revision: 1, version: 0, state: 'unset', value }, acknowledged: 0 });
+  ({ phase: 'settled', value, probationRevision: 0, starts: 0, report: { revision: 1, version: 0, state: 'unset', value } });
 
 export function step(state: TwinMachine, input: Input): Step {
   switch (input.kind) {
@@ -78,8 +76,8 @@ export function step(state: TwinMachine, input: Input): Step {
     case 'applied': return onApplied(state, input);
     case 'confirmed': return onConfirmed(state, input.confirmation);
     case 'tick': return onTick(state, input.nowMicros);
-    case 'connected': return { state, effects: state.acknowledged < state.report.revision ? [REPORT] : [] };
-    case 'acknowledged': return { state: input.revision > state.acknowledged && input.revision <= state.report.revision ? { ...state, acknowledged: input.revision } : state, effects: [] };
+    case 'withdrawn': return onWithdrawn(state, input.reason);
+    case 'found': return onFound(state, input.value);
   }
 }
 
@@ -133,6 +131,17 @@ function onTick(state: TwinMachine, nowMicros: number): Step {
   if (!trial || nowMicros < dueMicros) return { state, effects: [] };
   if (phase === 'probation') return revert(state, trial, `the fleet did not confirm it within ${trial.confirmSeconds} s`);
   return { state: durableOf(state), effects: phase === 'reverting' ? [undoing(state, trial)] : [] };
+}
+
+function onWithdrawn(state: TwinMachine, reason: string): Step {
+  const { phase, trial } = state;
+  return trial && (phase === 'applying' || phase === 'probation') ? revert(state, trial, reason) : { state, effects: [] };
+}
+
+/** Who stands at the machine has the last word: it is told, and not undone. */
+function onFound(state: TwinMachine, value: Json): Step {
+  if (state.phase !== 'settled' || canonicalJson(value) === canonicalJson(state.value)) return { state, effects: [] };
+  return { state: reporting({ ...state, value }, { version: state.report.version, state: 'local', value }), effects: [REPORT] };
 }
 
 function revert(state: TwinMachine, trial: Desired, reason: string): Step {

@@ -8,7 +8,7 @@ import { decodeCbor, encodeCbor } from '#runtime/crypto/cbor.ts';
 import type { Durable, Phase } from './twin.ts';
 
 const VERSION = 1;
-const KEY = { version: 1, phase: 2, value: 3, trial: 4, waiting: 5, probationRevision: 6, starts: 7, report: 8, acknowledged: 9 } as const;
+const KEY = { version: 1, phase: 2, value: 3, trial: 4, waiting: 5, probationRevision: 6, starts: 7, report: 8 } as const;
 /** Places are part of the format. */
 const PHASES: readonly Phase[] = ['settled', 'applying', 'probation', 'reverting'];
 const BOUNDS = { bytesMax: LIMITS.twinMessageBytesMax, depthMax: LIMITS.twinDepthMax + 1, valuesMax: LIMITS.twinValuesMax + 8 };
@@ -18,7 +18,7 @@ const STATE_BYTES_MAX = 4 * LIMITS.twinMessageBytesMax + 256;
 export function encodeTwinState(state: Durable): Buffer {
   const fields = new Map<number, Cbor>([
     [KEY.version, VERSION], [KEY.phase, PHASES.indexOf(state.phase)], [KEY.value, canonicalJson(state.value)], [KEY.probationRevision, state.probationRevision],
-    [KEY.starts, state.starts], [KEY.report, encodeReported(state.report)], [KEY.acknowledged, state.acknowledged],
+    [KEY.starts, state.starts], [KEY.report, encodeReported(state.report)],
   ]);
   if (state.trial) fields.set(KEY.trial, canonicalJson({ ...state.trial }));
   if (state.waiting) fields.set(KEY.waiting, canonicalJson({ ...state.waiting }));
@@ -46,7 +46,7 @@ function durableOf(fields: ReadonlyMap<number, Cbor>): Durable {
   if (!(report instanceof Uint8Array)) throw damaged('no report');
   return {
     phase, value: jsonOf(fields.get(KEY.value)), ...(trial ? { trial } : {}), ...(fields.has(KEY.waiting) ? { waiting: desiredOf(fields.get(KEY.waiting)) } : {}),
-    probationRevision: countOf(fields, KEY.probationRevision), starts: countOf(fields, KEY.starts), report: decodeReported(report), acknowledged: countOf(fields, KEY.acknowledged),
+    probationRevision: countOf(fields, KEY.probationRevision), starts: countOf(fields, KEY.starts), report: decodeReported(report),
   };
 }
 

@@ -11,7 +11,7 @@ import { decodeTwinState, encodeTwinState } from '#runtime/fleet/twinState.ts';
 import type { FuzzTarget } from './fuzzTargets.ts';
 
 const NOW_MICROS = 1_000_000;
-const DESIRED: Desired = { version: 3, value: { wifi: { ssid: 'yard' }, interval: 10 }, confirmSeconds: 60 };
+const DESIRED: Desired = { version: 3, value: { wifi: { ssid: 'yard' }, interval: 10 }, confirmSeconds: 60, confirmKey: '5'.repeat(64) };
 const plan = parseRollout({
   version: 1,
   rollout: { id: 'r1', group: 'all', command: { type: 'restart' }, rollback: { type: 'restart' }, stages: [{ count: 1 }, { percent: 100 }], failures: { percent: 10 }, healthy: "health.status = 'up'" },
@@ -36,7 +36,7 @@ function judgeTwin(bytes: Buffer): void {
 export const FLEET_TARGETS: readonly (readonly [string, () => FuzzTarget])[] = [
   ['twin.desired', () => target([encodeDesired(DESIRED, 'a.b.c')], (bytes) => { decodeDesired(bytes); })],
   ['twin.reported', () => target([encodeReported({ revision: 9, version: 3, state: 'reverted', value: { interval: 5 }, reason: 'time is up' })], (bytes) => { decodeReported(bytes); })],
-  ['twin.confirm', () => target([encodeConfirmation({ version: 3, revision: 9 }, 'a.b.c')], (bytes) => { decodeConfirmation(bytes); })],
+  ['twin.confirm', () => target([encodeConfirmation({ version: 3, revision: 9 }, Buffer.from('key'), 'a.b.c')], (bytes) => { decodeConfirmation(bytes); })],
   ['twin.state', () => target([encodeTwinState(trial), encodeTwinState(durableOf(firstState(null)))], judgeTwin)],
   ['fleet.query', () => target([Buffer.from("not (twin.site.region in ['a', 'b']) and twin.v >= '1.4.0-rc.1' or health.t < -2.5"), Buffer.from("id ^= 'gw-' and exists twin.a")], (bytes) => { parseQuery(bytes.toString('utf8')); })],
   ['rollout.state', () => target([encodeRollout(rollout)], judgeRollout)],

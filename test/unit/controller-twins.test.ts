@@ -1,32 +1,34 @@
 import assert from 'node:assert/strict';
-import { confirmationOf, deltaOf, desire, mergeReported, viewOf, type Twin } from '#runtime/controller/twins.ts';
+import { confirmationOf, deltaOf, desire, mergeReported, nextVersion, viewOf, type Twin } from '#runtime/controller/twins.ts';
 import { parseQuery } from '#runtime/controller/queryParser.ts';
 import { matches } from '#runtime/controller/query.ts';
-import type { Reported } from '#runtime/core/twin.ts';
+import type { Json } from '#runtime/core/json.ts';
+import type { Desired, Reported } from '#runtime/core/twin.ts';
 import { firstState, step, type Input, type TwinMachine } from '#runtime/fleet/twin.ts';
 import { randomOf } from '#test/support/random.ts';
 
 const reported = (revision: number, version: number, changes: Partial<Reported> = {}): Reported => ({ revision, version, state: 'confirmed', value: 1, ...changes });
 
+const asDesired = (twin: Twin, value: Json): Desired => ({ version: nextVersion(twin), value, confirmSeconds: 60, confirmKey: '5'.repeat(64) });
+const desiring = (twin: Twin, value: Json): Twin => desire(twin, asDesired(twin, value));
+
 describe('controller: twins', () => {
   it('gives each version once, and only to a change that knows the newest', () => {
-    const first = desire({}, { site: 'yard' }, 60, 0);
-    const second = desire(first, { site: 'hall' }, 60, 1);
+    const first = desiring({}, { site: 'yard' });
+    const second = desiring(first, { site: 'hall' });
     assert.deepEqual([first.desired?.version, second.desired?.version], [1, 2]);
-    assert.throws(() => desire(second, null, 60, 1), { code: 'twin.conflict' });
-    assert.equal(desire({ reported: reported(9, 7) }, 1, 60, 0).desired?.version, 8, 'a version that a gateway knows is never used again');
-    assert.throws(() => desire({}, 'x'.repeat(40_000), 60, 0), { code: 'twin.malformed' });
-    assert.throws(() => desire({}, 1, 3, 0), { code: 'twin.malformed' });
+    assert.throws(() => desire(second, asDesired(first, null)), { code: 'twin.conflict' });
+    assert.equal(nextVersion({ reported: reported(9, 7) }), 8, 'a version that a gateway knows is never used again');
   });
 
   it('merges by revision, and tells a second gateway of that name', () => {
-    const twin: Twin = { ...desire({}, 1, 60, 0), reported: reported(5, 1) };
+    const twin: Twin = { ...desiring({}, 1), reported: reported(5, 1) };
     const outcomes = [reported(6, 1), reported(5, 1), reported(4, 0), reported(5, 1, { value: 2 }), reported(6, 0), reported(6, 2)].map((report) => mergeReported(twin, report));
     assert.deepEqual(outcomes.map(({ kind }) => kind), ['merged', 'stale', 'stale', 'conflict', 'conflict', 'conflict']);
   });
 
   it('sends what is not taken up, and no more', () => {
-    const open = desire({}, 1, 60, 0);
+    const open = desiring({}, 1);
     const twins = new Map<string, Twin>([['new', open], ['known', { ...open, reported: reported(3, 1) }], ['failed', { ...open, reported: reported(3, 1, { state: 'reverted' }) }], ['never', {}]]);
     assert.deepEqual([...deltaOf(twins).keys()], ['new']);
     assert.ok(matches(parseQuery("id = 'gw' and twin.known = 1 and not exists twin.new and health.status = 'up'"), viewOf('gw', twins, { status: 'up' })));
@@ -61,7 +63,7 @@ describe('controller: twins', () => {
         if (confirmation && (isSound || random(3) > 0)) feed({ kind: 'confirmed', confirmation });
       };
       for (let round = 0; round < 30; round++) {
-        if (random(4) === 0) twin = desire(twin, 1 + random(5), 60, twin.desired?.version ?? 0);
+        if (random(4) === 0) twin = desiring(twin, 1 + random(5));
         if (random(6) === 0) feed({ kind: 'tick', nowMicros: 61_000_000 });
         exchange(false);
       }

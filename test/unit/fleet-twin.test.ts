@@ -12,9 +12,10 @@ type Apply = Extract<Effect, { kind: 'apply' }>;
 
 /** `cut` is a configuration under which no fleet can be reached; `bad` fits no schema. */
 const FIRST = 'first';
-const DESIRED: readonly Desired[] = [
-  { version: 1, value: 'good', confirmSeconds: 60 }, { version: 2, value: 'cut', confirmSeconds: 60 }, { version: 3, value: 'bad', confirmSeconds: 60 }, { version: 4, value: 'better', confirmSeconds: 60 },
-];
+const CONFIRM_KEY = '5'.repeat(64);
+const DESIRED: readonly Desired[] = ['good', 'cut', 'bad', 'better'].map((value, at) => ({ version: at + 1, value, confirmSeconds: 60, confirmKey: CONFIRM_KEY }));
+/** Put there by somebody at the machine. */
+const BY_HAND = 'by hand';
 const faultOf = ({ value }: Desired): { readonly fault?: string } => (value === 'bad' ? { fault: 'fits no schema' } : {});
 /** Far beyond what there are: a machine that counts without bound would be explored for ever. */
 const STATES_MAX = 100_000;
@@ -45,9 +46,10 @@ function next(world: World): readonly World[] {
     worlds.push({ ...world, disk: head.apply.value, queue: [{ ...head, isDone: true }, ...rest] });
     worlds.push(feed({ ...world, queue: rest }, resultOf(head.apply, 'disk full')));
   }
+  if (!head && world.machine.phase === 'settled' && world.machine.value !== BY_HAND) worlds.push(feed({ ...world, disk: BY_HAND }, { kind: 'found', value: BY_HAND }));
+  if (world.machine.phase === 'applying' || world.machine.phase === 'probation') worlds.push(feed({ ...world, disk: world.machine.value, queue: [] }, { kind: 'withdrawn', reason: 'the gateway could not start with it' }));
   if (head?.isDone) worlds.push(feed({ ...world, queue: rest }, resultOf(head.apply)));
   if (!isReachable(world)) return worlds;
-  worlds.push(feed(world, { kind: 'connected' }), feed(world, { kind: 'acknowledged', revision: world.machine.report.revision }));
   for (const desired of DESIRED) worlds.push(feed(world, { kind: 'desired', desired, ...faultOf(desired) }));
   for (const confirmation of world.confirmations) worlds.push(feed(world, { kind: 'confirmed', confirmation }));
   const { state, version, revision } = world.machine.report;
@@ -100,12 +102,12 @@ describe('fleet: the twin on the gateway', () => {
         assert.ok(seen.size < STATES_MAX, 'the states have no end: something counts up');
       }
     }
-    assert.deepEqual([...outcomes].toSorted((a, b) => (a < b ? -1 : 1)), ['applying', 'confirmed', 'probation', 'refused', 'reverted', 'reverting', 'unset']);
+    assert.deepEqual([...outcomes].toSorted((a, b) => (a < b ? -1 : 1)), ['applying', 'confirmed', 'local', 'probation', 'refused', 'reverted', 'reverting', 'unset']);
     assert.ok(seen.size > 1_000, `${seen.size} states`);
     console.log(`        ${seen.size} states, ${steps} steps`);
   });
 
-  const good: Desired = { version: 1, value: { wifi: 'yard' }, confirmSeconds: 60 };
+  const good: Desired = { version: 1, value: { wifi: 'yard' }, confirmSeconds: 60, confirmKey: CONFIRM_KEY };
   const tried = (): TwinMachine => step(step(firstState(null), { kind: 'desired', desired: good }).state, { kind: 'applied', version: 1, undo: false, nowMicros: 5 }).state;
 
   it('confirms only what the fleet heard in this trial', () => {
@@ -146,12 +148,17 @@ describe('fleet: the twin on the gateway', () => {
     assert.equal(state.phase, 'reverting');
   });
 
-  it('sends after a reconnect only what the broker does not have', () => {
-    const state = tried();
-    assert.deepEqual(step(state, { kind: 'connected' }).effects, [{ kind: 'report' }]);
-    const known = step(state, { kind: 'acknowledged', revision: state.report.revision }).state;
-    assert.deepEqual(step(known, { kind: 'connected' }).effects, []);
-    assert.equal(step(known, { kind: 'acknowledged', revision: 1_000 }).state, known, 'what was never sent cannot be acknowledged');
+  it('goes back at once where the value is in force no more, and says why', () => {
+    const back = step(tried(), { kind: 'withdrawn', reason: 'broker.listener: no such address' });
+    assert.deepEqual([back.state.phase, back.state.report.reason], ['reverting', 'broker.listener: no such address']);
+    assert.equal(step(firstState(null), { kind: 'withdrawn', reason: 'nothing is on trial' }).effects.length, 0);
+  });
+
+  it('reports what somebody at the machine has changed, and lets it be', () => {
+    const found = step(firstState({ a: 1 }), { kind: 'found', value: { a: 2 } });
+    assert.deepEqual([found.state.report.state, found.state.report.value, found.effects], ['local', { a: 2 }, [{ kind: 'report' }]]);
+    assert.equal(step(found.state, { kind: 'found', value: { a: 2 } }).state, found.state);
+    assert.deepEqual(step(tried(), { kind: 'found', value: 'other' }).effects, [], 'not during a trial');
   });
 
   it('refuses every damaged state with a typed error', () => {
