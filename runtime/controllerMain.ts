@@ -1,10 +1,14 @@
-/** The composition root of `tenzro fleet serve`: joins the controller's folder, the fleet's broker, the verifier's checks and the store. */
+/** The composition root of `tenzro fleet serve`: joins the controller's folder, the fleet's broker, the parts that speak over it, and the store. */
+import { whenAborted } from '#runtime/core/abort.ts';
 import { systemClock as clock } from '#runtime/core/clock.ts';
 import { messageOf } from '#runtime/core/errors.ts';
-import type { FleetLink, LinkUser, Log } from '#runtime/core/ports.ts';
+import type { Log } from '#runtime/core/ports.ts';
+import { joinApis, openApi } from '#runtime/controller/api.ts';
 import { Chains } from '#runtime/controller/chains.ts';
 import { openHouse, receiptKeyOf, storeOf } from '#runtime/controller/house.ts';
-import { Intake, type BlockJudge, type Sender } from '#runtime/controller/intake.ts';
+import { Intake } from '#runtime/controller/intake.ts';
+import { IntakeUser } from '#runtime/controller/intakeUser.ts';
+import type { ControllerPart, PartContext } from '#runtime/controller/part.ts';
 import { openKeyValueStore } from '#runtime/ledger/kv.ts';
 import { Hub } from '#runtime/link/hub.ts';
 import { openLink } from '#runtime/link/mqttLink.ts';
@@ -26,38 +30,37 @@ export interface ControllerOptions {
   readonly onReady: (ready: { readonly broker: string; readonly receiptKey: string; readonly chains: number; readonly keyExchange: string }) => void;
 }
 
-const FILTER = 'te/+/chain/+/up';
-const JUDGE: BlockJudge = { judge: checkIncrement, isSignedByGenesis };
-
 /** Serves until `signal` aborts, or the disk breaks. Throws `controller.*`, `ledger.*`, `config.unreadable`, `link.credentials`. */
 export async function runController({ dir, broker, caFile = '', user, passwordFile, logForm, color, onReady }: ControllerOptions, signal: AbortSignal): Promise<void> {
   const log = createLog({ level: 'info', form: logForm, color });
   const counters = new CounterTable();
-  const failed = Promise.withResolvers<never>();
-  failed.promise.catch(() => undefined); // whoever serves has it
-  const { name, signer, storeDir } = await openHouse(dir);
+  const house = await openHouse(dir);
   await using resources = new AsyncDisposableStack();
-  const store = resources.use(await openKeyValueStore(storeDir, (state, detail) => { tellState(log, state, detail); }, 'keep'));
+  const store = resources.use(await openKeyValueStore(house.storeDir, (state, detail) => { tellState(log, state, detail); }, 'keep'));
   const chains = new Chains(store);
-  const intake = new Intake({ chains, judge: JUDGE, signer, clock, counters, log });
+  const parts = openParts({ dir, house, store, clock, counters, log }, chains);
   const [ca, password] = [await authoritiesOf(caFile), passwordFile === undefined ? undefined : await passwordIn(passwordFile)];
-  const shipments: LinkUser = {
-    filters: [FILTER],
-    receive(topic, payload) {
-      const sender = senderOf(topic);
-      if (!sender) return;
-      const copy = Uint8Array.from(payload); // mqtt's is a view of its read buffer
-      intake.take(sender, copy).then((answer) => answer && link.publish(`te/${sender.gateway}/chain/${sender.chain}/receipt`, answer, { retain: true }))
-        .catch((error: unknown) => { if (isOffline(error)) counters.add('link.offline'); else failed.reject(error); });
-    },
-  };
-  const link: FleetLink = resources.use(openLink({
-    url: broker, ca, clientId: `te-controller-${name}`, ...(user === undefined ? {} : { user }), ...(password === undefined ? {} : { password }), hub: new Hub([shipments], log),
-  }));
-  if (await Promise.race([link.ready(signal), failed.promise])) onReady({ broker, receiptKey: receiptKeyOf(signer), chains: chains.size, keyExchange: link.keyExchange ?? 'unknown' });
-  await Promise.race([aborted(signal), failed.promise]);
-  log.info({ counters: counters.snapshot() }, 'stopping');
+  const hub = new Hub(parts.flatMap(({ users = [] }) => users), log);
+  const link = resources.use(openLink({ url: broker, ca, clientId: `te-controller-${house.name}`, ...(user === undefined ? {} : { user }), ...(password === undefined ? {} : { password }), hub }));
+  resources.use(await openApi(dir, joinApis(parts.map(({ api = {} }) => api)), log));
+  const stop = new AbortController();
+  const broken = Promise.withResolvers<never>();
+  broken.promise.catch(() => undefined); // whoever serves has it
+  const work = parts.map((part) => part.follow?.(stop.signal).catch((error: unknown) => { broken.reject(error); }));
+  try {
+    if (await Promise.race([link.ready(signal), broken.promise])) onReady({ broker, receiptKey: receiptKeyOf(house.signer), chains: chains.size, keyExchange: link.keyExchange ?? 'unknown' });
+    await Promise.race([whenAborted(signal), broken.promise]);
+    log.info({ counters: counters.snapshot() }, 'stopping');
+  } finally {
+    stop.abort();
+    await Promise.all(work);
+  }
 }
+
+/** Everything that the controller does, each in its own file. */
+const openParts = (context: PartContext, chains: Chains): readonly ControllerPart[] => [
+  new IntakeUser(new Intake({ ...context, chains, signer: context.house.signer, judge: { judge: checkIncrement, isSignedByGenesis } }), context),
+];
 
 /** Every chain that the controller in `dir` keeps, beside a running one too. */
 export async function withChains<T>(dir: string, look: (chains: Chains) => T): Promise<T> {
@@ -65,22 +68,7 @@ export async function withChains<T>(dir: string, look: (chains: Chains) => T): P
   return look(new Chains(store));
 }
 
-/** Ids of gateways have no dots and spaces; a chain's is 64 hexadecimal digits. */
-function senderOf(topic: string): Sender | undefined {
-  const [, gateway, chain] = /^te\/([A-Za-z0-9_-]{1,64})\/chain\/([0-9a-f]{64})\/up$/.exec(topic) ?? [];
-  return gateway === undefined || chain === undefined ? undefined : { gateway, chain };
-}
-
 function tellState(log: Log, state: string, detail: string): void {
   if (state === 'ok') log.info({}, 'the disk takes writes again');
   else log.error({ code: state }, `no receipts until the disk takes writes: ${messageOf(detail)}`);
-}
-
-const isOffline = (error: unknown): boolean => error instanceof Error && 'code' in error && error.code === 'link.offline';
-
-function aborted(signal: AbortSignal): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  if (signal.aborted) resolve();
-  signal.addEventListener('abort', () => { resolve(); }, { once: true });
-  return promise;
 }

@@ -3,6 +3,7 @@ import { readFileSync, statSync } from 'node:fs';
 import { Enroller } from '#provisioning/enrolment/enroller.ts';
 import { parseDocumentText } from '#runtime/config/document.ts';
 import { toHex } from '#runtime/core/bytes.ts';
+import { whenAborted } from '#runtime/core/abort.ts';
 import { isoOfMicros, systemClock as clock } from '#runtime/core/clock.ts';
 import { TenzroError, messageOf } from '#runtime/core/errors.ts';
 import type { Counters, Log } from '#runtime/core/ports.ts';
@@ -56,7 +57,7 @@ export async function runVerifier({ dir, policyFile, ekRootsFile, host, port, lo
   process.on('SIGHUP', reload);
   resources.defer(() => { process.off('SIGHUP', reload); });
   onReady({ url: `https://${host.includes(':') ? `[${host}]` : host}:${server.address.port}`, keyDigest, policyDigest: toHex(policy.current().digest) });
-  await aborted(signal);
+  await whenAborted(signal);
 }
 
 /** An operator's word that a chain, and its device, may begin anew; beside a running verifier too. False where it is unknown. */
@@ -178,11 +179,4 @@ function readPolicyFile(path: string): Buffer {
   } catch (cause) {
     throw new TenzroError('policy.invalid', `cannot read ${path}: ${messageOf(cause)}`, { cause });
   }
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  if (signal.aborted) resolve();
-  signal.addEventListener('abort', () => { resolve(); }, { once: true });
-  return promise;
 }

@@ -2,13 +2,10 @@
  * The control socket: HTTP over a unix socket in the data directory, for the owner only (0600). `GET /status`, `/metrics`, `/health`; `POST /challenge`
  * seals a block over the asker's nonce and answers with its proof bundle: the only request that changes anything, and it is bounded.
  */
-import { chmod, mkdtemp, readFile, rm, rmdir, writeFile } from 'node:fs/promises';
-import type { IncomingMessage, Server, ServerResponse } from 'node:http';
-import { connect } from 'node:net';
-import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { answeredSocket, listenInFolder, type OwnSocket } from '#provisioning/ownSocket.ts';
 import { toHex } from '#runtime/core/bytes.ts';
-import { ERRORS, TenzroError, messageOf, type ErrorClass, type ErrorCode } from '#runtime/core/errors.ts';
+import { TenzroError, messageOf, toldError, type ErrorClass } from '#runtime/core/errors.ts';
 import type { Maybe } from '#runtime/core/types.ts';
 import { METRICS_CONTENT_TYPE, formatMetrics } from './metrics.ts';
 import type { GatewayStatus } from './status.ts';
@@ -16,11 +13,7 @@ import type { GatewayStatus } from './status.ts';
 /** Not by `import`, which would read every export, and so load the HTTP client that fetch() is made of: 13 MB. */
 const { createServer, request } = process.getBuiltinModule('node:http');
 
-const SOCKET_NAME = 'control.sock';
-/** Holds the socket's path where the data directory's own is too long. */
-const POINTER_NAME = 'control.path';
-/** unix(7): sun_path is 108 bytes with its NUL. */
-const SOCKET_PATH_BYTES_MAX = 107;
+const SOCKET_NAME = 'control';
 const ANSWER_TIMEOUT_MS = 3_000;
 /** A block under way is waited for, and a TPM that takes its time. */
 const CHALLENGE_TIMEOUT_MS = 60_000;
@@ -34,35 +27,16 @@ export interface ControlOptions {
   readonly freshBundle: (nonce: Uint8Array, options: { readonly from?: number }) => Promise<Uint8Array>;
 }
 
-export interface ControlSocket extends AsyncDisposable {
-  /** Path of the socket. */
-  readonly path: string;
-}
-
 /** Opens the socket; one that a killed gateway left behind is replaced. Throws `ledger.locked` when a living one answers, else `control.unavailable`. */
-export async function openControl(options: ControlOptions): Promise<ControlSocket> {
+export async function openControl(options: ControlOptions): Promise<OwnSocket> {
+  const { dataDir } = options;
+  const server = createServer((incoming, response) => { answer(incoming, response, options); });
   try {
-    return await open(options);
+    return await listenInFolder(server, dataDir, { name: SOCKET_NAME, taken: (path) => new TenzroError('ledger.locked', `a gateway answers on ${path}`) });
   } catch (cause) {
     if (cause instanceof TenzroError) throw cause;
-    throw new TenzroError('control.unavailable', `no control socket in ${options.dataDir}: ${messageOf(cause)}`, { cause });
+    throw new TenzroError('control.unavailable', `no control socket in ${dataDir}: ${messageOf(cause)}`, { cause });
   }
-}
-
-async function open(options: ControlOptions): Promise<ControlSocket> {
-  await removeStale(options.dataDir);
-  const path = await choosePath(options.dataDir);
-  const server = createServer((incoming, response) => { answer(incoming, response, options); });
-  await listen(server, path);
-  await chmod(path, 0o600);
-  return {
-    path,
-    async [Symbol.asyncDispose]() {
-      server.closeAllConnections();
-      await new Promise<void>((resolve) => { server.close(() => { resolve(); }); });
-      await removeFiles(options.dataDir, path);
-    },
-  };
 }
 
 function answer(incoming: IncomingMessage, response: ServerResponse, { status, freshBundle }: ControlOptions): void {
@@ -121,64 +95,10 @@ function parseChallenge(text: string): { readonly nonce: Uint8Array; readonly fr
   return { nonce: Buffer.from(nonce, 'hex'), from };
 }
 
-function listen(server: Server, path: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    server.once('error', (cause) => { reject(new TenzroError('control.unavailable', `control socket ${path}: ${messageOf(cause)}`, { cause })); });
-    server.listen(path, resolve);
-  });
-}
-
-/** A path in the data directory, or in a fresh private folder for a data directory whose path is too long. */
-async function choosePath(dataDir: string): Promise<string> {
-  const own = join(dataDir, SOCKET_NAME);
-  if (Buffer.byteLength(own) <= SOCKET_PATH_BYTES_MAX) return own;
-  const folder = await mkdtemp(join(process.env['XDG_RUNTIME_DIR'] ?? tmpdir(), 'tenzro-'));
-  const path = join(folder, SOCKET_NAME);
-  await writeFile(join(dataDir, POINTER_NAME), path, { mode: 0o600 });
-  return path;
-}
-
-async function removeStale(dataDir: string): Promise<void> {
-  const path = await socketPath(dataDir);
-  if (await isAlive(path)) throw new TenzroError('ledger.locked', `a gateway answers on ${path}`);
-  await removeFiles(dataDir, path);
-}
-
-async function removeFiles(dataDir: string, path: string): Promise<void> {
-  await rm(path, { force: true });
-  if (dirname(path) === dataDir) return;
-  await rm(join(dataDir, POINTER_NAME), { force: true });
-  await rmdir(dirname(path)).catch((error: unknown) => { if (codeOf(error) !== 'ENOENT') throw error; });
-}
-
-/** Where the socket of `dataDir` is, whether or not anybody listens. */
-async function socketPath(dataDir: string): Promise<string> {
-  try {
-    const pointed = await readFile(join(dataDir, POINTER_NAME), 'utf8');
-    // Only a path of the form that we write is followed: what it names may be removed.
-    if (/\/tenzro-[A-Za-z0-9]{6}\/control\.sock$/.test(pointed)) return pointed;
-  } catch (error) {
-    if (codeOf(error) !== 'ENOENT' && codeOf(error) !== 'ENOTDIR') throw error;
-  }
-  return join(dataDir, SOCKET_NAME);
-}
-
-const codeOf = (error: unknown): string | undefined => (error as NodeJS.ErrnoException).code;
-
-function isAlive(path: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    if (Buffer.byteLength(path) > SOCKET_PATH_BYTES_MAX) { resolve(false); return; }
-    const socket = connect(path);
-    socket.once('connect', () => { socket.destroy(); resolve(true); });
-    // Refused or absent: nobody listens. Forbidden or overloaded: somebody does.
-    socket.once('error', (error) => { resolve(codeOf(error) === 'EACCES' || codeOf(error) === 'EAGAIN'); });
-  });
-}
-
 /** The running gateway's status; `none` when no gateway runs on `dataDir`. Throws `control.unanswered` when one hangs. */
 export async function readStatus(dataDir: string): Promise<Maybe<GatewayStatus>> {
-  const path = await socketPath(dataDir);
-  if (!(await isAlive(path))) return { kind: 'none', reason: `no gateway runs on ${dataDir}` };
+  const path = await answeredSocket(dataDir, SOCKET_NAME);
+  if (path === undefined) return { kind: 'none', reason: `no gateway runs on ${dataDir}` };
   try {
     const { body } = await ask(path, { method: 'GET', url: '/status', timeoutMs: ANSWER_TIMEOUT_MS });
     return { kind: 'value', value: JSON.parse(body.toString('utf8')) as GatewayStatus };
@@ -192,21 +112,19 @@ export async function readStatus(dataDir: string): Promise<Maybe<GatewayStatus>>
  * `control.unanswered` when it hangs.
  */
 export async function requestFresh(dataDir: string, nonce: Uint8Array, from: number, signal: AbortSignal): Promise<Maybe<Uint8Array>> {
-  const path = await socketPath(dataDir);
-  if (!(await isAlive(path))) return { kind: 'none', reason: `no gateway runs on ${dataDir}` };
+  const path = await answeredSocket(dataDir, SOCKET_NAME);
+  if (path === undefined) return { kind: 'none', reason: `no gateway runs on ${dataDir}` };
   const answered = await ask(path, { method: 'POST', url: '/challenge', timeoutMs: CHALLENGE_TIMEOUT_MS, signal, text: JSON.stringify({ nonce: toHex(nonce), from }) })
     .catch((cause: unknown) => { throw unanswered(dataDir, cause); });
   if (answered.status === 200) return { kind: 'value', value: answered.body };
-  throw toldError(answered.body) ?? unanswered(dataDir, new Error(`HTTP status ${answered.status}`));
+  throw toldIn(answered.body) ?? unanswered(dataDir, new Error(`HTTP status ${answered.status}`));
 }
 
 const unanswered = (dataDir: string, cause: unknown): TenzroError => new TenzroError('control.unanswered', `the gateway on ${dataDir} does not answer: ${messageOf(cause)}`, { cause });
 
-function toldError(body: Buffer): TenzroError | undefined {
+function toldIn(body: Buffer): TenzroError | undefined {
   try {
-    const { error } = JSON.parse(body.toString('utf8')) as { readonly error?: { readonly code?: unknown; readonly message?: unknown } };
-    const { code, message } = error ?? {};
-    return typeof code === 'string' && code in ERRORS && typeof message === 'string' ? new TenzroError(code as ErrorCode, message) : undefined;
+    return toldError((JSON.parse(body.toString('utf8')) as { readonly error?: unknown }).error);
   } catch {
     return undefined; // then the status alone tells
   }

@@ -8,6 +8,7 @@ import { skipBecause } from './skips.ts';
 const PACKAGE_OF = {
   cc: 'gcc',
   cjpeg: 'libjpeg-turbo-progs',
+  curl: 'curl',
   evmctl: 'ima-evm-utils',
   mosquitto: 'mosquitto',
   mosquitto_passwd: 'mosquitto',

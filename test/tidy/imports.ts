@@ -21,6 +21,7 @@ const ALLOWED: readonly (readonly [from: RegExp, to: RegExp, why: string])[] = [
   [/^models\/training\//, /^drivers\/sim\//, 'training makes its data with the same simulated motor that the demo runs; it is not shipped'],
   [/^drivers\/sim\//, /^runtime\/link\//, 'simulated microcontrollers are MQTT clients like any other, and one package has one adapter'],
   [/^runtime\/(?:controller|verifier)\/house\.ts$/, /^provisioning\/ownFile\.ts$/, 'keys lie on a disk in one way, whoever holds them'],
+  [/^runtime\/(?:controller\/api(?:Client)?|observe\/control)\.ts$/, /^provisioning\/ownSocket\.ts$/, 'a command line reaches a running service in one way'],
 ];
 
 function roomOf(path: string): string {
