@@ -46,7 +46,7 @@ export async function runController({ dir, broker, caFile = '', user, passwordFi
   const stop = new AbortController();
   const broken = Promise.withResolvers<never>();
   broken.promise.catch(() => undefined); // whoever serves has it
-  const work = parts.map((part) => part.follow?.(stop.signal).catch((error: unknown) => { broken.reject(error); }));
+  const work = parts.map(async (part) => part.follow?.(stop.signal).catch((error: unknown) => { broken.reject(error); }));
   try {
     if (await Promise.race([link.ready(signal), broken.promise])) onReady({ broker, receiptKey: receiptKeyOf(house.signer), chains: chains.size, keyExchange: link.keyExchange ?? 'unknown' });
     await Promise.race([whenAborted(signal), broken.promise]);

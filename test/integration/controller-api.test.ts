@@ -17,13 +17,14 @@ const codeIs = (code: string) => (error: unknown): boolean => error instanceof T
 
 describe('controller: what the command line asks', () => {
   let dir: TempDir;
-  beforeEach(() => { dir = tempDir('api'); });
-  afterEach(() => { dir[Symbol.dispose](); });
+  let opened: AsyncDisposableStack;
+  beforeEach(() => { dir = tempDir('api'); opened = new AsyncDisposableStack(); });
+  afterEach(async () => { await opened.disposeAsync(); dir[Symbol.dispose](); });
 
-  const open = (api: Api, folder = dir.path) => openApi(folder, api, silentLog);
+  const open = async (api: Api, folder = dir.path) => opened.use(await openApi(folder, api, silentLog));
 
   it('passes parameters on, events as they come, and then the result', async () => {
-    await using _api = await open({
+    await open({
       'test.count': async ({ to }, { emit }) => {
         for (let at = 1; at <= Number(to); at++) emit({ at, text: 'a line\nof two' });
         return { counted: to ?? null };
@@ -38,19 +39,19 @@ describe('controller: what the command line asks', () => {
     const api = await open({ 'test.nothing': async () => ({}) });
     assert.equal(statSync(api.path).mode & 0o777, 0o600);
     await assert.rejects(open({}), codeIs('controller.running'));
-    await api[Symbol.asyncDispose]();
+    await opened.disposeAsync();
     await assert.rejects(callController(dir.path, 'test.nothing', {}), codeIs('controller.offline'));
   });
 
   it('finds a place where the path of the folder is too long for a socket', async () => {
     const deep = join(dir.path, 'd'.repeat(120));
     mkdirSync(deep);
-    await using _api = await open({ 'test.nothing': async () => ({ deep: true }) }, deep);
+    await open({ 'test.nothing': async () => ({ deep: true }) }, deep);
     assert.deepEqual(await callController(deep, 'test.nothing', {}), { deep: true });
   });
 
   it('tells what went wrong, by code; a defect ends one call and no other', async () => {
-    await using _api = await open({
+    await open({
       'test.refuse': async () => { throw new TenzroError('controller.unknown', 'nobody is called edge-9'); },
       'test.defect': async () => { throw new TypeError('a defect'); },
     });
@@ -61,7 +62,7 @@ describe('controller: what the command line asks', () => {
   });
 
   it('refuses what is no object, too deep, or too much, and goes on', async () => {
-    await using api = await open({ 'test.size': async (parameters) => ({ keys: Object.keys(parameters).length }) });
+    const api = await open({ 'test.size': async (parameters) => ({ keys: Object.keys(parameters).length }) });
     const post = async (body: string | Buffer): Promise<string> => {
       const outgoing = request({ socketPath: api.path, path: '/api/test.size', method: 'POST' }).end(body);
       const [response] = (await once(outgoing, 'response')) as [AsyncIterable<Buffer>];
@@ -76,7 +77,7 @@ describe('controller: what the command line asks', () => {
 
   it('stops what nobody waits for any more', async () => {
     const stopped = Promise.withResolvers<void>();
-    await using _api = await open({
+    await open({
       'test.forever': (_parameters, { emit, signal }) => new Promise((resolve) => {
         signal.addEventListener('abort', () => { stopped.resolve(); resolve({}); });
         emit({ begun: true });
@@ -89,15 +90,15 @@ describe('controller: what the command line asks', () => {
 
   it('says so when the controller ends in the middle', async () => {
     const begun = Promise.withResolvers<void>();
-    const api = await open({ 'test.forever': () => { begun.resolve(); return new Promise(() => undefined); } });
+    await open({ 'test.forever': () => { begun.resolve(); return new Promise(() => undefined); } });
     const call = callController(dir.path, 'test.forever', {});
     await begun.promise;
-    await Promise.all([assert.rejects(call, codeIs('controller.unanswered')), api[Symbol.asyncDispose]()]);
+    await Promise.all([assert.rejects(call, codeIs('controller.unanswered')), opened.disposeAsync()]);
   });
 
   it('cuts an asker that does not read', async () => {
     const cut = Promise.withResolvers<number>();
-    await using api = await open({
+    const api = await open({
       'test.flood': async (_parameters, { emit, signal }) => {
         let lines = 0;
         for (; !signal.aborted; lines++) {
@@ -121,7 +122,7 @@ describe('controller: what the command line asks', () => {
     await once(left.stdout, 'data');
     left.kill('SIGKILL');
     await once(left, 'close');
-    await using _api = await open({ 'test.nothing': async () => ({}) });
+    await open({ 'test.nothing': async () => ({}) });
     assert.deepEqual(await callController(dir.path, 'test.nothing', {}), {});
   });
 
@@ -137,7 +138,7 @@ describe('controller: what the command line asks', () => {
 
   it('is spoken by any HTTP client', async function () {
     const curl = requirePeer(this, 'curl');
-    await using api = await open({ 'test.echo': async (parameters) => parameters });
+    const api = await open({ 'test.echo': async (parameters) => parameters });
     const child = spawn(curl, ['-s', '--unix-socket', api.path, '-d', '{"a":[1,2]}', 'http://controller/api/test.echo'], { stdio: ['ignore', 'pipe', 'inherit'] });
     let text = '';
     for await (const chunk of child.stdout as AsyncIterable<Buffer>) text += chunk.toString();
