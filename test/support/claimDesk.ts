@@ -136,6 +136,11 @@ export class Desk {
     this.#enroller = new Enroller({ name, clock, judge: () => ({ kind: 'unchained', why: 'there is no EK certificate' }), firstUse: 'accept', sign: (enrolment) => signEnrolment(this.owners[0], enrolment) });
   }
 
+  /** For a conversation: what it judges and challenges by. */
+  get ports() {
+    return { challenge: (request: Uint8Array) => this.#enroller.begin(request), judge: async (candidate: Candidate) => this.#judge(candidate) };
+  }
+
   claim(send: (bytes: Uint8Array) => void): { readonly claim: Claim; readonly ended: Promise<string> } {
     const { promise: ended, resolve } = Promise.withResolvers<string>();
     const claim = new Claim(claimerSuite, {
