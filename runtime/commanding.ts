@@ -8,17 +8,17 @@ import { storedRetained } from '#runtime/broker/retained.ts';
 import { readConfigText } from '#runtime/config/load.ts';
 import { replaceConfigFile } from '#runtime/config/replace.ts';
 import type { Clock } from '#runtime/core/clock.ts';
-import { COMMAND_CLASS, COMMAND_TYPES, mayCommand } from '#runtime/core/command.ts';
+import { mayCommand, type CommandType, type Operator } from '#runtime/core/command.ts';
 import { TenzroError, messageOf } from '#runtime/core/errors.ts';
-import type { Counters, Follower, KeyValueStore, Log } from '#runtime/core/ports.ts';
+import type { Owner } from '#runtime/core/fleet.ts';
+import type { Counters, FleetLink, KeyValueStore, LinkUser, Log } from '#runtime/core/ports.ts';
 import type { Settings } from '#runtime/core/settings.ts';
-import { MAIN_ENTITY } from '#runtime/core/topic.ts';
 import type { Maybe } from '#runtime/core/types.ts';
 import { sha256 } from '#runtime/crypto/hash.ts';
 import { Commander } from '#runtime/fleet/commander.ts';
 import { handlersOf, supportedTypes, type ConfigFile } from '#runtime/fleet/handlers.ts';
-import type { Place } from '#runtime/fleet/judge.ts';
-import { readOperators } from '#runtime/fleet/operators.ts';
+import { operatorsOf, readOperators } from '#runtime/fleet/operators.ts';
+import { CommandTopics } from '#runtime/fleet/topics.ts';
 import type { ChainReader } from '#runtime/ledger/reader.ts';
 import type { WriterClient } from '#runtime/ledger/writerClient.ts';
 
@@ -47,50 +47,110 @@ export interface CommandingOptions {
   readonly log: Log;
 }
 
-const TOPICS = `te/${MAIN_ENTITY}/cmd`;
+export interface Commanding {
+  readonly commander: Commander;
+  /** Configured ones and the owner's keys. */
+  operators(): readonly Operator[];
+  /** Keys of an owner that is gone do not count from now on. */
+  setOwner(owner: Owner | undefined): void;
+  /** Commands over one more broker, whose topics begin with the gateway's name. */
+  overFleet(): LinkUser;
+}
 
-export function openCommanding({ settings, appRoot, host, writer, reader, store, broker, freshProofs, status, ...ports }: CommandingOptions): Follower {
+export function openCommanding({ settings, appRoot, host, writer, reader, store, broker, freshProofs, status, ...ports }: CommandingOptions): Commanding {
   const { counters, log } = ports;
-  /** A turn later: who observes a message must not overtake it. */
-  const publish = (topic: string, message: object | undefined): void => {
-    setImmediate(() => {
-      broker.publish(topic, message === undefined ? '' : JSON.stringify(message), { retain: true, qos: 1 })
-        .catch((error: unknown) => log.debug({ topic, error: messageOf(error) }, 'not published'));
-    });
-  };
-  const operators = readOperators(settings.fleet, (error) => {
+  const configured = readOperators(settings.fleet, (error) => {
     counters.add(error.code);
     log.error({ code: error.code, hint: error.hint }, error.message);
   });
+  let owners: readonly Operator[] = [];
+  const operators = (): readonly Operator[] => [...owners, ...configured];
   const handlers = handlersOf({
-    ...ports, status, restart: host.restart, config: configFileOf(host.configFile, appRoot), raiseTime: (micros) => commander.raiseTime(micros),
+    ...ports, status, restart: host.restart, config: configFileOf(host.configFile, appRoot, () => owners), raiseTime: (micros) => commander.raiseTime(micros),
     prove: async (nonce) => {
       const { sequence, bundle } = await freshProofs.prove(nonce);
       return { sequence, bundleSha256: toHex(sha256(bundle)), bundleBytes: bundle.length };
     },
   });
-  const commander: Commander = new Commander({
-    ...ports, gateway: settings.node.name, operators, handlers, ledger: writer, reader, store, announce: ({ type, id }, message) => publish(`${TOPICS}/${type}/${id}`, message),
-  });
-  const retained = [...storedRetained(store)].flatMap((packet) => { const place = placeOf(packet.topic); return place ? [{ place, packet }] : []; });
-  commander.retained(retained.map(({ place }) => place));
-  broker.observe(`${TOPICS}/#`, (topic, payload) => {
-    const place = placeOf(topic);
-    if (place) commander.receive(place, payload);
-  });
-  for (const { place, packet } of retained) commander.receive(place, payloadBytes(packet));
-  const supported = new Set(supportedTypes(handlers).filter((type) => operators.some((operator) => mayCommand(operator, type))));
-  for (const type of COMMAND_TYPES) publish(`${TOPICS}/${type}`, supported.has(type) ? { class: COMMAND_CLASS[type] } : undefined);
-  return commander;
+  const commander: Commander = new Commander({ ...ports, gateway: settings.node.name, operators, handlers, ledger: writer, reader, store });
+  const supported = (): ReadonlySet<CommandType> => new Set(supportedTypes(handlers).filter((type) => operators().some((operator) => mayCommand(operator, type))));
+  const own = openOwnTopics(commander, { store, broker, log });
+  const fleets = new Set<FleetCommands>();
+  own.sayCapabilities(supported());
+  return {
+    commander, operators,
+    setOwner(owner) {
+      owners = owner ? operatorsOf(owner) : [];
+      for (const topics of [own, ...fleets]) topics.sayCapabilities(supported());
+    },
+    overFleet: () => new FleetCommands({ commander, gateway: settings.node.name, supported, fleets, log }),
+  };
 }
 
-/** Undefined for capabilities, and for what is no topic of a command. */
-function placeOf(topic: string): Place | undefined {
-  const [type, id, ...others] = topic.startsWith(`${TOPICS}/`) ? topic.slice(TOPICS.length + 1).split('/') : [];
-  return type && id && others.length === 0 ? { target: MAIN_ENTITY, type, id } : undefined;
+function openOwnTopics(commander: Commander, { store, broker, log }: Pick<CommandingOptions, 'store' | 'broker' | 'log'>): CommandTopics {
+  /** A turn later: who observes a message must not overtake it. */
+  const topics = new CommandTopics(undefined, (topic, payload) => {
+    setImmediate(() => {
+      broker.publish(topic, payload, { retain: true, qos: 1 }).catch((error: unknown) => log.debug({ topic, error: messageOf(error) }, 'not published'));
+    });
+  });
+  const receive = (topic: string, payload: Uint8Array): void => {
+    const place = topics.placeOf(topic);
+    if (place) commander.receive(topics, place, payload);
+  };
+  const retained = [...storedRetained(store)];
+  broker.observe(topics.filter, receive);
+  for (const packet of retained) receive(packet.topic, payloadBytes(packet));
+  return topics;
 }
 
-function configFileOf(file: string, appRoot: string): ConfigFile {
+interface FleetCommandsOptions {
+  readonly commander: Commander;
+  readonly gateway: string;
+  readonly supported: () => ReadonlySet<CommandType>;
+  /** Those that are connected. */
+  readonly fleets: Set<FleetCommands>;
+  readonly log: Log;
+}
+
+/** Commands over a fleet's broker. What is said while it is away is said when it is back, for then it delivers what it retains. */
+class FleetCommands implements LinkUser {
+  readonly filters: readonly string[];
+  readonly qos = 0;
+  readonly #options: FleetCommandsOptions;
+  readonly #topics: CommandTopics;
+  #link: FleetLink | undefined;
+
+  constructor(options: FleetCommandsOptions) {
+    this.#options = options;
+    this.#topics = new CommandTopics(options.gateway, (topic, payload) => { this.#publish(topic, payload); });
+    this.filters = [this.#topics.filter];
+  }
+
+  receive(topic: string, payload: Uint8Array): void {
+    const place = this.#topics.placeOf(topic);
+    if (place) this.#options.commander.receive(this.#topics, place, payload);
+  }
+
+  connected(link: FleetLink): void {
+    this.#link = link;
+    this.#options.fleets.add(this);
+    this.sayCapabilities(this.#options.supported());
+  }
+
+  lost(): void {
+    this.#options.fleets.delete(this);
+    this.#options.commander.forget(this.#topics);
+  }
+
+  sayCapabilities(supported: ReadonlySet<CommandType>): void { this.#topics.sayCapabilities(supported); }
+
+  #publish(topic: string, payload: string): void {
+    this.#link?.publish(topic, Buffer.from(payload), { retain: true }).catch((error: unknown) => { this.#options.log.debug({ topic, error: messageOf(error) }, 'not published'); });
+  }
+}
+
+function configFileOf(file: string, appRoot: string, owners: () => readonly Operator[]): ConfigFile {
   const held = (): string | undefined => {
     try {
       return readFileSync(file, 'utf8');
@@ -104,7 +164,7 @@ function configFileOf(file: string, appRoot: string): ConfigFile {
       const [before, after] = [held() ?? '', text].map((version) => settingsOf(version, file, appRoot));
       if (before?.dataDir !== after?.dataDir) throw new TenzroError('command.config', 'dataDir would change, and another chain begin: do that at the machine');
       const stays = after ? readOperators(after.fleet, (error) => { throw refused(error); }) : [];
-      if (!stays.some((operator) => mayCommand(operator, 'config_update'))) throw new TenzroError('command.config', 'nobody in it may config_update: it could not be changed again');
+      if (![...owners(), ...stays].some((operator) => mayCommand(operator, 'config_update'))) throw new TenzroError('command.config', 'nobody in it may config_update: it could not be changed again');
     },
     replace(text) {
       try {

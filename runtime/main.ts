@@ -16,7 +16,7 @@ import type { GatewayEvent } from '#runtime/core/gatewayEvent.ts';
 import { systemClock as clock } from '#runtime/core/clock.ts';
 import { TenzroError, invariant, messageOf, type ErrorCode } from '#runtime/core/errors.ts';
 import { settleWhenIdle } from '#runtime/core/footprint.ts';
-import type { Follower, Log } from '#runtime/core/ports.ts';
+import type { Log } from '#runtime/core/ports.ts';
 import type { Settings } from '#runtime/core/settings.ts';
 import { ERRORS_TOPIC, MAIN_ENTITY, formatTopic, isTe } from '#runtime/core/topic.ts';
 import { CONFIG_BODY, KIND, MODEL_BODY, SHUTDOWN_BODY, type Cbor, type KindNumber } from '#runtime/core/types.ts';
@@ -35,7 +35,7 @@ import { createLog } from '#runtime/observe/log.ts';
 import { ProgressWatch } from '#runtime/observe/progress.ts';
 import type { GatewayStatus, IdentityStatus } from '#runtime/observe/status.ts';
 import { openAttestation, type Attestation } from './attestation.ts';
-import { openCommanding, type CommandHost } from './commanding.ts';
+import { openCommanding, type CommandHost, type Commanding } from './commanding.ts';
 import { feedSystem, playScenario } from './sources.ts';
 import type { WriterData } from './writer.ts';
 
@@ -175,7 +175,7 @@ class Gateway {
     this.#record(KIND.config, [[CONFIG_BODY.digest, sha256(Buffer.from(JSON.stringify(this.#options.settings)))]]);
     const stop = { sources: new AbortController(), inference: new AbortController(), rest: new AbortController() };
     const feed = { settings: this.#options.settings, intake: parts.writer, broker: parts.broker, clock, counters: this.#counters };
-    const sources = [feedSystem(feed, stop.sources.signal), this.#playScenario(parts, stop.sources.signal), parts.commands.follow(stop.sources.signal)].map((work) => this.#guard(work));
+    const sources = [feedSystem(feed, stop.sources.signal), this.#playScenario(parts, stop.sources.signal), parts.commands.commander.follow(stop.sources.signal)].map((work) => this.#guard(work));
     const inference = this.#guard(parts.inference.follow(stop.inference.signal));
     const rest = [parts.attester.follow(stop.rest.signal), parts.attestation.lease?.follow(stop.rest.signal) ?? Promise.resolve(), parts.attestation.uplink?.follow(stop.rest.signal) ?? Promise.resolve(), this.#watch(parts, stop.rest.signal), this.#followOnConsole(parts, stop.rest.signal)].map((work) => this.#guard(work));
     try {
@@ -346,7 +346,7 @@ interface Parts {
   readonly inference: Inference;
   readonly attestation: Attestation;
   readonly attester: Attestation['attester'];
-  readonly commands: Follower;
+  readonly commands: Commanding;
 }
 
 /** The writer keeps hardly anything on its heap: batches are off it. */

@@ -1,5 +1,6 @@
 /** What rooms need of each other, so that only the composition roots join them. */
 import type { ErrorCode } from './errors.ts';
+import type { JsonObject } from './json.ts';
 import type { Cbor, Draft, KindNumber, Maybe, StoredEntry, TreeHead } from './types.ts';
 
 /** Logger port; `observe` implements it. Fields never carry secrets. */
@@ -286,4 +287,33 @@ export interface LinkUser {
   receive(topic: string, payload: Uint8Array): void;
   /** Connected and subscribed, also again; retained messages come before or after. MUST NOT throw. */
   connected?(link: FleetLink): void;
+  /** The connection broke, or was closed for good: what was retained comes again after the next `connected`. MUST NOT throw. */
+  lost?(): void;
+}
+
+/** One value for one operation of a device that acts. */
+export interface DriverCall {
+  /** Of the command: the device gets it at most once. */
+  readonly id: string;
+  readonly driver: string;
+  readonly operation: string;
+  readonly value: number;
+}
+
+/** Devices that act on the world. */
+export interface Actuator {
+  /** `<driver>.<operation>` of all that they do. */
+  readonly operations: readonly string[];
+  /** Whether `call` would be tried now. Throws `command.parameters`, `driver.bounds`, `driver.rate`. */
+  check(call: DriverCall): void;
+  /** After `check`. Rejects with `driver.refused`, and with `driver.unconfirmed` where nobody knows what became of it, also when `signal` aborts. */
+  call(call: DriverCall, signal: AbortSignal): Promise<JsonObject>;
+}
+
+/** Replaces the gateway's software or firmware, with a way back. */
+export interface Updater {
+  /** Throws `command.parameters` for what it could not install. */
+  check(kind: 'software' | 'firmware', parameters: Readonly<Record<string, unknown>>): void;
+  /** Rejects with a TenzroError, and then what ran before goes on. */
+  install(kind: 'software' | 'firmware', parameters: Readonly<Record<string, unknown>>, signal: AbortSignal): Promise<JsonObject>;
 }

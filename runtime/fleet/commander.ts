@@ -4,26 +4,27 @@
  * INVARIANTS: a side effect begins after `executing` is flushed, and only in the run that flushed it; whatever was under way in an earlier run never runs again.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { equalBytes } from '#runtime/core/bytes.ts';
 import type { Clock } from '#runtime/core/clock.ts';
-import { isCommandType, type CommandClaims, type CommandHandler, type CommandType, type Operator } from '#runtime/core/command.ts';
+import { isCommandType, mayCommand, type CommandClaims, type CommandHandler, type CommandType, type Operator } from '#runtime/core/command.ts';
 import { TenzroError, messageOf } from '#runtime/core/errors.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
 import type { Counters, Follower, KeyValueStore, LedgerReader, Log } from '#runtime/core/ports.ts';
 import { MAIN_ENTITY } from '#runtime/core/topic.ts';
 import { KIND, RESULT_BODY, type Cbor, type Draft } from '#runtime/core/types.ts';
 import { decodeEntry, peek } from '#runtime/ledger/entry.ts';
+import { Answers, placeOf, type CommandSource } from './answers.ts';
 import { CommandBook, keyOf, type Known } from './book.ts';
 import { decodeCommandEntry, encodeCommand, encodeResult, type Outcome } from './entries.ts';
 import { judge, type Accepted, type Place } from './judge.ts';
-import { claimsOf, parseMessage, type CommandMessage } from './message.ts';
+import { claimsOf, parseMessage } from './message.ts';
 import { step, type Effect, type OpenCommand } from './plan.ts';
 import { ProvableTime } from './provableTime.ts';
 import { Refusals } from './refusals.ts';
 
 export interface CommanderOptions {
   readonly gateway: string;
-  readonly operators: readonly Operator[];
+  /** Asked whenever it matters: who is not there any more does not count any more. */
+  readonly operators: () => readonly Operator[];
   readonly handlers: Partial<Readonly<Record<CommandType, CommandHandler>>>;
   readonly ledger: {
     append(draft: Draft): Promise<number>;
@@ -37,8 +38,6 @@ export interface CommanderOptions {
   readonly clock: Clock;
   readonly counters: Counters;
   readonly log: Log;
-  /** Says the state on the command's topic, retained. MUST NOT throw. */
-  readonly announce: (place: Place, message: CommandMessage) => void;
 }
 
 /** What `seek` looks for: the first bytes of entries of both kinds (entry-format.md). */
@@ -55,6 +54,7 @@ interface Active extends OpenCommand {
   startedMicros?: number;
   readonly place: Place;
   readonly claims: CommandClaims;
+  readonly kid: string;
   readonly commandIndex: number;
   readonly controller: AbortController;
   hasEnded: boolean;
@@ -69,8 +69,7 @@ export class Commander implements Follower {
   readonly #active = new Map<string, Active>();
   /** Commands whose first entry is under way. */
   readonly #entering = new Set<string>();
-  /** Commands that the requester has cleared: nothing more is said of them. */
-  readonly #cleared = new Set<string>();
+  readonly #answers: Answers;
   readonly #work = new Set<Promise<void>>();
   #position = 0;
   #wake = Promise.withResolvers<void>();
@@ -79,6 +78,7 @@ export class Commander implements Follower {
   constructor(options: CommanderOptions) {
     this.#options = options;
     this.#book = new CommandBook(options.store);
+    this.#answers = new Answers({ ...options, read: (index) => this.#read(index) });
     this.#refusals = new Refusals({ ...options, record: (body) => { this.#do(this.#append(KIND.result, body)); } });
     this.#position = this.#restore();
     this.#time = new ProvableTime(options.clock, this.#newestMicros());
@@ -93,38 +93,44 @@ export class Commander implements Follower {
     return this.#time.nowMicros();
   }
 
-  /** What an earlier run said of topics that are not retained any more is not said again. */
-  retained(places: readonly Place[]): void {
-    const present = new Set(places.map(({ type, id }) => keyOf(type, id)));
-    for (const { key } of this.#book.all()) if (!present.has(key)) this.#cleared.add(key);
+  /** Commands that have not ended. */
+  open(): readonly { readonly type: string; readonly id: string; readonly state: string }[] {
+    return Array.from(this.#active.values(), ({ place: { type, id }, state }) => ({ type, id, state }));
   }
 
-  /** A message on a command's topic, also one of our own. Cheap for what is known; copies what it keeps; never throws. */
-  receive(place: Place, payload: Uint8Array): void {
+  /** The source is gone, or lost its connection: what it retains is heard anew when it is back. */
+  forget(source: CommandSource): void { this.#answers.forget(source); }
+
+  /**
+   * A message on a command's topic, also one of our own; the same command over several sources is one command. Cheap for what is known; copies what it keeps;
+   * never throws.
+   */
+  receive(source: CommandSource, place: Place, payload: Uint8Array): void {
     const key = keyOf(place.type, place.id);
     const known = this.#book.get(key);
-    if (payload.length === 0) {
-      if (known) this.#cleared.add(key);
-      return;
-    }
-    this.#cleared.delete(key);
-    if (this.#entering.has(key)) return;
-    if (known) return this.#restate(known, payload);
-    if (!this.#refusals.mayJudge) return this.#options.counters.add('fleet.unjudged');
+    if (payload.length === 0) this.#answers.clear(source, key);
+    else if (this.#entering.has(key)) this.#answers.hold(source, key);
+    else if (known) this.#answers.restate(source, known, payload);
+    else if (this.#refusals.mayJudge) this.#consider(source, place, payload);
+    else this.#options.counters.add('fleet.unjudged');
+  }
+
+  #consider(source: CommandSource, place: Place, payload: Uint8Array): void {
     try {
       const { status } = parseMessage(payload);
       if (status !== 'init') return this.#options.counters.add('fleet.ignored');
       this.#accept(place, Buffer.from(payload), this.#judge(place, payload));
+      this.#answers.hold(source, keyOf(place.type, place.id));
     } catch (cause) {
       const error = cause instanceof TenzroError ? cause : new TenzroError('core.invariant', messageOf(cause), { cause });
-      if (this.#refusals.add(place, error, payload)) this.#options.announce(place, { status: 'failed', reason: reasonOf(error) });
+      if (this.#refusals.add(place, error, payload)) source.announce(place, { status: 'failed', reason: reasonOf(error) });
       this.#wake.resolve();
     }
   }
 
   #judge(place: Place, payload: Uint8Array): Accepted {
     const { gateway, operators } = this.#options;
-    const accepted = judge(payload, place, { gateway, operators, nowMicros: this.#time.nowMicros(), horizonOf: (kid) => this.#book.horizonOf(kid) });
+    const accepted = judge(payload, place, { gateway, operators: operators(), nowMicros: this.#time.nowMicros(), horizonOf: (kid) => this.#book.horizonOf(kid) });
     const isCancel = accepted.claims.type === 'cancel';
     if (this.#active.size + this.#entering.size >= LIMITS.commandsOpenMax * (isCancel ? 2 : 1)) throw new TenzroError('command.busy', `${LIMITS.commandsOpenMax} commands have not ended`);
     return accepted;
@@ -132,6 +138,7 @@ export class Commander implements Follower {
 
   #accept(place: Place, message: Buffer, { operator, expiresMicros }: Accepted): void {
     const key = keyOf(place.type, place.id);
+    this.#answers.keep((other) => this.#book.get(other) !== undefined || this.#entering.has(other));
     this.#entering.add(key);
     const body = encodeCommand({ ...place, operator: operator.name, kid: operator.kid, message, expiresMicros });
     this.#do(this.#append(KIND.command, body).finally(() => this.#entering.delete(key)).then((known) => {
@@ -141,29 +148,6 @@ export class Commander implements Follower {
       this.#activate(known);
       this.#wake.resolve();
     }));
-  }
-
-  /** Somebody else's word on a topic of ours does not stay: a command delivered again, a state that was forged, an answer that was overtaken. */
-  #restate(known: Known, payload: Uint8Array): void {
-    const message = this.#messageOf(known);
-    if (!equalBytes(Buffer.from(JSON.stringify(message)), payload)) this.#announce(known, message);
-  }
-
-  #announce(known: Known, message = this.#messageOf(known)): void {
-    if (known.state !== 'init' && !this.#cleared.has(known.key)) this.#options.announce({ target: MAIN_ENTITY, type: known.type, id: known.id }, message);
-  }
-
-  /** The message as it was signed, with what became of it in place of the signature. */
-  #messageOf(known: Known): CommandMessage {
-    const command = this.#read(known.commandIndex);
-    const said = this.#read(known.stateIndex);
-    const original = command?.kind === 'command' && command.body.id === known.id ? parseMessage(command.body.message) : { type: known.type, id: known.id };
-    const { signature: _signature, ...members } = original;
-    const { reason, code, result } = said?.kind === 'result' ? said.body : {};
-    return {
-      ...members, status: known.state, ...(code === undefined ? {} : { reason: `${code}: ${reason ?? ''}` }),
-      ...(result === undefined ? {} : { result: JSON.parse(result) as CommandMessage }),
-    };
   }
 
   #read(index: number): ReturnType<typeof decodeCommandEntry> {
@@ -226,6 +210,7 @@ export class Commander implements Follower {
   async #execute(active: Active): Promise<void> {
     const { claims, controller } = active;
     const handler = this.#handlerOf(claims.type);
+    if (!this.#counts(active)) return this.#finish(active, failure(new TenzroError('command.operator', 'the key that signed it does not count here any more')));
     if (handler.support.kind === 'none') return this.#finish(active, failure(new TenzroError('command.unsupported', handler.support.reason)));
     await this.#say(active, { state: 'executing' });
     if (controller.signal.aborted) return;
@@ -236,6 +221,8 @@ export class Commander implements Follower {
       if (!this.#isStopping) await this.#finish(active, failure(cause));
     }
   }
+
+  #counts({ kid, claims }: Active): boolean { return this.#options.operators().some((operator) => operator.kid === kid && mayCommand(operator, claims.type)); }
 
   async #resume(active: Active): Promise<void> {
     const result = this.#handlerOf(active.claims.type).resume?.(active.claims);
@@ -275,7 +262,7 @@ export class Commander implements Follower {
     const isTooLong = outcome.result !== undefined && Buffer.byteLength(outcome.result) > LIMITS.commandResultBytesMax;
     const said = isTooLong ? failure(new TenzroError('core.invariant', 'the result is longer than a result may be')) : outcome;
     const known = await this.#append(KIND.result, encodeResult(place, said, [[RESULT_BODY.command, commandIndex]]));
-    if (known) this.#announce(known);
+    if (known) this.#answers.announce(known);
   }
 
   /** Resolves when flushed, with what the command is then. */
@@ -297,12 +284,12 @@ export class Commander implements Follower {
     const command = this.#read(known.commandIndex);
     const nowMicros = this.#options.clock.monoMicros();
     const expiresMicros = nowMicros + known.expiresMicros - this.#time.nowMicros();
-    const place = { target: MAIN_ENTITY, type: known.type, id: known.id };
+    const place = placeOf(known);
     const claims = command?.kind === 'command' && command.body.id === known.id ? this.#claimsIn(command.body.message) : undefined;
     const waitSeconds = claims?.notBefore === undefined ? -Infinity : claims.notBefore - claims.issued - claims.ttlSeconds;
     this.#active.set(known.key, {
       key: known.key, type: known.type, state: claims ? known.state : 'executing', order: known.commandIndex, dueMicros: expiresMicros + waitSeconds * MICROS_PER_SECOND, expiresMicros,
-      place, claims: claims ?? goneClaims(place, known), commandIndex: known.commandIndex, controller: new AbortController(), hasEnded: false,
+      place, claims: claims ?? goneClaims(place, known), kid: known.kid, commandIndex: known.commandIndex, controller: new AbortController(), hasEnded: false,
     });
   }
 

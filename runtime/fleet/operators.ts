@@ -1,11 +1,16 @@
 /** Owner and operator keys as files: the public one is PEM as every tool knows it (RFC 9881). */
 import { createPublicKey } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import type { Operator } from '#runtime/core/command.ts';
+import { COMMAND_TYPES, type Operator } from '#runtime/core/command.ts';
 import { TenzroError, messageOf } from '#runtime/core/errors.ts';
+import type { Owner } from '#runtime/core/fleet.ts';
 import type { FleetSettings } from '#runtime/core/settings.ts';
 import { thumbprintOf } from '#runtime/crypto/jws.ts';
 import { rawPublicKeyOf } from '#runtime/crypto/mldsa.ts';
+
+/** Owner keys may everything that the gateway's own settings consent to. */
+export const operatorsOf = ({ ownerKeys }: Owner): readonly Operator[] =>
+  ownerKeys.map((publicKey, at) => ({ name: `owner-${at + 1}`, publicKey, kid: thumbprintOf(publicKey), may: COMMAND_TYPES }));
 
 /** A file that cannot be read costs its operator, not the gateway: `onFault` hears of it. */
 export function readOperators({ operators }: FleetSettings, onFault: (error: TenzroError) => void): readonly Operator[] {

@@ -35,7 +35,9 @@ export class Hub {
     for (const user of this.#users) user.connected?.(link);
   }
 
+  /** Also when it was closed. */
   lost(detail: string): void {
     this.#log.info({ state: 'lost' }, `fleet broker: lost${detail === '' ? '' : `, ${detail}`}`);
+    for (const user of this.#users) user.lost?.();
   }
 }

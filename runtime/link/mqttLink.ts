@@ -100,11 +100,16 @@ class MqttLink implements FleetLink {
   }
 
   #lost(): void {
-    if (this.#isReady) this.#options.hub.lost(this.#lastError);
-    if (this.#isReady) this.#wake = Promise.withResolvers<void>();
-    this.#isReady = false;
+    this.#notReady(this.#lastError);
     this.#client.options.reconnectPeriod = jittered(this.#retryMs);
     this.#retryMs = Math.min(this.#retryMs * 2, LIMITS.linkRetryMaxMs);
+  }
+
+  #notReady(why: string): void {
+    if (!this.#isReady) return;
+    this.#isReady = false;
+    this.#wake = Promise.withResolvers<void>();
+    this.#options.hub.lost(why);
   }
 
   /** An orderly DISCONNECT discards the will: it says itself that it goes. */
@@ -112,7 +117,7 @@ class MqttLink implements FleetLink {
     const { will } = this.#options;
     if (this.#isReady && will) await within(CLOSE_TIMEOUT_MS, this.#client.publishAsync(will.topic, will.payload, { qos: 1, retain: true }));
     const wasReady = this.#isReady;
-    this.#isReady = false;
+    this.#notReady('closed');
     await within(CLOSE_TIMEOUT_MS, this.#client.endAsync(!wasReady));
   }
 }

@@ -7,6 +7,7 @@ import { MAIN_ENTITY } from '#runtime/core/topic.ts';
 import type { Draft, StoredEntry } from '#runtime/core/types.ts';
 import { thumbprintOf } from '#runtime/crypto/jws.ts';
 import { newSeed, signerOfSeed, type Signer } from '#runtime/crypto/mldsa.ts';
+import type { CommandSource } from '#runtime/fleet/answers.ts';
 import { decodeCommandEntry, type CommandEntry } from '#runtime/fleet/entries.ts';
 import type { Place } from '#runtime/fleet/judge.ts';
 import { signCommand, type CommandMessage } from '#runtime/fleet/message.ts';
@@ -43,12 +44,46 @@ function placeNamedBy({ type, id }: CommandMessage): Place {
   return placeOf({ type, id });
 }
 
+/** What a broker retains, which outlives the process too. It delivers what the gateway says to the gateway itself as well. */
+export class CommandBroker {
+  readonly retained = new Map<string, CommandMessage>();
+  #source: CommandSource = { announce: () => undefined };
+
+  connect(commander: Commander, isAlive: () => boolean = () => true): void {
+    commander.forget(this.#source);
+    this.#source = { announce: (place, message) => { if (isAlive()) this.publish(commander, message, place); } };
+    for (const [key, message] of this.retained) {
+      const [type = '', id = ''] = key.split('/');
+      commander.receive(this.#source, placeOf({ type, id }), Buffer.from(JSON.stringify(message)));
+    }
+  }
+
+  /** What is said of a failure; '' where nothing is. */
+  reasonOf(key: string): string {
+    const reason = this.retained.get(key)?.['reason'];
+    return typeof reason === 'string' ? reason : '';
+  }
+
+  /** Retained first, then delivered. */
+  publish(commander: Commander, message: CommandMessage, place: Place = placeNamedBy(message)): void {
+    this.retained.set(`${place.type}/${place.id}`, message);
+    commander.receive(this.#source, place, Buffer.from(JSON.stringify(message)));
+  }
+
+  clear(commander: Commander, key: string): void {
+    const [type = '', id = ''] = key.split('/');
+    this.retained.delete(key);
+    commander.receive(this.#source, placeOf({ type, id }), Buffer.alloc(0));
+  }
+}
+
 /** The world that outlives a process: log, map, clock, retained topics. */
 export class CommandWorld {
   readonly clock = new HandClock();
   readonly owner = newParty('owner');
   readonly counts: Record<string, number> = {};
-  readonly retained = new Map<string, CommandMessage>();
+  readonly own = new CommandBroker();
+  readonly fleet = new CommandBroker();
   readonly #entries: Buffer[] = [];
   readonly #map = new Map<string, Uint8Array>();
   #cursor = 0;
@@ -73,11 +108,9 @@ export class CommandWorld {
     return this.entries().flatMap((body) => (`${body.type}/${body.id}` === key ? ['state' in body ? body.state : 'command'] : []));
   }
 
-  /** What is said of a failure; '' where nothing is. */
-  reasonOf(key: string): string {
-    const reason = this.retained.get(key)?.['reason'];
-    return typeof reason === 'string' ? reason : '';
-  }
+  get retained(): Map<string, CommandMessage> { return this.own.retained; }
+
+  reasonOf(key: string): string { return this.own.reasonOf(key); }
 
   /** A new process over what was flushed. What an earlier one still does reaches nothing. */
   start(): Commander {
@@ -86,25 +119,13 @@ export class CommandWorld {
     const isAlive = (): boolean => this.#epoch === epoch && this.appendsLeft >= 0;
     const counters: Counters = { add: (name, by = 1) => { this.counts[name] = (this.counts[name] ?? 0) + by; }, set: () => undefined, snapshot: () => this.counts };
     const commander = new Commander({
-      gateway: GATEWAY, operators: this.operators, handlers: this.handlers, ledger: this.#ledger(isAlive), reader: this.#reader(), store: this.#store(isAlive), clock: this.clock, counters, log: SILENT,
-      announce: (place, message) => {
-        if (!isAlive()) return;
-        this.retained.set(`${place.type}/${place.id}`, message);
-        commander.receive(place, Buffer.from(JSON.stringify(message)));
-      },
+      gateway: GATEWAY, operators: () => this.operators, handlers: this.handlers, ledger: this.#ledger(isAlive), reader: this.#reader(), store: this.#store(isAlive), clock: this.clock, counters, log: SILENT,
     });
-    for (const [key, message] of this.retained) {
-      const [type = '', id = ''] = key.split('/');
-      commander.receive(placeOf({ type, id }), Buffer.from(JSON.stringify(message)));
-    }
+    for (const broker of [this.own, this.fleet]) broker.connect(commander, isAlive);
     return commander;
   }
 
-  /** As a broker does: retained first, then delivered. */
-  publish(commander: Commander, message: CommandMessage, place: Place = placeNamedBy(message)): void {
-    this.retained.set(`${place.type}/${place.id}`, message);
-    commander.receive(place, Buffer.from(JSON.stringify(message)));
-  }
+  publish(commander: Commander, message: CommandMessage, place: Place = placeNamedBy(message)): void { this.own.publish(commander, message, place); }
 
   #ledger(isAlive: () => boolean): ConstructorParameters<typeof Commander>[0]['ledger'] {
     const entries = this.#entries;

@@ -187,3 +187,85 @@ describe('fleet: commands that are refused', () => {
     assert.equal(world.counts['fleet.refused.command.stale'], 1);
   });
 });
+
+describe('fleet: commands over several brokers', () => {
+  const counting = (world: CommandWorld): { effects: number } => {
+    const count = { effects: 0 };
+    world.handlers = { diagnostics: { support: ABLE, run: async () => ({ effects: ++count.effects }) } };
+    return count;
+  };
+
+  it('are one command: done once, with its states on both', async () => {
+    const world = new CommandWorld();
+    const count = counting(world);
+    const commander = world.start();
+    const message = world.sign();
+    await settle(commander, () => { world.own.publish(commander, message); world.fleet.publish(commander, message); });
+    assert.equal(count.effects, 1);
+    assert.deepEqual(world.states('diagnostics/1'), ['command', 'executing', 'successful']);
+    assert.deepEqual([world.own, world.fleet].map(({ retained }) => retained.get('diagnostics/1')?.['status']), ['successful', 'successful']);
+  });
+
+  it('are answered where they came from, and nowhere else', async () => {
+    const world = new CommandWorld();
+    counting(world);
+    const commander = world.start();
+    await settle(commander, () => { world.own.publish(commander, world.sign()); world.fleet.publish(commander, world.sign({ id: '2' })); world.fleet.publish(commander, { ...world.sign({ id: '3' }), issued: 1 }); });
+    assert.deepEqual([[...world.own.retained.keys()], [...world.fleet.retained.keys()]], [['diagnostics/1'], ['diagnostics/2', 'diagnostics/3']]);
+    assert.match(world.fleet.reasonOf('diagnostics/3'), /^command\.signature/);
+  });
+
+  it('stay cleared where they were cleared, also while the connection was away', async () => {
+    const world = new CommandWorld();
+    counting(world);
+    const commander = world.start();
+    const late = world.sign({ notBefore: Math.floor(world.clock.wall / SECOND) + 30 });
+    await settle(commander, () => { world.own.publish(commander, late); world.fleet.publish(commander, late); });
+    world.own.clear(commander, 'diagnostics/1');
+    world.fleet.retained.clear(); // and nobody told us
+    world.clock.pass(31);
+    const next = world.start();
+    await settle(next);
+    world.fleet.connect(next);
+    assert.equal(world.states('diagnostics/1').at(-1), 'successful');
+    assert.deepEqual([world.own.retained.size, world.fleet.retained.size], [0, 0]);
+  });
+
+  it('get the state that they reached while their broker was away', async () => {
+    const world = new CommandWorld();
+    const count = counting(world);
+    const first = world.start();
+    const message = world.sign();
+    await settle(first, () => world.own.publish(first, message));
+    world.fleet.retained.set('diagnostics/1', message);
+    world.fleet.connect(first);
+    assert.deepEqual([count.effects, world.fleet.retained.get('diagnostics/1')?.['status']], [1, 'successful']);
+  });
+
+  it('count no more when the key is gone, not even those that wait', async () => {
+    const world = new CommandWorld();
+    const count = counting(world);
+    const commander = world.start();
+    const late = world.sign({ notBefore: Math.floor(world.clock.wall / SECOND) + 30 });
+    await settle(commander, () => world.publish(commander, late));
+    world.operators = [];
+    world.clock.pass(31);
+    const next = world.start();
+    await settle(next, () => world.publish(next, world.sign({ id: '2' })));
+    assert.equal(count.effects, 0);
+    assert.match(world.reasonOf('diagnostics/1'), /^command\.operator/);
+    assert.match(world.reasonOf('diagnostics/2'), /^command\.no_operators/);
+  });
+
+  it('a flood of states that are not ours is not looked at for long', async () => {
+    const world = new CommandWorld();
+    counting(world);
+    const commander = world.start();
+    await settle(commander, () => world.publish(commander, world.sign()));
+    let answers = 0;
+    const liar = { announce: () => { answers += 1; } };
+    for (let at = 0; at < 2 * LIMITS.forgeriesAtOnceMax; at++) commander.receive(liar, placeOf({ type: 'diagnostics', id: '1' }), Buffer.from(`{"status":"failed","at":${at}}`));
+    assert.equal(answers, LIMITS.forgeriesAtOnceMax);
+    assert.equal(world.counts['fleet.unjudged'], LIMITS.forgeriesAtOnceMax);
+  });
+});
