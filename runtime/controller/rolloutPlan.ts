@@ -128,3 +128,10 @@ export function stageEnds(stages: readonly StagePlan[], total: number): readonly
 
 /** Failures that are borne among the first `reached` gateways. */
 export const failuresBorne = ({ failures }: RolloutPlan, reached: number): number => Math.min(failures.max, Math.floor((failures.percent * reached) / WHOLE_PERCENT));
+
+/** The longest that it takes by its plan, where nobody pauses it: every stage with every wave of `concurrency` answered late, and as long again to undo it all. Seconds. */
+export function longestSeconds({ stages, concurrency, attempts, answerSeconds }: RolloutPlan, total: number): number {
+  const soaks = stages.reduce((sum, { soakSeconds }) => sum + soakSeconds, 0);
+  const waves = stages.length + Math.ceil(total / concurrency);
+  return soaks + 2 * waves * attempts * answerSeconds;
+}

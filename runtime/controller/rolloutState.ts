@@ -83,6 +83,9 @@ export const withDerived = (state: Omit<RolloutState, 'places' | 'ends'>): Rollo
 export const commandIdOf = (rolloutId: string, gateway: string, direction: Direction, attempt: number): string =>
   `r-${sha256(Buffer.from('tenzro/rollout/command/1', 'utf8'), encodeCbor([rolloutId, gateway, direction, attempt])).toString('base64url', 0, 16)}`;
 
+/** Of the `cancel` that ends that command. */
+export const cancelIdOf = (commandId: string): string => `c-${commandId.slice('r-'.length)}`;
+
 export const hasChanged = ({ successes }: GatewayRecord): boolean => successes !== 0;
 export const isForwardInFlight = ({ standing }: GatewayRecord): boolean => standing === 'sending' || standing === 'sent';
 export const isUndoInFlight = ({ undo }: GatewayRecord): boolean => undo === 'sending' || undo === 'sent';

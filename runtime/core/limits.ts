@@ -217,6 +217,10 @@ export const LIMITS = {
   fleetGatewaysMax: 100_000,
   groupsMax: 1_000,
   rolloutGatewaysMax: 20_000,
+  /** Roll-outs that a controller keeps; those that ended longest ago give way. */
+  rolloutsMax: 100,
+  /** Roll-outs whose messages are being handed in. */
+  rolloutsPreparedMax: 4,
   rolloutStagesMax: 16,
   rolloutAttemptsMax: 5,
   rolloutReasonCharactersMax: 200,
@@ -224,6 +228,8 @@ export const LIMITS = {
   rolloutSecondsMax: 30 * 24 * 3_600,
 
   // uplink and fleet controller
+  /** Fleets that one gateway reports to by its configuration. */
+  uplinksMax: 8,
   /** A shipment ends at the first leaf or block beyond this many bytes, before compression. */
   shipmentTargetBytes: 256 * 1024,
   /** Before compression, and compressed: NATS takes 1 MiB at a time by default. */
@@ -242,6 +248,8 @@ export const LIMITS = {
   provisionalBytesMax: 4 * 1024 * 1024 * 1024,
   /** Chains that a controller keeps: one more is refused. */
   controllerChainsMax: 100_000,
+  /** Chains that one gateway begins before an operator has to look. */
+  gatewayChainsMax: 64,
   /** Commands that the controller's desk takes at once, that have not ended there, and that it remembers after their end. */
   deskSubmitMax: 256,
   deskOpenMax: 50_000,

@@ -1,0 +1,31 @@
+/** The composition root of what a controller sends to its gateways: joins the desk of commands, the roll-outs and what the gateways report with the form of signed commands. */
+import type { Operator } from '#runtime/core/command.ts';
+import type { ActBook } from '#runtime/controller/acts.ts';
+import { Desk, type CommandForm } from '#runtime/controller/desk.ts';
+import { deskApi } from '#runtime/controller/deskApi.ts';
+import { DeskStore } from '#runtime/controller/deskStore.ts';
+import type { ControllerPart, PartContext } from '#runtime/controller/part.ts';
+import { rolloutApi, viewsApi } from '#runtime/controller/rolloutApi.ts';
+import { Rollouts } from '#runtime/controller/rollouts.ts';
+import { RolloutStore } from '#runtime/controller/rolloutStore.ts';
+import { Views } from '#runtime/controller/views.ts';
+import { claimsOf, signatureOf, signedBytesOf } from '#runtime/fleet/message.ts';
+
+const FORM: CommandForm = {
+  read(message) {
+    const jws = signatureOf(message);
+    return { claims: claimsOf(message), kid: jws.kid, isSignedBy: (publicKey) => jws.isSignedBy(publicKey, signedBytesOf(message)) };
+  },
+};
+
+/** `operators`: the owners of the fleet, and whoever else its gateways obey. Throws `ledger.corrupt`. */
+export function openDispatch({ store, clock, counters, log }: Omit<PartContext, 'dir' | 'house'>, { acts, operators }: { readonly acts: ActBook; readonly operators: () => readonly Operator[] }): ControllerPart {
+  const desk = new Desk({ store: new DeskStore(store), form: FORM, operators, acts, clock, counters, log: log.child({ room: 'desk' }) });
+  const views = new Views(counters);
+  const rollouts = new Rollouts({ store: new RolloutStore(store), desk, views, acts, clock, log: log.child({ room: 'rollouts' }) });
+  return {
+    users: [desk, views, rollouts],
+    api: { ...deskApi(desk), ...rolloutApi(rollouts), ...viewsApi(views) },
+    async follow(signal) { await Promise.all([desk.follow(signal), rollouts.follow(signal)]); },
+  };
+}
