@@ -1,5 +1,6 @@
 /** The composition root of commands: joins their follower with the broker's topics, the configuration file, fresh proofs and this process. */
 import { readFileSync } from 'node:fs';
+import { MqttActuator, type LocalBroker } from '#drivers/mqtt/actuator.ts';
 import { toHex } from '#runtime/core/bytes.ts';
 import type { FreshProofs } from '#runtime/attest/freshProofs.ts';
 import type { Broker } from '#runtime/broker/broker.ts';
@@ -16,7 +17,10 @@ import type { Settings } from '#runtime/core/settings.ts';
 import type { Maybe } from '#runtime/core/types.ts';
 import { sha256 } from '#runtime/crypto/hash.ts';
 import { Commander } from '#runtime/fleet/commander.ts';
-import { handlersOf, supportedTypes, type ConfigFile } from '#runtime/fleet/handlers.ts';
+import { handlersOf, supportedTypes } from '#runtime/fleet/handlers.ts';
+import type { ModelKeeper } from '#runtime/fleet/types/modelInstall.ts';
+import { Releaser, type ReleasePorts } from '#runtime/fleet/types/release.ts';
+import type { ConfigFile } from '#runtime/fleet/types/upkeep.ts';
 import { operatorsOf, readOperators } from '#runtime/fleet/operators.ts';
 import { CommandTopics } from '#runtime/fleet/topics.ts';
 import type { ChainReader } from '#runtime/ledger/reader.ts';
@@ -42,6 +46,11 @@ export interface CommandingOptions {
   readonly broker: Broker;
   readonly freshProofs: FreshProofs;
   readonly status: () => object;
+  /** JSON lines of this run, oldest first, redacted. */
+  readonly logLines: () => readonly string[];
+  readonly models: ModelKeeper;
+  /** Of a gateway that can be claimed. */
+  readonly release: Maybe<Omit<ReleasePorts, 'store' | 'log'>>;
   readonly clock: Clock;
   readonly counters: Counters;
   readonly log: Log;
@@ -57,7 +66,7 @@ export interface Commanding {
   overFleet(): LinkUser;
 }
 
-export function openCommanding({ settings, appRoot, host, writer, reader, store, broker, freshProofs, status, ...ports }: CommandingOptions): Commanding {
+export function openCommanding({ settings, appRoot, host, writer, reader, store, broker, freshProofs, models, release, ...ports }: CommandingOptions): Commanding {
   const { counters, log } = ports;
   const configured = readOperators(settings.fleet, (error) => {
     counters.add(error.code);
@@ -66,13 +75,16 @@ export function openCommanding({ settings, appRoot, host, writer, reader, store,
   let owners: readonly Operator[] = [];
   const operators = (): readonly Operator[] => [...owners, ...configured];
   const handlers = handlersOf({
-    ...ports, status, restart: host.restart, config: configFileOf(host.configFile, appRoot, () => owners), raiseTime: (micros) => commander.raiseTime(micros),
+    ...ports, restart: host.restart, consent: settings.fleet, models: { kind: 'value', value: models }, updater: NO_UPDATER,
+    actuator: new MqttActuator(settings.actuators, localBroker(broker), ports.clock),
+    releaser: release.kind === 'none' ? release : { kind: 'value', value: new Releaser({ ...release.value, store, log }) },
+    config: configFileOf(host.configFile, appRoot, () => owners), raiseTime: (micros) => commander.raiseTime(micros),
     prove: async (nonce) => {
       const { sequence, bundle } = await freshProofs.prove(nonce);
       return { sequence, bundleSha256: toHex(sha256(bundle)), bundleBytes: bundle.length };
     },
   });
-  const commander: Commander = new Commander({ ...ports, gateway: settings.node.name, operators, handlers, ledger: writer, reader, store });
+  const commander: Commander = new Commander({ ...ports, gateway: settings.node.name, maintenance: settings.fleet.maintenance, operators, handlers, ledger: writer, reader, store });
   const supported = (): ReadonlySet<CommandType> => new Set(supportedTypes(handlers).filter((type) => operators().some((operator) => mayCommand(operator, type))));
   const own = openOwnTopics(commander, { store, broker, log });
   const fleets = new Set<FleetCommands>();
@@ -86,6 +98,13 @@ export function openCommanding({ settings, appRoot, host, writer, reader, store,
     overFleet: () => new FleetCommands({ commander, gateway: settings.node.name, supported, fleets, log }),
   };
 }
+
+const NO_UPDATER = { kind: 'none', reason: 'this installation has no second system slot to update into: update it as it was installed, or run the image with A/B slots' } as const;
+
+const localBroker = (broker: Broker): LocalBroker => ({
+  publish: (topic, payload) => broker.publish(topic, payload, { retain: false, qos: 0 }),
+  observe: (filter, seen) => broker.observe(filter, seen),
+});
 
 function openOwnTopics(commander: Commander, { store, broker, log }: Pick<CommandingOptions, 'store' | 'broker' | 'log'>): CommandTopics {
   /** A turn later: who observes a message must not overtake it. */

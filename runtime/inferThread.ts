@@ -3,6 +3,7 @@
  * reported with its reason and the others go on; with none left the thread ends, and its memory with it.
  */
 import { parentPort, workerData } from 'node:worker_threads';
+import { InstalledModels } from '#models/installed.ts';
 import { listPackages, loadPackage } from '#models/package.ts';
 import { openSession } from '#models/session.ts';
 import { toHex } from '#runtime/core/bytes.ts';
@@ -16,7 +17,7 @@ import { openReader } from '#runtime/ledger/reader.ts';
 
 invariant(parentPort !== null, 'the inference thread is started by the follower');
 const port = parentPort;
-const { dataDir, modelsDir, models } = workerData as ThreadData;
+const { dataDir, modelsDir, installedDir, models } = workerData as ThreadData;
 const stopping = new AbortController();
 let wake: (() => void) | undefined;
 let stored: (() => void) | undefined;
@@ -41,9 +42,11 @@ if (judges.length > 0) await follow();
 async function loadJudges(): Promise<Judge[]> {
   const loaded: Judge[] = [];
   const status: ModelStatus[] = [];
-  for (const name of models.length > 0 ? models : await listPackages(modelsDir)) {
+  const installed = new Set(new InstalledModels(installedDir).names());
+  const all = new Set([...await listPackages(modelsDir), ...installed]);
+  for (const name of models.length > 0 ? models : [...all].toSorted()) {
     try {
-      const { manifest, digest, onnx } = await loadPackage(modelsDir, name);
+      const { manifest, digest, onnx } = await loadPackage(installed.has(name) ? installedDir : modelsDir, name);
       const session = stack.use(await openSession({ manifest, digest, onnx }));
       if (session.refused !== '') tell({ kind: 'note', code: 'model.runtime', message: `${name} runs on ${session.provider}: ${session.refused}` });
       loaded.push({ plan: manifest, digest, provider: session.provider, run: (rows, count) => session.run(rows, count) });

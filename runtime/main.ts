@@ -32,10 +32,12 @@ import { WriterClient, type WriterEvents } from '#runtime/ledger/writerClient.ts
 import { openControl } from '#runtime/observe/control.ts';
 import { CounterTable } from '#runtime/observe/counters.ts';
 import { createLog } from '#runtime/observe/log.ts';
+import { LogRing } from '#runtime/observe/logRing.ts';
 import { ProgressWatch } from '#runtime/observe/progress.ts';
 import type { GatewayStatus, IdentityStatus } from '#runtime/observe/status.ts';
 import { openAttestation, type Attestation } from './attestation.ts';
 import { openCommanding, type CommandHost, type Commanding } from './commanding.ts';
+import { INSTALLED_MODELS, Modelling } from './modelling.ts';
 import { feedSystem, playScenario } from './sources.ts';
 import type { WriterData } from './writer.ts';
 
@@ -60,6 +62,7 @@ const WATCH_INTERVAL_MS = 1_000;
 /** A console that lags behind shows what is new, not everything. */
 const CONSOLE_LAG_MAX = 512;
 const ERRORS_PER_SECOND_MAX = 10;
+const UNCLAIMED = { kind: 'none', reason: 'this gateway takes no claims: its operators are those of its configuration' } as const;
 const TRUST_TOPIC = formatTopic({ kind: 'channel', entity: MAIN_ENTITY, channel: 'twin', type: 'trust', suffix: '' });
 
 /** Runs until `signal` aborts and the shutdown is complete. Throws a TenzroError when it cannot start, or when the ledger fails for good. */
@@ -75,6 +78,7 @@ class Gateway {
   readonly #options: GatewayOptions;
   readonly #log: Log;
   readonly #counters = new CounterTable();
+  readonly #ring = new LogRing();
   readonly #progress = new ProgressWatch(clock, STALL_MS);
   readonly #failed = Promise.withResolvers<never>();
   readonly #show: (event: GatewayEvent) => void;
@@ -104,7 +108,7 @@ class Gateway {
     this.#options = options;
     this.#show = options.show ?? (() => undefined);
     const people = options.show !== undefined;
-    this.#log = createLog({ level: people && options.settings.log.level === 'info' ? 'warn' : options.settings.log.level, form: people ? 'people' : 'json', color: options.color });
+    this.#log = createLog({ level: people && options.settings.log.level === 'info' ? 'warn' : options.settings.log.level, form: people ? 'people' : 'json', color: options.color, ring: this.#ring });
     this.#failed.promise.catch(() => undefined); // whoever runs has it
   }
 
@@ -119,7 +123,7 @@ class Gateway {
     const doors = resources.use(new AsyncDisposableStack());
     doors.use(broker);
     const inference = openInference({
-      settings: settings.infer, dataDir, thread: new URL('./inferThread.ts', import.meta.url), ledger: writer, clock, counters: this.#counters,
+      settings: settings.infer, dataDir, installedDir: join(dataDir, INSTALLED_MODELS), thread: new URL('./inferThread.ts', import.meta.url), ledger: writer, clock, counters: this.#counters,
       log: this.#log.child({ room: 'infer' }), onVerdict: (change) => this.#onVerdict(change), onModel: (model) => this.#onModel(model),
     });
     const attestation = resources.use(openAttestation({
@@ -128,7 +132,7 @@ class Gateway {
       modelDigests: () => inference.status().filter(({ state }) => state.kind === 'value').map(({ digest }) => Buffer.from(digest, 'hex')),
     }));
     const { attester, freshProofs } = attestation;
-    const commands = openCommanding({ ...this.#options, writer, reader, store, broker, freshProofs, status: () => this.#status(), clock, counters: this.#counters, log: this.#log.child({ room: 'fleet' }) });
+    const commands = openCommanding({ ...this.#options, writer, reader, store, broker, freshProofs, status: () => this.#status(), logLines: () => this.#ring.lines(), models: new Modelling(dataDir, settings.infer, inference), release: UNCLAIMED, clock, counters: this.#counters, log: this.#log.child({ room: 'fleet' }) });
     return { writer, reader, doors, broker, inference, attestation, attester, commands };
   }
 

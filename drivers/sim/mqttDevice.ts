@@ -10,6 +10,8 @@ export interface DeviceConnectionOptions {
   readonly will: { readonly topic: string; readonly payload: string };
   /** Sent at every connect: retained state that a broker may have lost. */
   readonly greeting: readonly { readonly topic: string; readonly payload: string }[];
+  /** Subscribed at every connect, at QoS 0: a call that it misses is missed. `answer` returns what to publish on the same topic. */
+  readonly listen?: { readonly filter: string; readonly answer: (topic: string, payload: Uint8Array) => string | undefined };
   readonly onState?: (state: 'connected' | 'lost', detail: string) => void;
 }
 
@@ -30,7 +32,7 @@ const RECONNECT_MS = [500, 1_500] as const;
 const CLOSE_TIMEOUT_MS = 2_000;
 
 /** Returns at once and keeps connecting, each time after another delay, so that devices do not come back in step. */
-export function connectDevice({ host, port, clientId, will, greeting, onState }: DeviceConnectionOptions): DeviceConnection {
+export function connectDevice({ host, port, clientId, will, greeting, listen, onState }: DeviceConnectionOptions): DeviceConnection {
   const client = connectMqtt({
     host, port, protocol: 'mqtt', clientId, keepalive: 30, connectTimeout: 5_000, reconnectPeriod: jitteredMs(),
     will: { topic: will.topic, payload: Buffer.from(will.payload), qos: 1, retain: true },
@@ -48,12 +50,17 @@ export function connectDevice({ host, port, clientId, will, greeting, onState }:
   client.on('connect', () => {
     offlineSince = undefined;
     client.options.reconnectPeriod = jitteredMs();
+    if (listen) client.subscribe(listen.filter, { qos: 0 });
     for (const { topic, payload } of greeting) send(topic, payload, true);
     onState?.('connected', `${host}:${port}`);
   });
   client.on('close', () => {
     if (offlineSince === undefined) onState?.('lost', lastError);
     offlineSince ??= performance.now();
+  });
+  client.on('message', (topic, payload) => {
+    const answer = listen?.answer(topic, payload);
+    if (answer !== undefined) send(topic, answer, false);
   });
   client.on('error', (error) => { lastError = error.message; });
   return {

@@ -4,7 +4,7 @@
  */
 import { setInterval } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import type { SimulatedDevice } from './device.ts';
+import { obey, type SimulatedDevice } from './device.ts';
 import { connectDevice, type DeviceConnection } from './mqttDevice.ts';
 import { workshop, WORKSHOP_DEFAULTS, type WorkshopOptions } from './workshop.ts';
 
@@ -52,6 +52,7 @@ async function playDevice(device: SimulatedDevice, options: PlayerOptions, signa
       { topic: health, payload: JSON.stringify({ status: 'up', simulated: true }) },
       ...device.metadata.map(({ subtopic, payload }) => ({ topic: `${entity}/${subtopic}`, payload })),
     ],
+    ...(device.operations ? { listen: { filter: `${entity}/cmd/+/+`, answer: (topic, payload) => obey(device, topic.split('/').at(-2) ?? '', payload) } } : {}),
     onState: (state, detail) => log(`${state} ${detail}`.trimEnd()),
   });
   print(`simulated device ${device.id}: ${device.name}, MQTT client '${device.id}' at ${host}:${port}`);

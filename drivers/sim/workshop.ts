@@ -34,19 +34,19 @@ function motor({ seed, faultAfterS, faultGrowthS }: WorkshopOptions): SimulatedD
 }
 
 const COLD = {
-  /** Thermostat band: the compressor starts above and stops below. */
-  onC: -17, offC: -20,
+  /** Thermostat: the compressor starts so far above the set point and stops so far below. */
+  setC: -18.5, bandC: 1.5, setMinC: -25, setMaxC: -15,
   ambientC: 22, doorAmbientC: 4,
   /** Time constants of the insulation, of the open door, and of the compressor's pull towards its evaporator. */
   insulationS: 6_000, doorS: 420, compressorS: 500, evaporatorC: -34,
   tooWarmC: -14,
 } as const;
 
-/** A freezer room: first-order heat balance, two-point control, a door that is opened now and then and sometimes forgotten. */
+/** A freezer room: first-order heat balance, two-point control whose set point can be commanded, a door that is opened now and then and sometimes forgotten. */
 function coldStore(seed: number): SimulatedDevice {
   const random = seededRandom(seed);
   const intervalS = 5;
-  let [temperatureC, compressorOn, doorOpenS, tooWarm] = [-18.5, true, 0, false];
+  let [temperatureC, compressorOn, doorOpenS, tooWarm, setC] = [-18.5, true, 0, false, COLD.setC as number];
   return {
     id: 'cold-store', name: 'Cold-store thermometer (simulated)', intervalS,
     metadata: [unitsOf('climate', { temperature: '°C', compressor: '1', door: '1' })],
@@ -56,15 +56,22 @@ function coldStore(seed: number): SimulatedDevice {
       doorOpenS = Math.max(0, doorOpenS - intervalS);
       if (!wasOpen && random.uniform() < intervalS / 300) doorOpenS = random.uniform() < 0.1 ? 300 : 15 + 45 * random.uniform();
       if (wasOpen !== doorOpenS > 0) messages.push(event('door', doorOpenS > 0 ? 'Door opened' : 'Door closed'));
-      if (temperatureC > COLD.onC) compressorOn = true;
-      if (temperatureC < COLD.offC) compressorOn = false;
+      if (temperatureC > setC + COLD.bandC) compressorOn = true;
+      if (temperatureC < setC - COLD.bandC) compressorOn = false;
       const warming = (COLD.ambientC - temperatureC) / COLD.insulationS + (doorOpenS > 0 ? (COLD.doorAmbientC - temperatureC) / COLD.doorS : 0);
       temperatureC += intervalS * (warming + (compressorOn ? (COLD.evaporatorC - temperatureC) / COLD.compressorS : 0));
       messages.push(measurement('climate', { temperature: rounded(temperatureC + 0.03 * random.normal(), 4), compressor: compressorOn ? 1 : 0, door: doorOpenS > 0 ? 1 : 0 }));
-      const tooWarmNow = tooWarm ? temperatureC > COLD.onC : temperatureC > COLD.tooWarmC;
+      const tooWarmNow = tooWarm ? temperatureC > COLD.setC + COLD.bandC : temperatureC > COLD.tooWarmC;
       if (tooWarmNow !== tooWarm) messages.push(tooWarmNow ? alarm('too_warm', 'major', `Cold store above ${COLD.tooWarmC} °C`) : alarmCleared('too_warm'));
       tooWarm = tooWarmNow;
       return messages;
+    },
+    operations: {
+      setpoint(value) {
+        if (value < COLD.setMinC || value > COLD.setMaxC) throw new RangeError(`the thermostat takes ${COLD.setMinC} to ${COLD.setMaxC} °C`);
+        setC = value;
+        return setC;
+      },
     },
   };
 }

@@ -12,7 +12,7 @@ import { CONFIG_VERSION, checkAgainst, settingsSchema, type MachineDefaults, typ
 
 const SYSTEM_DATA_DIR = '/var/lib/tenzro';
 const SYSTEM_CONFIG_FILE = '/etc/tenzro/tenzro.yaml';
-export const CONFIG_NAME = 'tenzro.yaml';
+const CONFIG_NAME = 'tenzro.yaml';
 
 export interface LoadOptions {
   /** Folder of package.json. */
@@ -34,6 +34,8 @@ export interface LoadedConfig {
   readonly settings: Settings;
   /** The file that was read; undefined where there is none. */
   readonly file: string | undefined;
+  /** What it says; empty where there is none. */
+  readonly text: string;
   /** Where the value of a dotted key (`mqtt.port`) comes from. */
   readonly originOf: (key: string) => Origin;
 }
@@ -86,11 +88,19 @@ export function loadConfig(options: LoadOptions): LoadedConfig {
   return {
     settings,
     file: file?.path,
+    text: file?.text ?? '',
     originOf: (key) => {
       const path = key.split('.');
       return overridden.get(key) ?? (document.has(path) ? { from: 'file', file: fileName, line: document.placeOfKey(path).line } : { from: 'default' });
     },
   };
+}
+
+/** Absolute path of the file that `loadConfig` reads, or of the one that it would read if it were there. */
+export function configFileOf(options: LoadOptions): string {
+  const dataDir = override(options, 'data', '--data', 'TENZRO_DATA');
+  const home = join(dataDir === undefined ? machineDefaults(options).dataDir : resolve(options.cwd, dataDir.value), CONFIG_NAME);
+  return pathOf(options, home) ?? home;
 }
 
 /** What a file of this text would say there: without flags and environment. Throws like `loadConfig`. */
@@ -116,7 +126,7 @@ function machineDefaults({ appRoot }: Pick<LoadOptions, 'appRoot'>): MachineDefa
 
 function findFile(options: LoadOptions, dataDir: string): { readonly path: string; readonly text: string } | undefined {
   const named = override(options, 'config', '--config', 'TENZRO_CONFIG');
-  const path = named === undefined ? [join(dataDir, CONFIG_NAME), SYSTEM_CONFIG_FILE].find((candidate) => existsSync(candidate)) : resolve(options.cwd, named.value);
+  const path = pathOf(options, join(dataDir, CONFIG_NAME));
   if (path === undefined) return undefined;
   try {
     return { path, text: readFileSync(path, 'utf8') };
@@ -124,6 +134,12 @@ function findFile(options: LoadOptions, dataDir: string): { readonly path: strin
     const message = `cannot be read${named === undefined ? '' : `, as ${named.origin.name} asks`}: ${messageOf(cause)}`;
     throw new ConfigError('config.unreadable', [{ where: path, place: undefined, key: '', message, hint: undefined }], { cause });
   }
+}
+
+/** A file that is asked for by name, or the first of the usual places that is there. */
+function pathOf(options: LoadOptions, home: string): string | undefined {
+  const named = override(options, 'config', '--config', 'TENZRO_CONFIG');
+  return named === undefined ? [home, SYSTEM_CONFIG_FILE].find((candidate) => existsSync(candidate)) : resolve(options.cwd, named.value);
 }
 
 function judge(document: ConfigDocument, where: string, schema: SettingsSchema): Settings {
@@ -170,9 +186,9 @@ function anchored(settings: Settings, base: string): Settings {
     dataDir: resolve(base, settings.dataDir),
     mqtt: { ...settings.mqtt, listeners },
     confidential: { recipients: settings.confidential.recipients.map(({ name, publicKeyFile }) => ({ name, publicKeyFile: resolve(base, publicKeyFile) })) },
-    fleet: { operators: settings.fleet.operators.map((operator) => ({ ...operator, publicKeyFile: resolve(base, operator.publicKeyFile) })) },
+    fleet: { ...settings.fleet, operators: settings.fleet.operators.map((operator) => ({ ...operator, publicKeyFile: resolve(base, operator.publicKeyFile) })) },
     infer: { ...settings.infer, modelsDir: resolve(base, settings.infer.modelsDir) },
-    uplink: { ...settings.uplink, caFile: anchoredFile(base, settings.uplink.caFile), passwordFile: anchoredFile(base, settings.uplink.passwordFile) },
+    uplinks: settings.uplinks.map((uplink) => ({ ...uplink, caFile: anchoredFile(base, uplink.caFile), passwordFile: anchoredFile(base, uplink.passwordFile) })),
   };
 }
 

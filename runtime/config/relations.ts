@@ -1,4 +1,5 @@
 /** What must hold between settings, beyond each one's own type and range. Pure. */
+import { OWNER_UPSTREAM } from '#runtime/core/fleet.ts';
 import type { ListenerSettings, MappingRule, Settings, UserSettings } from '#runtime/core/settings.ts';
 import type { Path } from './document.ts';
 import type { SchemaIssue } from './schema.ts';
@@ -8,7 +9,7 @@ const ANONYMOUS = 'anonymous';
 
 /** `given`: whether the file itself states the key. An issue's path is the key to mend. */
 export function checkRelations(settings: Settings, given: (path: Path) => boolean): readonly SchemaIssue[] {
-  return [...listeners(settings), ...users(settings, given), ...mappings(settings), ...records(settings, given), ...confidential(settings), ...attest(settings, given), ...verifier(settings, given), ...uplink(settings, given), ...repeats(settings.fleet.operators.map(({ name }) => name), (i) => ['fleet', 'operators', i, 'name'])];
+  return [...listeners(settings), ...users(settings, given), ...mappings(settings), ...records(settings, given), ...confidential(settings), ...attest(settings, given), ...verifier(settings, given), ...uplinks(settings), ...actuators(settings), ...repeats(settings.fleet.operators.map(({ name }) => name), (i) => ['fleet', 'operators', i, 'name'])];
 }
 
 /** Exactly the addresses that never leave the machine. */
@@ -119,17 +120,33 @@ function* verifier({ verifier: { url, key } }: Settings, given: (path: Path) => 
   if (url !== '' && !URL.canParse(url)) yield { path: ['verifier', 'url'], message: `'${url}' is not https://host:port` };
 }
 
-/** Beyond loopback nobody on the way may read along, or learn the password. */
-function* uplink({ uplink: { url, receiptKey, user, passwordFile, forward } }: Settings, given: (path: Path) => boolean): Generator<SchemaIssue> {
-  if (url === '' && receiptKey !== '') yield { path: ['uplink', 'receiptKey'], message: 'has a meaning only with uplink.url' };
-  if (url !== '' && receiptKey === '') yield { path: ['uplink', given(['uplink', 'receiptKey']) ? 'receiptKey' : 'url'], message: 'uplink.url needs uplink.receiptKey, which tenzro fleet init prints' };
-  if (url !== '' && !URL.canParse(url)) yield { path: ['uplink', 'url'], message: `'${url}' is not mqtts://host:port` };
-  else if (url.startsWith('mqtt://') && !isLoopback(new URL(url).hostname.replace(/^\[|\]$/g, ''))) yield { path: ['uplink', 'url'], message: 'mqtt:// is for loopback only: use mqtts://' };
-  if (passwordFile !== '' && user === '') yield { path: ['uplink', 'passwordFile'], message: 'has a meaning only with uplink.user' };
-  for (const [i, { topic }] of forward.entries()) {
-    const fault = filterFault(topic);
-    if (fault) yield { path: ['uplink', 'forward', i, 'topic'], message: fault };
+/** Beyond loopback nobody on the way may read along, or learn the password. Two uplinks to one controller would deliver everything twice. */
+function* uplinks({ uplinks: list }: Settings): Generator<SchemaIssue> {
+  yield* repeats(list.map(({ name }) => name), (i) => ['uplinks', i, 'name']);
+  yield* repeats(list.map(({ receiptKey }) => receiptKey), (i) => ['uplinks', i, 'receiptKey']);
+  for (const [at, { name, url, user, passwordFile, forward }] of list.entries()) {
+    if (name === OWNER_UPSTREAM) yield { path: ['uplinks', at, 'name'], message: `'${OWNER_UPSTREAM}' is the fleet that claims the gateway: choose another name` };
+    if (!URL.canParse(url)) yield { path: ['uplinks', at, 'url'], message: `'${url}' is not mqtts://host:port` };
+    else if (url.startsWith('mqtt://') && !isLoopback(new URL(url).hostname.replace(/^\[|\]$/g, ''))) yield { path: ['uplinks', at, 'url'], message: 'mqtt:// is for loopback only: use mqtts://' };
+    if (passwordFile !== '' && user === '') yield { path: ['uplinks', at, 'passwordFile'], message: 'has a meaning only with user' };
+    for (const [i, { topic }] of forward.entries()) {
+      const fault = filterFault(topic);
+      if (fault) yield { path: ['uplinks', at, 'forward', i, 'topic'], message: fault };
+    }
   }
+}
+
+/** Consent to what is not there would look like protection that it is not. */
+function* actuators({ actuators: list, fleet: { driverCalls } }: Settings): Generator<SchemaIssue> {
+  const names = list.map(({ driver, operation }) => `${driver}.${operation}`);
+  yield* repeats(names, (i) => ['actuators', i, 'operation']);
+  for (const [i, { min, max, topic, key }] of list.entries()) {
+    if (min > max) yield { path: ['actuators', i, 'max'], message: `max (${max}) is below min (${min})` };
+    if (topic !== undefined && /[+#\u0000]/.test(topic)) yield { path: ['actuators', i, 'topic'], message: 'one topic, without wildcards' };
+    if (topic?.startsWith('te/device/main/')) yield { path: ['actuators', i, 'topic'], message: "topics of the gateway itself are no device's" };
+    if (topic === undefined && key !== undefined) yield { path: ['actuators', i, 'key'], message: 'has a meaning only with topic' };
+  }
+  for (const [i, call] of driverCalls.entries()) if (!names.includes(call)) yield { path: ['fleet', 'driverCalls', i], message: `'${call}' is none of actuators` };
 }
 
 function* repeats(names: readonly string[], pathOf: (i: number) => Path): Generator<SchemaIssue> {

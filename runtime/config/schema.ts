@@ -5,7 +5,7 @@
 import * as v from 'valibot';
 import { COMMAND_TYPES, MAY_ALL } from '#runtime/core/command.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
-import type { Settings } from '#runtime/core/settings.ts';
+import { WEEKDAYS, type Settings } from '#runtime/core/settings.ts';
 import type { Path } from './document.ts';
 
 /** The schema of the newest file format that this version reads. */
@@ -27,6 +27,7 @@ const integer = (min: number, max: number) => v.pipe(v.number(), v.integer(), v.
 const text = (maxLength: number) => v.pipe(v.string(), v.minLength(1), v.maxLength(maxLength));
 const name = v.pipe(text(64), v.regex(/^[A-Za-z0-9_-]+$/, 'use letters, digits, _ and - only'));
 const filter = text(LIMITS.topicBytesMax);
+const timeOfDay = v.pipe(v.string(), v.regex(/^([01]\d|2[0-3]):[0-5]\d$/, 'write hh:mm'));
 const DAY_MS = 86_400_000;
 
 const listener = v.object({
@@ -69,13 +70,14 @@ const recording = v.object({
 
 const section = <E extends v.ObjectEntries>(entries: E) => v.optional(v.object(entries), {} as v.InferInput<v.ObjectSchema<E, undefined>>);
 
-const uplink = section({
-  url: setting(v.pipe(v.string(), v.regex(/^$|^mqtts?:\/\//, 'begin with mqtts://')), '', "The fleet's broker, `mqtts://host:port`; `mqtt://` on loopback only. Empty: nothing is sent."),
+const uplink = v.object({
+  name: required(name, 'Name of the fleet; `owner` is the one that claimed the gateway.'),
+  url: required(v.pipe(v.string(), v.regex(/^mqtts?:\/\//, 'begin with mqtts://')), "The fleet's broker, `mqtts://host:port`; `mqtt://` on loopback only."),
   caFile: setting(v.pipe(v.string(), v.maxLength(4096)), '', "PEM certificates that the broker's TLS certificate must chain to. Empty: the system's authorities."),
   user: setting(v.pipe(v.string(), v.maxLength(256)), '', 'User name for the broker. Empty: none.'),
   passwordFile: setting(v.pipe(v.string(), v.maxLength(4096)), '', 'File, readable by its owner only, whose first line is the password. Empty: none.'),
   certificate: setting(v.boolean(), false, 'Shows a certificate around the ML-DSA-65 identity key to a broker that asks for one; the broker has to know ML-DSA (OpenSSL 3.5).'),
-  receiptKey: setting(v.pipe(v.string(), v.regex(/^$|^[0-9a-f]{64}$/, 'use the 64 hexadecimal digits that tenzro fleet init prints')), '', "SHA-256 of the fleet controller's ML-DSA-65 key, hexadecimal: whose receipts count."),
+  receiptKey: required(v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/, 'use the 64 hexadecimal digits that tenzro fleet init prints')), "SHA-256 of the fleet controller's ML-DSA-65 key, hexadecimal: whose receipts count."),
   maxBytesPerSecond: setting(integer(0, Number.MAX_SAFE_INTEGER), 0, 'Bytes that are sent per second at most, compressed; 0: no limit.'),
   forward: setting(v.array(v.object({
     topic: required(filter, 'MQTT topic filter; the first rule that matches counts.'),
@@ -146,8 +148,31 @@ export function settingsSchema(defaults: MachineDefaults) {
         publicKeyFile: required(text(4096), 'PEM file of the ML-DSA-65 public key, made by `tenzro fleet keygen`.'),
         may: required(v.array(v.picklist([MAY_ALL, ...COMMAND_TYPES])), 'Types of commands; `*` stands for all but shell, driver_call and release, which have to be named.'),
       })), v.maxLength(LIMITS.operatorsMax)), [], 'Whose signed commands this gateway obeys. Nobody: it obeys none.'),
+      shell: setting(v.boolean(), false, 'Consent to the command `shell`: whoever may give it does what the user of the gateway can do.'),
+      driverCalls: setting(v.pipe(v.array(v.pipe(v.string(), v.regex(/^[A-Za-z0-9_-]{1,64}\.[A-Za-z0-9_-]{1,64}$/, 'write driver.operation'))), v.maxLength(LIMITS.actuatorsMax)), [], 'Consent to `driver_call`: the operations that may be called, `driver.operation`, each one of `actuators`.'),
+      maintenance: setting(v.pipe(v.array(v.object({
+        days: setting(v.array(v.picklist(WEEKDAYS)), [], 'Days on which it begins, `mon` to `sun`. Empty: every day.'),
+        from: required(timeOfDay, 'Beginning, UTC, `hh:mm`.'),
+        to: required(timeOfDay, 'End, UTC, `hh:mm`; one that is not after the beginning is on the next day.'),
+      })), v.maxLength(LIMITS.maintenanceWindowsMax)), [], 'Windows in which restarts, updates, model and configuration changes may begin, unless they are signed as urgent. None: at any time.'),
     }),
-    uplink,
+    actuators: setting(v.pipe(v.array(v.object({
+      driver: required(name, 'Name of the device; with thin-edge topics its entity is `device/<driver>//`.'),
+      operation: required(name, 'Name of what it does.'),
+      min: required(v.pipe(v.number(), v.finite()), 'Smallest value that may be set.'),
+      max: required(v.pipe(v.number(), v.finite()), 'Greatest value that may be set.'),
+      unit: setting(v.pipe(v.string(), v.maxLength(32)), '', 'Unit of the value, as text.'),
+      minIntervalMs: setting(integer(0, DAY_MS), 1_000, 'Shortest time between two calls.'),
+      timeoutMs: setting(integer(100, LIMITS.actuatorTimeoutMsMax), 5_000, "Longest wait for the device's confirmation."),
+      topic: absent(filter, 'Where the value is published. Absent: `te/device/<driver>///cmd/<operation>/<id>`, where the device confirms.'),
+      key: absent(text(LIMITS.channelNameBytesMax), 'With `topic`: the payload is `{"<key>": value}`. Absent: the bare number.'),
+    })), v.maxLength(LIMITS.actuatorsMax)), [], 'What devices on the local broker can be told to do; `fleet.driverCalls` says what of it may be commanded.'),
+    claim: section({
+      enabled: setting(v.boolean(), true, 'Lets an owner claim this gateway over the local network while a code of `tenzro claim show` waits, and reach it with orders later. The claim protocol authenticates.'),
+      host: setting(text(253), '0.0.0.0', 'IPv4 address to listen on for that; a loopback address keeps it on this machine.'),
+      port: setting(integer(0, 65_535), 0, 'TCP port for that; 0 picks a free one: gateways are found by mDNS.'),
+    }),
+    uplinks: setting(v.pipe(v.array(uplink), v.maxLength(LIMITS.uplinksMax)), [], 'Fleets that get the datachain and command this gateway; each has a broker of its own.'),
     log: section({ level: setting(v.picklist(['debug', 'info', 'warn', 'error']), 'info', 'Least severe level that is logged.') }),
   });
 }

@@ -28,6 +28,10 @@ export const isCommandType = (text: string): text is CommandType => Object.hasOw
 export const MAY_ALL = '*';
 const NAMED_ONLY: readonly CommandType[] = ['shell', 'driver_call', 'release'];
 
+/** Commands that begin within maintenance windows only, where there are any. */
+const DISTURBING: readonly string[] = ['config_update', 'firmware_update', 'model_install', 'restart', 'software_update'] satisfies readonly CommandType[];
+export const isDisturbing = ({ type, isUrgent, isDryRun }: Pick<CommandClaims, 'type' | 'isUrgent' | 'isDryRun'>): boolean => DISTURBING.includes(type) && isUrgent !== true && !isDryRun;
+
 /** `refused` is never a state of a command: it is what an entry says of a message that did not become one. */
 export const COMMAND_STATES = ['init', 'scheduled', 'executing', 'successful', 'failed', 'refused'] as const;
 export type CommandState = (typeof COMMAND_STATES)[number];
@@ -47,6 +51,8 @@ export interface CommandClaims {
   /** Seconds since 1970; absent: at once. */
   readonly notBefore?: number;
   readonly isDryRun: boolean;
+  /** Waits for no maintenance window. */
+  readonly isUrgent?: boolean;
   readonly parameters: Readonly<Record<string, unknown>>;
 }
 
@@ -74,6 +80,11 @@ export interface CommandHandler {
   run(command: CommandClaims, signal: AbortSignal): Promise<Readonly<Record<string, unknown>>>;
   /** Once it executes, nothing stops it. */
   readonly isUnstoppable?: boolean;
+  /**
+   * The result is flushed and was announced; called again at every later start while the command is remembered, so it MUST know by itself whether there is
+   * anything left to do. MUST NOT throw.
+   */
+  settled?(command: Pick<CommandClaims, 'id'>): void;
   /** In a run after the one that executed it: the result, where it can be told that the effect has happened; never has the effect itself. */
   resume?(command: CommandClaims): Readonly<Record<string, unknown>> | undefined;
 }

@@ -18,8 +18,10 @@ export interface Settings {
   readonly attest: AttestSettings;
   readonly identity: IdentitySettings;
   readonly verifier: VerifierSettings;
-  readonly uplink: UplinkSettings;
+  readonly uplinks: readonly UplinkSettings[];
   readonly fleet: FleetSettings;
+  readonly claim: ClaimSettings;
+  readonly actuators: readonly ActuatorSettings[];
   readonly log: { readonly level: 'debug' | 'info' | 'warn' | 'error' };
 }
 
@@ -155,11 +157,57 @@ export interface FleetSettings {
     /** Types of commands; `*`: all but those that have to be named (core/command.ts). */
     readonly may: readonly string[];
   }[];
+  /** The owner's consent to `shell`. */
+  readonly shell: boolean;
+  /** The owner's consent to `driver_call`: `<driver>.<operation>`. */
+  readonly driverCalls: readonly string[];
+  /** When commands that disturb may begin; empty: always. */
+  readonly maintenance: readonly MaintenanceWindow[];
 }
 
-/** Where the datachain goes. */
+/** UTC. */
+export interface MaintenanceWindow {
+  /** On which it begins; empty: every day. */
+  readonly days: readonly Weekday[];
+  /** `hh:mm`; an end that is not after the beginning is one of the next day. */
+  readonly from: string;
+  readonly to: string;
+}
+
+/** From Sunday on, as `Date` counts them. */
+export const WEEKDAYS = ['sun', 'mon', 'tue', 'wed', 'thu', 'fri', 'sat'] as const;
+export type Weekday = (typeof WEEKDAYS)[number];
+
+/** One operation of a device that acts, over MQTT. */
+export interface ActuatorSettings {
+  readonly driver: string;
+  readonly operation: string;
+  readonly min: number;
+  readonly max: number;
+  readonly unit: string;
+  /** Shortest time between two calls. */
+  readonly minIntervalMs: number;
+  /** For the device's confirmation. */
+  readonly timeoutMs: number;
+  /** Absent: the device `te/device/<driver>//` speaks thin-edge's commands and confirms. Else where the value goes, and nobody confirms. */
+  readonly topic?: string;
+  /** With `topic`: `{"<key>": value}`; absent: the bare number. */
+  readonly key?: string;
+}
+
+/** How an owner can reach this gateway on the local network while it has none, and for orders later. */
+export interface ClaimSettings {
+  readonly enabled: boolean;
+  readonly host: string;
+  /** 0 picks a free one: gateways are found by their codes. */
+  readonly port: number;
+}
+
+/** A fleet that gets the datachain, and whose broker commands come over. */
 export interface UplinkSettings {
-  /** The fleet's broker, `mqtts://host:port`; empty: nowhere. */
+  /** [A-Za-z0-9_-]+; not `OWNER_UPSTREAM` (core/fleet.ts). */
+  readonly name: string;
+  /** The fleet's broker, `mqtts://host:port`. */
   readonly url: string;
   /** PEM certificates that the broker's must chain to; empty: the system's authorities. */
   readonly caFile: string;

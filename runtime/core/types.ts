@@ -24,6 +24,7 @@ export const KIND = {
   measurement: 17,
   lease: 18,
   keyEpoch: 19,
+  claim: 20,
 } as const;
 export type KindName = keyof typeof KIND;
 export type KindNumber = (typeof KIND)[KindName];
@@ -171,6 +172,9 @@ export const RESULT_BODY = {
   count: 8,
   /** refused: SHA-256 of the message. */
   digest: 9,
+  /** Whose command it is, as its entry says: absent for what was refused. */
+  operator: 10,
+  kid: 11,
 } as const;
 
 /** Keys of a gap's body: loss itself is recorded. */
@@ -182,8 +186,23 @@ export const BOOT_BODY = { version: 1, lastStop: 2, previousSize: 3 } as const;
 /** Keys of the body of a `shutdown` entry: the last of an orderly run. */
 export const SHUTDOWN_BODY = { reason: 1 } as const;
 
-/** Keys of the body of a `config` entry: SHA-256 of the settings in force, written at each start. */
-export const CONFIG_BODY = { digest: 1 } as const;
+/** Keys of the body of a `config` entry: the settings in force, written at each start; or how a change that the fleet asked for goes. */
+export const CONFIG_BODY = {
+  /** SHA-256 of the settings in force. */
+  digest: 1,
+  /** Name of the twin; absent for a change by command. */
+  twin: 2,
+  /** `desired`: somebody whose key counts wants it; else the state that it came to, as twins report it. */
+  change: 3,
+  version: 4,
+  reason: 5,
+  /** Of who signed it: name, JWK thumbprint of the key, and the message, byte for byte. */
+  operator: 6,
+  kid: 7,
+  message: 8,
+  /** Id of the `config_update`. */
+  command: 9,
+} as const;
 
 /** Keys of the body of a `model` entry: what judges from here on. `state` is 'running', or why the model does not run. */
 export const MODEL_BODY = { name: 1, digest: 2, provider: 3, state: 4 } as const;
@@ -199,6 +218,27 @@ export const EPOCH_BODY = { code: 1, detail: 2, chainId: 3, lastBlockHash: 4, qu
 
 /** Keys of the body of an `enrolment` entry: the enroller's COSE_Sign1 (ledger/enrolment.ts) that binds device, EK, AK and identity keys. */
 export const ENROLMENT_BODY = { statement: 1 } as const;
+
+/** Keys of the body of a `claim` entry: to whom the gateway belongs from here on, or that somebody tried to get it (provisioning/claim). */
+export const CLAIM_BODY = {
+  /** One of CLAIM_STATES. */
+  state: 1,
+  /** 16 bytes; absent where no claim was under way. */
+  claimId: 2,
+  /** owned, rotated: SHA-256 of each owner key, ML-DSA-65. */
+  ownerKeys: 3,
+  /** owned: the six words that both sides showed. */
+  words: 4,
+  /** owned: SHA-256 of the hand-over as its first owner key signed it. */
+  handOver: 5,
+  /** owned: SHA-256 of the fleet's certificate. */
+  fleetCa: 6,
+  /** failed: an error code and what there is to say. */
+  code: 7,
+  reason: 8,
+} as const;
+export const CLAIM_STATES = ['owned', 'rotated', 'released', 'failed'] as const;
+export type ClaimEntryState = (typeof CLAIM_STATES)[number];
 
 /**
  * Keys of the body of a `lease` entry: the verifier's COSE_Sign1 (ledger/lease.ts), which blocks name by its SHA-256; or, without one, that there is no

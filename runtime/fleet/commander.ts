@@ -5,10 +5,11 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Clock } from '#runtime/core/clock.ts';
-import { isCommandType, mayCommand, type CommandClaims, type CommandHandler, type CommandType, type Operator } from '#runtime/core/command.ts';
+import { isCommandType, isDisturbing, mayCommand, type CommandClaims, type CommandHandler, type CommandType, type Operator } from '#runtime/core/command.ts';
 import { TenzroError, messageOf } from '#runtime/core/errors.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
 import type { Counters, Follower, KeyValueStore, LedgerReader, Log } from '#runtime/core/ports.ts';
+import type { MaintenanceWindow } from '#runtime/core/settings.ts';
 import { MAIN_ENTITY } from '#runtime/core/topic.ts';
 import { KIND, RESULT_BODY, type Cbor, type Draft } from '#runtime/core/types.ts';
 import { decodeEntry, peek } from '#runtime/ledger/entry.ts';
@@ -16,6 +17,7 @@ import { Answers, placeOf, type CommandSource } from './answers.ts';
 import { CommandBook, keyOf, type Known } from './book.ts';
 import { decodeCommandEntry, encodeCommand, encodeResult, type Outcome } from './entries.ts';
 import { judge, type Accepted, type Place } from './judge.ts';
+import { untilMaintenance } from './maintenance.ts';
 import { claimsOf, parseMessage } from './message.ts';
 import { step, type Effect, type OpenCommand } from './plan.ts';
 import { ProvableTime } from './provableTime.ts';
@@ -26,6 +28,8 @@ export interface CommanderOptions {
   /** Asked whenever it matters: who is not there any more does not count any more. */
   readonly operators: () => readonly Operator[];
   readonly handlers: Partial<Readonly<Record<CommandType, CommandHandler>>>;
+  /** When commands that disturb may begin; none: at any time. */
+  readonly maintenance: readonly MaintenanceWindow[];
   readonly ledger: {
     append(draft: Draft): Promise<number>;
     setCursor(name: string, index: number): void;
@@ -55,6 +59,7 @@ interface Active extends OpenCommand {
   readonly place: Place;
   readonly claims: CommandClaims;
   readonly kid: string;
+  readonly operator: string;
   readonly commandIndex: number;
   readonly controller: AbortController;
   hasEnded: boolean;
@@ -162,14 +167,22 @@ export class Commander implements Follower {
   async follow(signal: AbortSignal): Promise<void> {
     signal.addEventListener('abort', () => this.#stop(), { once: true });
     if (signal.aborted) this.#stop();
+    for (const { type, id, state } of this.#book.all()) if (state === 'successful') this.#handlerOf(type).settled?.({ id });
     while (!this.#isStopping) {
       this.#wake = Promise.withResolvers();
-      const { effects, nextMicros = Infinity } = step([...this.#active.values()], this.#options.clock.monoMicros());
+      const { effects, nextMicros = Infinity } = step(this.#held(), this.#options.clock.monoMicros());
       for (const effect of effects) this.#perform(effect);
       if (effects.length > 0) continue;
       await this.#pause(Math.min(nextMicros, this.#refusals.due() ?? Infinity));
     }
     await Promise.race([Promise.all(this.#work), sleep(STOP_MS, undefined, { ref: false })]);
+  }
+
+  /** Commands with their time to begin: the later of their own and, where they disturb, of the next window, by the time that can be proved now. */
+  #held(): readonly OpenCommand[] {
+    const { maintenance, clock } = this.#options;
+    const opensMicros = clock.monoMicros() + untilMaintenance(maintenance, this.#time.nowMicros());
+    return Array.from(this.#active.values(), (active) => (isDisturbing(active.claims) ? { ...active, dueMicros: Math.max(active.dueMicros, opensMicros) } : active));
   }
 
   #stop(): void {
@@ -256,12 +269,13 @@ export class Commander implements Follower {
     this.#options.log.info({ type: active.type, id: active.place.id, state: outcome.state, ...(outcome.reason === undefined ? {} : { reason: outcome.reason }) }, 'command ended');
     this.#wake.resolve();
     await this.#say(active, outcome);
+    if (outcome.state === 'successful') this.#handlerOf(active.type).settled?.(active.claims);
   }
 
-  async #say({ place, commandIndex }: Active, outcome: Outcome): Promise<void> {
+  async #say({ place, kid, operator, commandIndex }: Active, outcome: Outcome): Promise<void> {
     const isTooLong = outcome.result !== undefined && Buffer.byteLength(outcome.result) > LIMITS.commandResultBytesMax;
     const said = isTooLong ? failure(new TenzroError('core.invariant', 'the result is longer than a result may be')) : outcome;
-    const known = await this.#append(KIND.result, encodeResult(place, said, [[RESULT_BODY.command, commandIndex]]));
+    const known = await this.#append(KIND.result, encodeResult(place, said, [[RESULT_BODY.command, commandIndex], [RESULT_BODY.operator, operator], [RESULT_BODY.kid, kid]]));
     if (known) this.#answers.announce(known);
   }
 
@@ -289,7 +303,7 @@ export class Commander implements Follower {
     const waitSeconds = claims?.notBefore === undefined ? -Infinity : claims.notBefore - claims.issued - claims.ttlSeconds;
     this.#active.set(known.key, {
       key: known.key, type: known.type, state: claims ? known.state : 'executing', order: known.commandIndex, dueMicros: expiresMicros + waitSeconds * MICROS_PER_SECOND, expiresMicros,
-      place, claims: claims ?? goneClaims(place, known), kid: known.kid, commandIndex: known.commandIndex, controller: new AbortController(), hasEnded: false,
+      place, claims: claims ?? goneClaims(place, known), kid: known.kid, operator: command?.kind === 'command' ? command.body.operator : '', commandIndex: known.commandIndex, controller: new AbortController(), hasEnded: false,
     });
   }
 

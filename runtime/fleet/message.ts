@@ -34,16 +34,17 @@ export function parseMessage(payload: Uint8Array): CommandMessage {
 
 /** The claims, without judging who made them. Throws `command.malformed` and `command.version`. */
 export function claimsOf(message: CommandMessage): CommandClaims {
-  const { version, gateway, target, type, id, issued, ttl_s: ttlSeconds, not_before: notBefore, dry_run: isDryRun = false, parameters = {} } = message;
+  const { version, gateway, target, type, id, issued, ttl_s: ttlSeconds, not_before: notBefore, dry_run: isDryRun = false, urgent: isUrgent = false, parameters = {} } = message;
   if (typeof version === 'number' && version > VERSION) throw new TenzroError('command.version', `version ${version} is newer than ${VERSION}`);
   if (version !== VERSION) throw malformed(`version is not ${VERSION}`);
   if (typeof isDryRun !== 'boolean') throw malformed('dry_run is neither true nor false');
+  if (typeof isUrgent !== 'boolean') throw malformed('urgent is neither true nor false');
   if (typeof parameters !== 'object' || parameters === null || Array.isArray(parameters)) throw malformed('parameters is not an object');
   const validity = secondsOf(ttlSeconds, 'ttl_s');
   if (validity < 1 || validity > LIMITS.commandSecondsMax) throw malformed(`ttl_s is not 1 to ${LIMITS.commandSecondsMax}`);
   return {
     gateway: textOf(gateway, 'gateway'), target: textOf(target, 'target'), type: nameOf(type, 'type'), id: nameOf(id, 'id'), issued: secondsOf(issued, 'issued'), ttlSeconds: validity,
-    ...(notBefore === undefined ? {} : { notBefore: secondsOf(notBefore, 'not_before') }), isDryRun, parameters: parameters as Readonly<Record<string, unknown>>,
+    ...(notBefore === undefined ? {} : { notBefore: secondsOf(notBefore, 'not_before') }), isDryRun, ...(isUrgent ? { isUrgent } : {}), parameters: parameters as Readonly<Record<string, unknown>>,
   };
 }
 
@@ -62,10 +63,10 @@ export function signedBytesOf(message: CommandMessage): Buffer {
 
 /** The message to publish. Throws `command.malformed` for claims that no gateway would read. */
 export function signCommand(signer: Signer, claims: CommandClaims): CommandMessage {
-  const { gateway, target, type, id, issued, ttlSeconds, notBefore, isDryRun, parameters } = claims;
+  const { gateway, target, type, id, issued, ttlSeconds, notBefore, isDryRun, isUrgent, parameters } = claims;
   const message: CommandMessage = {
     status: 'init', version: VERSION, gateway, target, type, id, issued, ttl_s: ttlSeconds,
-    ...(notBefore === undefined ? {} : { not_before: notBefore }), ...(isDryRun ? { dry_run: true } : {}), parameters: parameters as Json,
+    ...(notBefore === undefined ? {} : { not_before: notBefore }), ...(isDryRun ? { dry_run: true } : {}), ...(isUrgent === true ? { urgent: true } : {}), parameters: parameters as Json,
   };
   claimsOf(message);
   const signed = { ...message, signature: signDetached(signer, signedBytesOf(message), TYP) };

@@ -22,6 +22,8 @@ interface InferenceSink {
 export interface InferenceOptions {
   readonly settings: InferSettings;
   readonly dataDir: string;
+  /** Of models that were installed by command; they go before those of `settings.modelsDir`. */
+  readonly installedDir: string;
   /** The thread's entry, a composition root: it joins the models with this room. */
   readonly thread: URL;
   readonly ledger: InferenceSink;
@@ -38,6 +40,11 @@ export interface Inference extends Follower {
   /** The log has `size` flushed entries now. Cheap: call it after every flush. */
   head(size: number): void;
   status(): readonly InferenceStatus[];
+  /**
+   * Ends the thread in an orderly way and loads the packages that there are now; judging goes on from the cursor. Resolves with what came of them, with none
+   * where the thread does not come up. Rejects with `infer.worker` when inference ends first.
+   */
+  reload(): Promise<readonly ModelStatus[]>;
 }
 
 interface InferenceStatus extends ModelStatus {
@@ -65,6 +72,11 @@ class InferenceFollower implements Inference {
   /** The thread has a head message that it has not answered yet. */
   #told = false;
   #restartMs: number = RESTART.firstMs;
+  /** Somebody waits for other packages to be loaded, and the thread that will load them has not begun. */
+  #isReloading = false;
+  #reloaded: PromiseWithResolvers<readonly ModelStatus[]> | undefined;
+  #nudge = Promise.withResolvers<void>();
+  #stopThread: () => void = () => undefined;
   /** The append that is under way; a new thread must not read the cursor before it is done. */
   #storing: Promise<void> = Promise.resolve();
 
@@ -87,24 +99,55 @@ class InferenceFollower implements Inference {
     return this.#models.map((model) => ({ ...model, lag, inferences: this.#verdicts.inferences(model.name) }));
   }
 
+  async reload(): Promise<readonly ModelStatus[]> {
+    if (!this.#options.settings.enabled) return [];
+    this.#reloaded ??= Promise.withResolvers();
+    this.#isReloading = true;
+    this.#nudge.resolve();
+    this.#stopThread();
+    return this.#reloaded.promise;
+  }
+
+  #settleReload(models: readonly ModelStatus[]): void {
+    if (this.#isReloading) return;
+    this.#reloaded?.resolve(models);
+    this.#reloaded = undefined;
+  }
+
   async follow(signal: AbortSignal): Promise<void> {
+    signal.addEventListener('abort', () => {
+      this.#nudge.resolve();
+      this.#reloaded?.reject(new TenzroError('infer.worker', 'inference ends'));
+    }, { once: true });
+    await this.#keepThread(signal);
+    if (!signal.aborted) await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
+  }
+
+  async #keepThread(signal: AbortSignal): Promise<void> {
     const { settings, log, counters } = this.#options;
     while (settings.enabled && !signal.aborted) {
+      this.#nudge = Promise.withResolvers();
+      this.#isReloading = false;
       const failure = await this.#runThread(signal);
       await this.#storing;
-      if (signal.aborted || failure === undefined) break;
+      if (signal.aborted) return;
+      this.#settleReload([]);
+      if (this.#isReloading) continue;
+      if (failure === undefined) {
+        await this.#nudge.promise; // no model to run: until there may be one
+        continue;
+      }
       counters.add('infer.restarts');
       log.warn({ code: 'infer.worker', retryAfterMs: this.#restartMs, error: failure }, 'inference thread stopped');
-      await sleep(this.#restartMs, undefined, { signal }).catch(() => undefined); // aborted: the loop ends
+      await Promise.race([this.#nudge.promise, sleep(this.#restartMs, undefined, { signal }).catch(() => undefined)]); // aborted: the loop ends
       this.#restartMs = Math.min(RESTART.maxMs, this.#restartMs * 2);
     }
-    if (!signal.aborted) await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
   }
 
   /** Resolves when the thread has ended: with why, or with nothing where it was told to, or had no model to run. */
   #runThread(signal: AbortSignal): Promise<string | undefined> {
-    const { thread, dataDir, settings: { modelsDir, models } } = this.#options;
-    const workerData: ThreadData = { dataDir, modelsDir, models };
+    const { thread, dataDir, installedDir, settings: { modelsDir, models } } = this.#options;
+    const workerData: ThreadData = { dataDir, modelsDir, installedDir, models };
     const worker = new Worker(thread, { name: 'tenzro-infer', workerData, resourceLimits: { maxYoungGenerationSizeMb: 4, maxOldGenerationSizeMb: 96 } });
     this.#worker = worker;
     this.#told = true; // it looks at the log by itself when it starts
@@ -116,12 +159,14 @@ class InferenceFollower implements Inference {
         deadline = setTimeout(() => void worker.terminate(), STOP_MS);
       };
       signal.addEventListener('abort', stop, { once: true });
+      this.#stopThread = stop;
       worker.on('message', (message: FromThread) => this.#hear(message, signal));
       worker.on('error', (error) => { failure = messageOf(error); });
       worker.once('exit', (code) => {
         clearTimeout(deadline);
         signal.removeEventListener('abort', stop);
         this.#worker = undefined;
+        this.#stopThread = () => undefined;
         resolve(failure ?? (code === 0 ? undefined : `exit code ${code}`));
       });
     });
@@ -133,12 +178,14 @@ class InferenceFollower implements Inference {
     const { log, counters } = this.#options;
     switch (message.kind) {
       case 'models':
+        for (const { name } of this.#models.filter((model) => message.models.every((other) => other.name !== model.name))) this.#options.onModel({ name, digest: '', provider: '', state: { kind: 'none', reason: 'removed' } });
         this.#models = message.models;
         for (const { name, provider, state } of message.models) {
           if (state.kind === 'value') log.info({ model: name, provider }, 'model loaded');
           else log.warn({ model: name, reason: state.reason }, 'going on without a model');
         }
         message.models.forEach(this.#options.onModel);
+        this.#settleReload(message.models);
         return;
       case 'modelFailed':
         log.error({ model: message.name, code: message.code, reason: message.reason }, 'going on without a model');

@@ -26,6 +26,8 @@ export interface ModelStatus {
 export interface ThreadData {
   readonly dataDir: string;
   readonly modelsDir: string;
+  /** Packages here go before those of the same name there. */
+  readonly installedDir: string;
   /** Empty: all packages that are there. */
   readonly models: readonly string[];
 }

@@ -3,6 +3,7 @@ import { pino, type DestinationStream } from 'pino';
 import { TenzroError } from '#runtime/core/errors.ts';
 import type { Log } from '#runtime/core/ports.ts';
 import { humanLine } from './humanLine.ts';
+import type { LogRing } from './logRing.ts';
 
 export interface LogOptions {
   readonly level: 'debug' | 'info' | 'warn' | 'error';
@@ -12,6 +13,8 @@ export interface LogOptions {
   readonly color: boolean;
   /** Where whole lines go, newline included. Default: stderr. */
   readonly write?: (line: string) => void;
+  /** Keeps each JSON line too, redacted as it goes out. */
+  readonly ring?: LogRing;
 }
 
 /** Names that never reach a log, at the top of the fields and one level down. */
@@ -24,10 +27,17 @@ export function createLog(options: LogOptions): Log {
   return pino({ level: options.level, base: null, redact, serializers: { error: errorFields, err: errorFields } }, destination(options));
 }
 
-function destination({ form, color, write }: LogOptions): DestinationStream {
+function destination({ form, color, write, ring }: LogOptions): DestinationStream {
   // Synchronous: the last line before a crash is the one that matters, and a gateway logs little.
   const out = write === undefined ? pino.destination({ dest: STDERR_FD, sync: true }) : { write };
-  return form === 'json' ? out : { write: (line) => out.write(humanLine(line, color)) };
+  const shown: DestinationStream = form === 'json' ? out : { write: (line) => out.write(humanLine(line, color)) };
+  if (!ring) return shown;
+  return {
+    write(line) {
+      ring.add(line);
+      shown.write(line);
+    },
+  };
 }
 
 /** Code and hint beside the message; the stack only where it is our own fault. */

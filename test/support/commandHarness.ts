@@ -3,6 +3,7 @@ import { Commander } from '#runtime/fleet/commander.ts';
 import type { Clock } from '#runtime/core/clock.ts';
 import type { CommandClaims, CommandHandler, CommandType, Operator } from '#runtime/core/command.ts';
 import type { Counters, KeyValueStore, LedgerReader, Log } from '#runtime/core/ports.ts';
+import type { MaintenanceWindow } from '#runtime/core/settings.ts';
 import { MAIN_ENTITY } from '#runtime/core/topic.ts';
 import type { Draft, StoredEntry } from '#runtime/core/types.ts';
 import { thumbprintOf } from '#runtime/crypto/jws.ts';
@@ -89,6 +90,7 @@ export class CommandWorld {
   #cursor = 0;
   #epoch = 0;
   handlers: Partial<Record<CommandType, CommandHandler>> = {};
+  maintenance: readonly MaintenanceWindow[] = [];
   operators: readonly Operator[] = [this.owner.operator];
   /** The process dies before this many further appends are flushed. */
   appendsLeft = Number.POSITIVE_INFINITY;
@@ -119,7 +121,7 @@ export class CommandWorld {
     const isAlive = (): boolean => this.#epoch === epoch && this.appendsLeft >= 0;
     const counters: Counters = { add: (name, by = 1) => { this.counts[name] = (this.counts[name] ?? 0) + by; }, set: () => undefined, snapshot: () => this.counts };
     const commander = new Commander({
-      gateway: GATEWAY, operators: () => this.operators, handlers: this.handlers, ledger: this.#ledger(isAlive), reader: this.#reader(), store: this.#store(isAlive), clock: this.clock, counters, log: SILENT,
+      gateway: GATEWAY, operators: () => this.operators, handlers: this.handlers, maintenance: this.maintenance, ledger: this.#ledger(isAlive), reader: this.#reader(), store: this.#store(isAlive), clock: this.clock, counters, log: SILENT,
     });
     for (const broker of [this.own, this.fleet]) broker.connect(commander, isAlive);
     return commander;
