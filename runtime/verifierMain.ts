@@ -1,25 +1,22 @@
 /** The composition root of `tenzro verifier serve`: joins the verifier's folder, the policy file, appraisal, enrolment and the HTTPS server. */
-import { readFileSync, statSync } from 'node:fs';
 import { Enroller } from '#provisioning/enrolment/enroller.ts';
-import { parseDocumentText } from '#runtime/config/document.ts';
 import { toHex } from '#runtime/core/bytes.ts';
 import { whenAborted } from '#runtime/core/abort.ts';
-import { isoOfMicros, systemClock as clock } from '#runtime/core/clock.ts';
-import { TenzroError, messageOf } from '#runtime/core/errors.ts';
-import type { Counters, Log } from '#runtime/core/ports.ts';
+import { systemClock as clock } from '#runtime/core/clock.ts';
+import { TenzroError } from '#runtime/core/errors.ts';
 import { judgeEkCertificates } from '#runtime/crypto/ekCertificate.ts';
-import { sha256 } from '#runtime/crypto/hash.ts';
 import { signEnrolment } from '#runtime/ledger/enrolment.ts';
 import { openKeyValueStore } from '#runtime/ledger/kv.ts';
 import { CounterTable } from '#runtime/observe/counters.ts';
 import { createLog } from '#runtime/observe/log.ts';
 import { appraise } from '#runtime/verify/appraise.ts';
-import { ekAnchorsOf, parseIssuers, parsePolicy, type Policy } from '#runtime/verify/policy.ts';
+import { ekAnchorsOf } from '#runtime/verify/policy.ts';
 import { keyDigestOf, openHouse, type VerifierHouse } from '#runtime/verifier/house.ts';
 import { VerifierMemory } from '#runtime/verifier/memory.ts';
 import { Nonces } from '#runtime/verifier/nonces.ts';
 import { openServer } from '#runtime/verifier/server.ts';
 import { VerifierService, type EnrolmentDesk, type Finding, type Question } from '#runtime/verifier/service.ts';
+import { PolicyFile } from './policyFile.ts';
 
 export interface VerifierOptions {
   readonly dir: string;
@@ -44,7 +41,7 @@ export async function runVerifier({ dir, policyFile, ekRootsFile, host, port, lo
   const counters = new CounterTable();
   await using resources = new AsyncDisposableStack();
   const house = await openHouse(dir);
-  const policy = new PolicyFile({ path: policyFile ?? house.policyFile, ekRootsPath: ekRootsFile }, log, counters);
+  const policy = new PolicyFile({ path: policyFile ?? house.policyFile, ekRootsPath: ekRootsFile }, { log, counters, invalid: 'verifier.policy_invalid' });
   const store = resources.use(await openKeyValueStore(house.memoryDir, (state, detail) => { if (state !== 'ok') log.error({ code: state }, detail); }));
   const [memory, nonces, enrolment] = [new VerifierMemory(store), new Nonces(clock), resources.use(new Desk(house, policy))];
   const service = new VerifierService({
@@ -97,86 +94,5 @@ class Desk implements Disposable {
   [Symbol.dispose](): void {
     this.#certified[Symbol.dispose]();
     this.#firstUse[Symbol.dispose]();
-  }
-}
-
-export interface LoadedPolicy {
-  readonly policy: Policy;
-  /** SHA-256 of the policy file. */
-  readonly digest: Uint8Array;
-  readonly loadedMicros: number;
-}
-
-interface PolicyFiles {
-  readonly path: string;
-  readonly ekRootsPath: string | undefined;
-}
-
-/** The policy in force: read again when the file is another, and at SIGHUP. A file that does not hold leaves the one before in force, loudly. */
-class PolicyFile {
-  readonly #files: PolicyFiles;
-  readonly #log: Log;
-  readonly #counters: Counters;
-  #loaded: LoadedPolicy;
-  #stamp: string;
-  #fault: string | undefined;
-
-  /** Throws `policy.invalid`. */
-  constructor(files: PolicyFiles, log: Log, counters: Counters) {
-    this.#files = files;
-    this.#log = log;
-    this.#counters = counters;
-    this.#stamp = this.#stampNow();
-    this.#loaded = loadPolicy(files.path, files.ekRootsPath);
-  }
-
-  current(): LoadedPolicy {
-    if (this.#stampNow() !== this.#stamp) this.reload();
-    return this.#loaded;
-  }
-
-  reload(): void {
-    this.#stamp = this.#stampNow();
-    try {
-      this.#loaded = loadPolicy(this.#files.path, this.#files.ekRootsPath);
-      this.#fault = undefined;
-      this.#log.info({ policy: toHex(this.#loaded.digest) }, 'policy read');
-    } catch (error) {
-      this.#fault = messageOf(error);
-      this.#counters.add('verifier.policy_invalid');
-      this.#log.error({ error: this.#fault }, 'the policy file does not hold: the one before stays in force');
-    }
-  }
-
-  status(): object {
-    const { digest, loadedMicros } = this.current();
-    return { digest: toHex(digest), loadedAt: isoOfMicros(loadedMicros), fault: this.#fault ?? null };
-  }
-
-  /** Changes with every replacement and every write. */
-  #stampNow(): string {
-    return [this.#files.path, this.#files.ekRootsPath].map((path) => {
-      const found = path === undefined ? undefined : statSync(path, { bigint: true, throwIfNoEntry: false });
-      return found ? `${found.ino} ${found.size} ${found.mtimeNs}` : 'none';
-    }).join();
-  }
-}
-
-/** Throws `policy.invalid`. */
-export function loadPolicy(path: string, ekRootsPath?: string): LoadedPolicy {
-  const bytes = readPolicyFile(path);
-  const document = parseDocumentText(bytes.toString('utf8'));
-  const [fault] = document.faults;
-  if (fault) throw new TenzroError('policy.invalid', `${path}:${fault.place.line}:${fault.place.column}: ${fault.message}`);
-  const policy = parsePolicy(document.value);
-  const ekIssuers = ekRootsPath === undefined ? policy.ekIssuers : [...policy.ekIssuers, ...parseIssuers(readPolicyFile(ekRootsPath), ekRootsPath)];
-  return { policy: { ...policy, ekIssuers }, digest: sha256(bytes), loadedMicros: clock.wallMicros() };
-}
-
-function readPolicyFile(path: string): Buffer {
-  try {
-    return readFileSync(path);
-  } catch (cause) {
-    throw new TenzroError('policy.invalid', `cannot read ${path}: ${messageOf(cause)}`, { cause });
   }
 }

@@ -15,6 +15,11 @@ export interface Stretch {
   readonly leaves: readonly Leaf[];
 }
 
+export interface SupportEntry {
+  readonly index: number;
+  readonly bytes: Uint8Array;
+}
+
 export interface ChainChange {
   readonly record: ChainRecord;
   readonly stretches?: readonly Stretch[];
@@ -23,12 +28,16 @@ export interface ChainChange {
   readonly receipt?: Uint8Array;
   /** The other block of a fork. */
   readonly forked?: BundleBlock;
+  /** Entries that blocks name: kept by their place too, so that the newest can be looked at without all leaves. */
+  readonly support?: readonly SupportEntry[];
+  /** Places of such entries that no later block will name. */
+  readonly unsupport?: readonly number[];
   /** Leaves from there on are no longer wanted. */
   readonly dropFrom?: number;
 }
 
 const DIGITS = 16;
-const key = (kind: 'leaf' | 'block' | 'receipt' | 'fork', chain: string, number: number): string => `${kind}/${chain}/${number.toString(16).padStart(DIGITS, '0')}`;
+const key = (kind: 'leaf' | 'block' | 'receipt' | 'fork' | 'support', chain: string, number: number): string => `${kind}/${chain}/${number.toString(16).padStart(DIGITS, '0')}`;
 const RECORD_PREFIX = 'chain/';
 
 export class Chains {
@@ -63,21 +72,33 @@ export class Chains {
     for (const { value } of this.#store.range(`leaf/${chain}/`)) yield* decodeLeaves(decodeCbor(value));
   }
 
+  /** Entries that its blocks name, in order. */
+  support(chain: string): readonly SupportEntry[] {
+    return Array.from(this.#store.range(`support/${chain}/`), ({ key: name, value }) => ({ index: indexOf(name), bytes: value }));
+  }
+
   /** Resolves when it is on disk, however long that has to wait for space. */
-  async commit(chain: string, { record, stretches = [], blocks = [], receipt, forked, dropFrom }: ChainChange): Promise<void> {
+  async commit(chain: string, { record, stretches = [], blocks = [], receipt, forked, support = [], unsupport = [], dropFrom }: ChainChange): Promise<void> {
     if (dropFrom !== undefined) this.#drop(chain, dropFrom);
     for (const { first, leaves } of stretches) if (leaves.length > 0) this.#store.put(key('leaf', chain, first), encodeCbor(encodeLeaves(leaves)));
     for (const { sequence, block } of blocks) this.#store.put(key('block', chain, sequence), pairOf(block));
     if (receipt && record.head) this.#store.put(key('receipt', chain, record.head.sequence), receipt);
     if (forked && record.fork) this.#store.put(key('fork', chain, record.fork.sequence), pairOf(forked));
+    for (const { index, bytes } of support) this.#store.put(key('support', chain, index), bytes);
+    for (const index of unsupport) this.#store.remove(key('support', chain, index));
     this.#store.put(`${RECORD_PREFIX}${chain}`, encodeRecord(record));
     await this.#store.flushed();
     this.#records.set(chain, record);
   }
 
+  /** Resolves when everything before it is on disk. */
+  flushed(): Promise<void> { return this.#store.flushed(); }
+
   #drop(chain: string, from: number): void {
-    const start = key('leaf', chain, from);
-    for (const { key: name } of this.#store.range(`leaf/${chain}/`)) if (name >= start) this.#store.remove(name);
+    for (const kind of ['leaf', 'support'] as const) {
+      const start = key(kind, chain, from);
+      for (const { key: name } of this.#store.range(`${kind}/${chain}/`)) if (name >= start) this.#store.remove(name);
+    }
   }
 
   #value(name: string): Uint8Array {
@@ -86,4 +107,5 @@ export class Chains {
   }
 }
 
+const indexOf = (name: string): number => Number.parseInt(name.slice(-DIGITS), 16);
 const pairOf = ({ cose, evidence }: BundleBlock): Buffer => encodeCbor([cose, evidence]);

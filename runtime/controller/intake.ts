@@ -1,20 +1,28 @@
 /**
- * Takes shipments, verifies what is new in them, keeps it, and answers with a receipt. Idempotent: a shipment that comes again, late or after a kill gets
- * the same receipt. INVARIANT: one shipment per chain at a time; another that comes meanwhile is left to be sent again.
+ * Takes shipments of the gateways in the register, verifies what is new in them, keeps it, and answers with a receipt. Idempotent: a shipment that comes again,
+ * late or after a kill gets the same receipt. INVARIANT: one shipment per chain at a time; another that comes meanwhile is left to be sent again.
  */
 import { equalBytes, toHex } from '#runtime/core/bytes.ts';
 import type { Clock } from '#runtime/core/clock.ts';
 import { TenzroError, invariant } from '#runtime/core/errors.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
 import type { Counters, Log } from '#runtime/core/ports.ts';
+import { parseSign1 } from '#runtime/crypto/cose.ts';
+import { sha256 } from '#runtime/crypto/hash.ts';
 import type { Signer } from '#runtime/crypto/mldsa.ts';
+import { decodeBlock, type BlockPayload } from '#runtime/ledger/block.ts';
 import type { BundleBlock } from '#runtime/ledger/bundle.ts';
 import { decodeEvidence } from '#runtime/ledger/evidence.ts';
 import { encodeAnswer, signReceipt } from '#runtime/ledger/receipt.ts';
 import { shipmentId, unpackShipment, type Shipment } from '#runtime/ledger/shipment.ts';
-import type { Chains } from './chains.ts';
+import { CONTROLLER, type ActBook } from './acts.ts';
+import { admitChain, type Admitted } from './admission.ts';
+import type { Chains, SupportEntry } from './chains.ts';
 import { growBy, openArrivals, type Arrival } from './growth.ts';
 import type { ChainRecord } from './record.ts';
+import type { Register, RegisteredGateway } from './register.ts';
+import type { Standings } from './standings.ts';
+import { droppedSupport, supportIn } from './support.ts';
 
 /** The verifier, seen from here. */
 export interface BlockJudge {
@@ -30,6 +38,10 @@ export interface BlockJudge {
 export interface IntakeOptions {
   readonly chains: Chains;
   readonly judge: BlockJudge;
+  /** Absent: the fleet is open, and any chain that the broker lets in is taken. */
+  readonly register?: Register;
+  readonly standings?: Standings;
+  readonly acts?: ActBook;
   readonly signer: Signer;
   readonly clock: Clock;
   readonly counters: Counters;
@@ -87,10 +99,12 @@ export class Intake {
 
   async #receive(sender: Sender, packed: Uint8Array): Promise<Buffer> {
     const { chains, counters } = this.#options;
+    const gateway = this.#gatewayOf(sender);
     const shipment = await unpackShipment(packed);
     if (toHex(shipment.chainId) !== sender.chain) throw new TenzroError('uplink.shipment', 'the shipment is of another chain than its topic');
     const before = chains.record(sender.chain);
     if (before?.fork) throw forkError(before.fork.sequence);
+    if (gateway && before && !this.#isOf(gateway, sender.chain, before)) throw new TenzroError('controller.unclaimed', `chain ${sender.chain} is another gateway's`);
     if (!before && chains.size >= LIMITS.controllerChainsMax) throw new TenzroError('controller.full', `${chains.size} chains are kept already`);
     const arrivals = openArrivals(shipment.blocks);
     const nextBlock = nextBlockOf(before);
@@ -99,12 +113,23 @@ export class Intake {
     const fresh = arrivals.filter(({ payload }) => payload.sequence >= nextBlock);
     const hole = fresh.find(({ payload }, at) => payload.sequence !== nextBlock + at);
     if (hole) throw new TenzroError('controller.gap', `block ${nextBlock} comes next, not ${hole.payload.sequence}`);
-    const after = await this.#grow(sender, before ?? EMPTY, shipment, fresh);
+    const after = await this.#grow(sender, before ?? EMPTY, shipment, fresh, gateway);
     counters.add(after === before ? 'controller.duplicates' : 'controller.shipments');
     return this.#answer(sender.chain, packed, after);
   }
 
-  async #grow(sender: Sender, before: ChainRecord, shipment: Shipment, fresh: readonly Arrival[]): Promise<ChainRecord> {
+  /** Throws `controller.unclaimed`, `controller.revoked` and `controller.fork`; undefined in an open fleet. */
+  #gatewayOf({ gateway: name }: Sender): RegisteredGateway | undefined {
+    const { register } = this.#options;
+    if (!register) return undefined;
+    const gateway = register.get(name);
+    if (!gateway || gateway.state === 'released') throw new TenzroError('controller.unclaimed', `no gateway is claimed as '${name}'`);
+    if (gateway.state === 'revoked') throw new TenzroError('controller.revoked', `${name} was revoked${gateway.why === '' ? '' : `: ${gateway.why}`}`);
+    if (gateway.frozen) throw new TenzroError('controller.fork', `${name} is frozen: ${gateway.frozen.why}`);
+    return gateway;
+  }
+
+  async #grow(sender: Sender, before: ChainRecord, shipment: Shipment, fresh: readonly Arrival[], gateway: RegisteredGateway | undefined): Promise<ChainRecord> {
     const { chains, signer, clock, counters } = this.#options;
     const growth = growBy(before, shipment, fresh);
     if (growth.size === before.size && fresh.length === 0) return before;
@@ -112,18 +137,63 @@ export class Intake {
     const seenMicros = clock.wallMicros();
     const last = fresh.at(-1);
     const grown = { ...before, gateway: last ? sender.gateway : before.gateway || sender.gateway, size: growth.size, edge: growth.edge, waitingBytes: growth.waitingBytes, seenMicros };
+    const support = supportIn(growth.stretches);
     if (!last || !growth.headEdge) {
-      await chains.commit(sender.chain, { record: grown, stretches: growth.stretches });
+      await chains.commit(sender.chain, { record: grown, stretches: growth.stretches, support });
       return grown;
     }
+    const genesis = before.head ? chains.block(sender.chain, 0) : fresh[0]?.block ?? last.block;
+    const admitted = gateway && this.#admit(gateway, sender.chain, genesis, last);
+    if (admitted?.kind === 'clone') return this.#freezeGateway(sender, admitted.why);
+    const noteStanding = this.#options.standings?.judge(sender.chain, sender.gateway, { genesis, head: last.block, support: [...chains.support(sender.chain), ...support] });
     const { payload: { sequence, treeSize, root, wallMicros }, hash, block } = last;
     const record: ChainRecord = { ...grown, head: { sequence, blockHash: hash, treeSize, root, wallMicros, edge: growth.headEdge, evidence: decodeEvidence(block.evidence).kind } };
     const receipt = signReceipt(signer, { chainId: shipment.chainId, sequence, blockHash: hash, treeSize, root, wallMicros: seenMicros });
-    await chains.commit(sender.chain, { record, stretches: growth.stretches, receipt, blocks: fresh.map((arrival) => ({ sequence: arrival.payload.sequence, block: arrival.block })) });
+    noteStanding?.();
+    this.#noteAdmitted(sender, admitted);
+    const unsupport = before.head ? droppedSupport(openBlock(chains.block(sender.chain, before.head.sequence)).support, last.payload.support) : [];
+    await chains.commit(sender.chain, { record, stretches: growth.stretches, receipt, support, unsupport, blocks: fresh.map((arrival) => ({ sequence: arrival.payload.sequence, block: arrival.block })) });
     counters.add('controller.blocks', fresh.length);
     counters.add('controller.receipts');
     counters.add('controller.entries', treeSize - (before.head?.treeSize ?? 0));
     return record;
+  }
+
+  /** Whose leaves it holds; a gateway that was claimed under another name brings its chain along. */
+  #isOf(gateway: RegisteredGateway, chain: string, before: ChainRecord): boolean {
+    if (before.gateway === gateway.name) return true;
+    const { identity } = before.head ? openBlock(this.#options.chains.block(chain, 0)) : {};
+    return identity !== undefined && toHex(sha256(identity.signingKey)) === gateway.identityKey;
+  }
+
+  /** Of blocks that were verified. Throws `controller.unclaimed`, `controller.full`. */
+  #admit(gateway: RegisteredGateway, chain: string, genesis: BundleBlock, last: Arrival): Admitted {
+    const { chains } = this.#options;
+    const newestId = gateway.chains.at(-1);
+    const hasNewest = newestId !== undefined && newestId !== chain && chains.record(newestId)?.head !== undefined;
+    return admitChain(gateway, { chain, genesis: openBlock(genesis), last, ...(hasNewest ? { newest: { genesis: openBlock(chains.block(newestId, 0)), support: this.#covered(newestId) } } : {}) });
+  }
+
+  /** Entries under the head of a chain. */
+  #covered(chain: string): readonly SupportEntry[] {
+    const { chains } = this.#options;
+    return chains.support(chain).filter(({ index }) => index < (chains.record(chain)?.head?.treeSize ?? 0));
+  }
+
+  /** In the turn in which the chain is stored. */
+  #noteAdmitted({ gateway, chain }: Sender, admitted: Admitted | undefined): void {
+    const { register } = this.#options;
+    if (admitted?.kind === 'successor') register?.noteSuccessor(gateway, admitted.keys);
+    if (admitted?.kind === 'successor' || admitted?.kind === 'chain') register?.noteChain(gateway, chain);
+  }
+
+  async #freezeGateway({ gateway, chain }: Sender, why: string): Promise<never> {
+    const { register, chains, counters, log } = this.#options;
+    register?.noteFrozen(gateway, why);
+    await chains.flushed();
+    counters.add('controller.clones');
+    log.error({ gateway, chain, code: 'controller.fork' }, `${gateway} shows up twice: ${why}; nothing more is taken of it`);
+    throw new TenzroError('controller.fork', `${gateway} is frozen: ${why}`);
   }
 
   /** Throws `controller.block`. */
@@ -153,9 +223,11 @@ export class Intake {
   }
 
   async #freeze({ gateway, chain }: Sender, before: ChainRecord, { payload: { sequence }, hash, block }: Arrival): Promise<Buffer> {
-    const { chains, clock, counters, log } = this.#options;
+    const { chains, register, acts, clock, counters, log } = this.#options;
     const [at] = openArrivals([chains.block(chain, Math.min(sequence, before.head?.sequence ?? 0))]);
     invariant(at, 'a chain with a head has its blocks');
+    acts?.note({ who: CONTROLLER, what: 'chain.forked', about: chain, detail: `gateway ${gateway}: blocks ${toHex(at.hash)} and ${toHex(hash)} with number ${sequence}` });
+    register?.noteFrozen(before.gateway, `two blocks ${sequence} of chain ${chain} are signed with its key`);
     await chains.commit(chain, { record: { ...before, fork: { sequence, ours: at.hash, theirs: hash, foundMicros: clock.wallMicros() } }, forked: block });
     counters.add('controller.forks');
     log.error({ gateway, chain, sequence, code: 'controller.fork' }, 'the chain forked: its gateway was cloned, or restored from an old copy; nothing more is taken of it');
@@ -184,6 +256,7 @@ export class Intake {
   }
 }
 
+const openBlock = ({ cose }: BundleBlock): BlockPayload => decodeBlock(parseSign1(cose).payload);
 const EMPTY: ChainRecord = { gateway: '', size: 0, edge: [], waitingBytes: 0, seenMicros: 0 };
 const nextBlockOf = (record: ChainRecord | undefined): number => (record?.head ? record.head.sequence + 1 : 0);
 const forkError = (sequence: number): TenzroError => new TenzroError('controller.fork', `two blocks ${sequence} of this chain are signed with its key: the chain is frozen`);

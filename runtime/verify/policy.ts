@@ -54,18 +54,20 @@ export interface Policy {
   readonly leaseSeconds: number;
   /** Longest chain of blocks between start and head that is still judged. */
   readonly maxLinks: number;
+  /** A fleet's controller: chains that fall short are kept and receipted, with their standing shown, or refused. */
+  readonly shortfall: 'keep' | 'refuse';
   /** Chain id, lower-case hex: only proofs of this device's chain count. */
   readonly device?: string;
 }
 
 export const DEFAULT_POLICY: Policy = {
   accept: ['dtpm', 'enrolled'], ekRoots: [], ekIssuers: [], vendorRoots: true, enrolled: [], enrollers: [], pcrs: new Map(), software: [], models: [], firmware: [],
-  lease: 'optional', verifiers: [], enrol: 'certified', clockSkewSeconds: 300, leaseSeconds: 3_600, maxLinks: LIMITS.proofLinksMax,
+  lease: 'optional', verifiers: [], enrol: 'certified', clockSkewSeconds: 300, leaseSeconds: 3_600, maxLinks: LIMITS.proofLinksMax, shortfall: 'keep',
 };
 
 const KEYS = [
   'version', 'accept', 'ekRoots', 'ekIssuers', 'vendorRoots', 'enrolled', 'enrollers', 'pcrs', 'software', 'models', 'firmware', 'ima', 'lease', 'verifiers', 'enrol', 'clockSkewSeconds', 'leaseSeconds',
-  'maxLinks', 'device',
+  'maxLinks', 'shortfall', 'device',
 ] as const;
 const SHA256_HEX = /^[0-9a-f]{64}$/;
 const FIRMWARE_HEX = /^[0-9a-f]{16}$/;
@@ -97,6 +99,7 @@ export function parsePolicy(value: unknown): Policy {
     clockSkewSeconds: asCount(given['clockSkewSeconds'] ?? DEFAULT_POLICY.clockSkewSeconds, 'clockSkewSeconds', 0, CLOCK_SKEW_SECONDS_MAX),
     leaseSeconds: asCount(given['leaseSeconds'] ?? DEFAULT_POLICY.leaseSeconds, 'leaseSeconds', LIMITS.leaseSecondsMin, LIMITS.leaseSecondsMax),
     maxLinks: asCount(given['maxLinks'] ?? DEFAULT_POLICY.maxLinks, 'maxLinks', 0, LIMITS.proofLinksMax),
+    shortfall: asShortfallRule(given['shortfall'] ?? DEFAULT_POLICY.shortfall),
     ...(device === undefined ? {} : { device: asDigest(device, 'device') }),
   };
 }
@@ -166,6 +169,11 @@ function asImaRule(value: unknown): { readonly allow: ReadonlySet<string> } {
 
 function asLeaseRule(value: unknown): Policy['lease'] {
   if (value !== 'required' && value !== 'optional') throw invalid(`lease must be required or optional, not '${String(value)}'`);
+  return value;
+}
+
+function asShortfallRule(value: unknown): Policy['shortfall'] {
+  if (value !== 'keep' && value !== 'refuse') throw invalid(`shortfall must be keep or refuse, not '${String(value)}'`);
   return value;
 }
 

@@ -95,7 +95,8 @@ function checkSignatures(book: CheckBook, { genesis, blocks }: OpenedBundle): vo
   else book.pass('signature.mldsa', `${blocks.length} ML-DSA-65 signatures by the key of the genesis`);
 }
 
-function judgeTrust(book: CheckBook, opened: OpenedBundle, policy: Policy, chainId: string): Trust {
+/** What the evidence of the head is worth, and whether the policy accepts that. */
+export function judgeTrust(book: CheckBook, opened: OpenedBundle, policy: Policy, chainId: string): Trust {
   const trust = trustIn(book, opened, policy);
   const accepted = policy.accept.join(', ') || 'nothing';
   if (policy.device !== undefined && policy.device !== chainId) book.fail('trust.policy', `the policy asks for chain ${policy.device}: this is another one`);
