@@ -125,6 +125,7 @@ export const ERRORS = {
   'claim.in_doubt': row('environment', 'It is not known yet whether the gateway is yours: bring it into reach and run tenzro fleet claim --resume --dir DIR, as often as it takes.'),
   'claim.refused': row('usage', 'You did not accept the gateway, and nothing was handed over: what stands in policy.yaml of the fleet decides what is asked.'),
   'claim.policy': row('input', 'The fleet does not take such a gateway: change accept and enrol in policy.yaml of the fleet if it shall.'),
+  'claim.no_block': row('environment', 'The gateway is yours, and its first block has not come: look at tenzro fleet serve and at tenzro status on the gateway; is the address of the broker right (--broker)?'),
   'claim.unknown': row('usage', 'Name a gateway that was claimed from this folder: tenzro fleet ls lists them.'),
 
   // topics
