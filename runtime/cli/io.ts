@@ -1,7 +1,7 @@
 /** What every subcommand writes to and is steered by. Exit codes: docs/reference/exit-codes.md. */
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
-import { loadConfig, type LoadedConfig } from '#runtime/config/load.ts';
+import { configFileOf, loadConfig, type LoadOptions, type LoadedConfig } from '#runtime/config/load.ts';
 
 /** Folder of package.json. */
 export const APP_ROOT = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/$/, '');
@@ -69,7 +69,10 @@ export interface CommonFlags {
   readonly json?: boolean;
 }
 
+type ConfigFlags = CommonFlags & { readonly mqttPort?: string };
+const loadOptions = (flags: ConfigFlags): LoadOptions => ({ appRoot: APP_ROOT, cwd: process.cwd(), env: process.env, flags });
+
 /** Throws ConfigError. */
-export function configOf(flags: CommonFlags & { readonly mqttPort?: string }): LoadedConfig {
-  return loadConfig({ appRoot: APP_ROOT, cwd: process.cwd(), env: process.env, flags });
-}
+export const configOf = (flags: ConfigFlags): LoadedConfig => loadConfig(loadOptions(flags));
+/** Where the configuration file is, or would be. */
+export const configFileFor = (flags: ConfigFlags): string => configFileOf(loadOptions(flags));

@@ -1,11 +1,15 @@
 /** `tenzro run`: hands the effective settings to the composition root and waits until it has shut down. */
 import { join } from 'node:path';
-import { CONFIG_NAME, type LoadedConfig } from '#runtime/config/load.ts';
+import type { LoadedConfig } from '#runtime/config/load.ts';
+import { ConfigTrial } from '#runtime/config/trial.ts';
 import type { CommandHost } from '#runtime/commanding.ts';
+import type { ConfigHost } from '#runtime/twinning.ts';
 import { runGateway } from '#runtime/main.ts';
 import type { GatewayEvent } from '#runtime/core/gatewayEvent.ts';
+import { TenzroError, messageOf } from '#runtime/core/errors.ts';
+import { printable } from '#runtime/core/printable.ts';
 import { LiveConsole } from './console.ts';
-import { APP_ROOT, EXIT, allowsColor, configOf, type CommonFlags, type Io } from './io.ts';
+import { APP_ROOT, EXIT, allowsColor, configFileFor, configOf, type CommonFlags, type Io } from './io.ts';
 
 export interface RunFlags extends CommonFlags {
   readonly mqttPort?: string;
@@ -16,20 +20,48 @@ export interface RunFlags extends CommonFlags {
 /** npm sets it for `npm start`, whose output people read even through a pipe. */
 const isNpmStart = (): boolean => process.env['npm_lifecycle_event'] === 'start';
 
+/** Again and again where the gateway asks for it, with the configuration as it then is. */
 export async function run(io: Io, flags: RunFlags): Promise<void> {
-  const config = configOf(flags);
   io.catchSignals();
-  const scenario = typeof flags.scenario === 'string' ? { scenario: flags.scenario } : {};
-  const show = io.isTTY || isNpmStart() ? { show: liveConsole(io, config) } : {};
-  await runGateway({ settings: config.settings, appRoot: APP_ROOT, color: allowsColor(process.stderr.isTTY), host: hostOf(io, config), ...scenario, ...show }, io.signal);
+  let isAgain = true;
+  while (isAgain) isAgain = await runOnce(io, flags);
+}
+
+/** True to run again. What the fleet put in place and the gateway cannot run with goes back here, before anything else. */
+async function runOnce(io: Io, flags: RunFlags): Promise<boolean> {
+  const configFile = configFileFor(flags);
+  const trial = new ConfigTrial(configFile);
+  tellBack(io, trial.start());
+  const reload = new AbortController();
+  try {
+    const config = configOf(flags);
+    const scenario = typeof flags.scenario === 'string' ? { scenario: flags.scenario } : {};
+    const show = io.isTTY || isNpmStart() ? { show: liveConsole(io, config) } : {};
+    const host = hostOf(io, { configFile, configText: config.text, reload: () => { reload.abort(); } });
+    await runGateway({ settings: config.settings, appRoot: APP_ROOT, color: allowsColor(process.stderr.isTTY), host, ...scenario, ...show }, AbortSignal.any([io.signal, reload.signal]));
+    return reload.signal.aborted && !io.signal.aborted;
+  } catch (error) {
+    const reason = io.signal.aborted || isElsewhere(error) ? undefined : trial.takeBack(messageOf(error));
+    if (reason === undefined) throw error;
+    tellBack(io, reason);
+    return true;
+  }
+}
+
+/** A second gateway that finds the first one running says nothing about the configuration. */
+const isElsewhere = (error: unknown): boolean => error instanceof TenzroError && error.code === 'ledger.locked';
+
+function tellBack(io: Io, reason: string | undefined): void {
+  if (reason !== undefined) io.error(`tenzro: the configuration from the fleet was taken back: ${printable(reason)}`);
 }
 
 /** Only who starts the gateway knows whether somebody starts it again, and says so. */
-function hostOf(io: Io, { file, settings }: LoadedConfig): CommandHost {
+function hostOf(io: Io, { reload, ...file }: ConfigHost): CommandHost & ConfigHost {
   const restart = (): void => { io.stop(EXIT.restart); };
+  const isSupervised = process.env['TENZRO_SUPERVISED'] === '1';
   return {
-    configFile: file ?? join(settings.dataDir, CONFIG_NAME),
-    restart: process.env['TENZRO_SUPERVISED'] === '1' ? { kind: 'value', value: restart } : { kind: 'none', reason: 'nobody supervises this process: TENZRO_SUPERVISED is not 1' },
+    ...file, reload: isSupervised ? restart : reload,
+    restart: isSupervised ? { kind: 'value', value: restart } : { kind: 'none', reason: 'nobody supervises this process: TENZRO_SUPERVISED is not 1' },
   };
 }
 

@@ -57,6 +57,16 @@ export function parseDocumentText(text: string): ConfigDocument {
   };
 }
 
+/** The text with other values in sections at its top, undefined to take one out; the rest stays as it is written. The text MUST be without faults. */
+export function withSections(text: string, sections: ReadonlyMap<string, unknown>): string {
+  const document = loadYaml().parseDocument(text, { stringKeys: true });
+  for (const [name, value] of sections) {
+    if (value === undefined) document.delete(name);
+    else document.set(name, document.createNode(value));
+  }
+  return document.toString({ lineWidth: 0 });
+}
+
 function childOf(node: unknown, step: Step): { readonly start: number; readonly value: unknown } | undefined {
   const { isMap, isScalar, isSeq } = loadYaml();
   if (isMap(node)) {

@@ -311,8 +311,9 @@ export interface ChainStatus {
   readonly lastBlockAt: string | null;
 }
 
-/** Where the chain's way to the controller stands, as `tenzro status` says it. */
-export interface UplinkStatus {
+/** Where the way to a fleet stands, as `tenzro status` says it. */
+export interface UpstreamStatus {
+  readonly name: string;
   readonly broker: string;
   readonly connected: boolean;
   /** Key exchange of the last connection; null before it. */

@@ -72,7 +72,7 @@ export class Refusals {
   add(place: Place, error: TenzroError, payload: Uint8Array): boolean {
     const { clock, counters, log } = this.#options;
     counters.add(`fleet.refused.${error.code}`);
-    if (error.code === 'command.signature') this.#forgeries.spend(clock.monoMicros());
+    if (error.code === 'command.signature' || error.code === 'twin.signature') this.#forgeries.spend(clock.monoMicros());
     this.#untold += 1;
     this.#last = { place, error, digest: sha256(payload) };
     if (!this.#told.spend(clock.monoMicros())) return false;
