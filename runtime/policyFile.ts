@@ -1,5 +1,5 @@
 /** The policy file of a verifier or of a fleet's controller: read again whenever it is another. */
-import { readFileSync, statSync } from 'node:fs';
+import { existsSync, readFileSync, statSync } from 'node:fs';
 import { parseDocumentText } from '#runtime/config/document.ts';
 import { toHex } from '#runtime/core/bytes.ts';
 import { isoOfMicros, systemClock as clock } from '#runtime/core/clock.ts';
@@ -18,6 +18,8 @@ export interface LoadedPolicy {
 export interface PolicyFiles {
   readonly path: string;
   readonly ekRootsPath: string | undefined;
+  /** In force while there is no file. */
+  readonly otherwise?: Policy;
 }
 
 /** Who is told of a file that does not hold. */
@@ -41,7 +43,7 @@ export class PolicyFile {
     this.#files = files;
     this.#watch = watch;
     this.#stamp = this.#stampNow();
-    this.#loaded = loadPolicy(files.path, files.ekRootsPath);
+    this.#loaded = this.#load();
   }
 
   current(): LoadedPolicy {
@@ -52,7 +54,7 @@ export class PolicyFile {
   reload(): void {
     this.#stamp = this.#stampNow();
     try {
-      this.#loaded = loadPolicy(this.#files.path, this.#files.ekRootsPath);
+      this.#loaded = this.#load();
       this.#fault = undefined;
       this.#watch.log.info({ policy: toHex(this.#loaded.digest) }, 'policy read');
     } catch (error) {
@@ -67,6 +69,12 @@ export class PolicyFile {
     return { digest: toHex(digest), loadedAt: isoOfMicros(loadedMicros), fault: this.#fault ?? null };
   }
 
+  #load(): LoadedPolicy {
+    const { path, ekRootsPath, otherwise } = this.#files;
+    if (otherwise && !existsSync(path)) return { policy: otherwise, digest: NO_FILE, loadedMicros: clock.wallMicros() };
+    return loadPolicy(path, ekRootsPath);
+  }
+
   /** Changes with every replacement and every write. */
   #stampNow(): string {
     return [this.#files.path, this.#files.ekRootsPath].map((path) => {
@@ -75,6 +83,9 @@ export class PolicyFile {
     }).join();
   }
 }
+
+/** SHA-256 of nothing. */
+const NO_FILE = sha256(new Uint8Array(0));
 
 /** Throws `policy.invalid`. */
 export function loadPolicy(path: string, ekRootsPath?: string): LoadedPolicy {

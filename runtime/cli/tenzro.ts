@@ -248,10 +248,22 @@ function declareController(fleet: Command, io: Io): void {
     .option('--user <name>', 'user name for the broker')
     .option('--password-file <file>', 'file, readable by its owner only, whose first line is the password')
     .action(async (flags: import('./fleet/controller.ts').ServeFlags) => { await (await import('./fleet/controller.ts')).fleetServe(io, flags); });
-  declare('ls', 'Lists the gateways and how far their chains are kept. Exit 1 where one is frozen.', ['tenzro fleet ls --dir /var/lib/tenzro-fleet'])
-    .action(async (flags: import('./fleet/controller.ts').DirFlags) => { await (await import('./fleet/controller.ts')).fleetLs(io, flags); });
-  declare('show <gateway>', 'Shows a gateway, or a chain by its id. Exit 1 where it is frozen.', ['tenzro fleet show edge-1 --dir /var/lib/tenzro-fleet --json'])
-    .action(async (gateway: string, flags: import('./fleet/controller.ts').DirFlags) => { await (await import('./fleet/controller.ts')).fleetShow(io, gateway, flags); });
+  declare('ls', 'Lists the gateways, how far their chains are kept, and what the policy says of them. Exit 1 where one is frozen or falls short.', ['tenzro fleet ls --dir /var/lib/tenzro-fleet'])
+    .action(async (flags: import('./fleet/register.ts').DirFlags) => { await (await import('./fleet/register.ts')).fleetLs(io, flags); });
+  declare('show <gateway>', 'Shows a gateway, or a chain by its id. Exit 1 where it is frozen or falls short of the policy.', ['tenzro fleet show edge-1 --dir /var/lib/tenzro-fleet --json'])
+    .action(async (gateway: string, flags: import('./fleet/register.ts').DirFlags) => { await (await import('./fleet/register.ts')).fleetShow(io, gateway, flags); });
+  declare('revoke <gateway>', 'Takes nothing of a gateway any more and cuts it off: lost, stolen, or not ours any longer.', ["tenzro fleet revoke edge-1 --why 'stolen' --dir /var/lib/tenzro-fleet"])
+    .requiredOption('--why <text>', 'for the log of acts')
+    .action(async (gateway: string, flags: Parameters<typeof import('./fleet/register.ts').fleetRevoke>[2]) => { await (await import('./fleet/register.ts')).fleetRevoke(io, gateway, flags); });
+  declare('forget <gateway|chain>', 'Takes a frozen gateway or chain again, or lets a revoked or released gateway leave the register.', ['tenzro fleet forget edge-1 --dir /var/lib/tenzro-fleet'])
+    .action(async (target: string, flags: import('./fleet/register.ts').DirFlags) => { await (await import('./fleet/register.ts')).fleetForget(io, target, flags); });
+  fleet.command('acts').description('Prints what the controller did, for whom and when. With --verify: exit 1 with the first act that does not hold.')
+    .option('--dir <dir>', 'folder of the controller').option('--file <file>', 'an export, instead')
+    .option('--export', 'print them signed, for --file').option('--verify', 'check signatures and order')
+    .option('--since <count:digest>', 'what an earlier --verify printed: nothing before it was changed or cut off').option('--key <digest>', "SHA-256 of the controller's receipt key, hexadecimal")
+    .option(...JSON_FLAG)
+    .addHelpText('after', '\nExamples:\n  $ tenzro fleet acts --dir /var/lib/tenzro-fleet\n  $ tenzro fleet acts --dir /var/lib/tenzro-fleet --export > acts.txt\n  $ tenzro fleet acts --file acts.txt --verify')
+    .action(async (flags: import('./fleet/register.ts').ActsFlags) => { await (await import('./fleet/register.ts')).fleetActs(io, flags); });
 }
 
 function declareVerifier(root: Command, io: Io): void {

@@ -248,11 +248,16 @@ export const LIMITS = {
   provisionalBytesMax: 4 * 1024 * 1024 * 1024,
   /** Chains that a controller keeps: one more is refused. */
   controllerChainsMax: 100_000,
+  /** Pause between looks at the fleet's policy file. */
+  policyPollMs: 5_000,
   /** Chains that one gateway begins before an operator has to look. */
   gatewayChainsMax: 64,
   /** Commands that the controller's desk takes at once, that have not ended there, and that it remembers after their end. */
   deskSubmitMax: 256,
   deskOpenMax: 50_000,
+  /** A command that its gateway said nothing about is published again after this; the wait doubles up to the maximum. */
+  deskRepeatMs: 15_000,
+  deskRepeatMaxMs: 3_600_000,
   deskHistoryMax: 50_000,
   /** A request of the command line to the controller: some 10,000 signed commands. Larger ones are handed over in parts. */
   apiRequestBytesMax: 64 * 1024 * 1024,
@@ -269,8 +274,8 @@ export const LIMITS = {
   commandBytesMax: 64 * 1024,
   commandIdCharsMax: 64,
   commandResultBytesMax: 32 * 1024,
-  /** Longest validity of a command. */
-  commandSecondsMax: 7 * 24 * 3_600,
+  /** Longest validity of a command: those of a roll-out are signed when it begins, and last until its end. */
+  commandSecondsMax: 60 * 24 * 3_600,
   interactiveCommandMs: 30_000,
   /** Commands that have not ended; one more is refused. */
   commandsOpenMax: 32,
