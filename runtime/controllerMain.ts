@@ -6,15 +6,13 @@ import type { Log } from '#runtime/core/ports.ts';
 import { joinApis, openApi } from '#runtime/controller/api.ts';
 import { Chains } from '#runtime/controller/chains.ts';
 import { openHouse, receiptKeyOf, storeOf } from '#runtime/controller/house.ts';
-import { Intake } from '#runtime/controller/intake.ts';
-import { IntakeUser } from '#runtime/controller/intakeUser.ts';
 import type { ControllerPart, PartContext } from '#runtime/controller/part.ts';
 import { openKeyValueStore } from '#runtime/ledger/kv.ts';
 import { Hub } from '#runtime/link/hub.ts';
 import { openLink } from '#runtime/link/mqttLink.ts';
 import { CounterTable } from '#runtime/observe/counters.ts';
 import { createLog } from '#runtime/observe/log.ts';
-import { checkIncrement, isSignedByGenesis } from '#runtime/verify/increment.ts';
+import { openRegistry } from './registering.ts';
 import { authoritiesOf, passwordIn } from './uplinking.ts';
 
 export interface ControllerOptions {
@@ -59,7 +57,7 @@ export async function runController({ dir, broker, caFile = '', user, passwordFi
 
 /** Everything that the controller does, each in its own file. */
 const openParts = (context: PartContext, chains: Chains): readonly ControllerPart[] => [
-  new IntakeUser(new Intake({ ...context, chains, signer: context.house.signer, judge: { judge: checkIncrement, isSignedByGenesis } }), context),
+  openRegistry(context, { chains, isOpen: true }).part,
 ];
 
 /** Every chain that the controller in `dir` keeps, beside a running one too. */
