@@ -3,6 +3,8 @@
  * pauses. Nobody on the way is trusted: the caller knows size and SHA-256.
  */
 import { open, stat, type FileHandle } from 'node:fs/promises';
+import { get as getPlain, type IncomingMessage } from 'node:http';
+import { get as getTls } from 'node:https';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { TenzroError, messageOf } from '#runtime/core/errors.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
@@ -33,7 +35,7 @@ export async function fetchFile(order: FetchOrder, signal: AbortSignal): Promise
     try {
       await fetchOnce(order, before < order.bytes ? before : 0, signal);
     } catch (error) {
-      if (signal.aborted || (error instanceof TenzroError && error.code === 'model.source')) throw error;
+      if (signal.aborted || (error instanceof TenzroError && error.retryAfterMs === undefined)) throw error;
       if (await sizeOf(order.file) > before) pauseMs = LIMITS.modelFetchRetryMs;
       await sleep(pauseMs * (0.5 + Math.random()), undefined, { signal });
       pauseMs = Math.min(LIMITS.modelFetchRetryMaxMs, pauseMs * 2);
@@ -41,42 +43,58 @@ export async function fetchFile(order: FetchOrder, signal: AbortSignal): Promise
   }
 }
 
-async function fetchOnce({ url, bytes, file }: FetchOrder, from: number, signal: AbortSignal): Promise<void> {
-  const silence = new AbortController();
-  const watchdog = setTimeout(() => silence.abort(), LIMITS.modelFetchSilenceMs);
-  try {
-    const response = await fetch(url, {
-      redirect: 'manual', signal: AbortSignal.any([signal, silence.signal]), headers: { 'accept-encoding': 'identity', ...(from > 0 ? { range: `bytes=${from}-` } : {}) },
-    });
-    const start = startOf(response, from, bytes);
-    await using handle = await open(file, start === 0 ? 'w' : 'r+', 0o600);
-    let at = start;
-    for await (const chunk of response.body ?? []) {
-      watchdog.refresh();
-      if (at + (chunk as Uint8Array).length > bytes) throw new TenzroError('model.source', `${hostOf(url)} sends more than the ${bytes} bytes that were signed`);
-      at += await write(handle, chunk as Uint8Array, at);
-    }
-    await handle.sync();
-    if (at < bytes && start + Number(response.headers.get('content-length') ?? Number.NaN) === at) throw new TenzroError('model.source', `${hostOf(url)} has ${at} bytes, signed were ${bytes}`);
-  } finally {
-    clearTimeout(watchdog);
-  }
+async function fetchOnce(order: FetchOrder, from: number, signal: AbortSignal): Promise<void> {
+  await using handle = await open(order.file, from === 0 ? 'w' : 'r+', 0o600);
+  const failure = await receive(order, from, handle, signal);
+  await handle.sync();
+  if (failure) throw failure;
 }
 
-/** Where what comes belongs: servers may pass over a Range and send all. */
-function startOf({ status, headers }: Response, from: number, bytes: number): number {
-  if (PASSING.has(status)) throw new Error(`HTTP ${status}`);
-  if (status !== 200 && status !== 206) throw new TenzroError('model.source', `the server answers HTTP ${status}`);
-  if ((headers.get('content-encoding') ?? 'identity') !== 'identity') throw new TenzroError('model.source', 'the server sends it encoded');
-  const start = status === 200 ? 0 : from;
-  if (status === 206 && !headers.get('content-range')?.startsWith(`bytes ${from}-`)) throw new TenzroError('model.source', 'the server sends another range than was asked for');
-  if (start + Number(headers.get('content-length') ?? 0) > bytes) throw new TenzroError('model.source', `the server has more than the ${bytes} bytes that were signed`);
+/** Writes what comes as it comes, so that a connection which breaks costs what was under way only. Resolves with why it ended early. */
+function receive({ url, bytes }: FetchOrder, from: number, handle: FileHandle, signal: AbortSignal): Promise<Error | undefined> {
+  const { promise, resolve } = Promise.withResolvers<Error | undefined>();
+  let failure: Error | undefined;
+  let writes = Promise.resolve();
+  const unwritten = (cause: unknown): void => { request.destroy(new TenzroError('model.store', messageOf(cause), { cause })); };
+  const get = url.startsWith('https:') ? getTls : getPlain;
+  const request = get(url, { agent: false, signal, timeout: LIMITS.modelFetchSilenceMs, headers: { 'accept-encoding': 'identity', ...(from > 0 ? { range: `bytes=${from}-` } : {}) } }, (response) => {
+    let at = from;
+    try {
+      at = startOf(response, from, bytes);
+    } catch (error) {
+      request.destroy(error as Error);
+      return;
+    }
+    if (at < from) writes = handle.truncate(0).catch(unwritten);
+    response.on('data', (chunk: Buffer) => {
+      const place = at;
+      at += chunk.length;
+      if (at > bytes) return void request.destroy(new TenzroError('model.source', `the server sends more than the ${bytes} bytes that were signed`));
+      response.pause();
+      writes = writes.then(() => write(handle, chunk, place)).then(() => void response.resume(), unwritten);
+    });
+    response.once('end', () => { if (at < bytes) failure = new TenzroError('model.source', `the server has ${at} bytes, signed were ${bytes}`); });
+    response.once('error', (error) => { failure ??= error; });
+  });
+  request.once('timeout', () => request.destroy(new TenzroError('model.source', `the server says nothing for ${LIMITS.modelFetchSilenceMs} ms`, { retryAfterMs: LIMITS.modelFetchRetryMs })));
+  request.once('error', (error) => { failure = error; });
+  request.once('close', () => { void writes.then(() => resolve(failure)); });
+  return promise;
+}
+
+/** Where what comes belongs: servers may pass over a Range and send all. A redirection is not followed: what was signed names where to. */
+function startOf({ statusCode = 0, headers }: IncomingMessage, from: number, bytes: number): number {
+  if (PASSING.has(statusCode)) throw new TenzroError('model.source', `the server answers HTTP ${statusCode}`, { retryAfterMs: LIMITS.modelFetchRetryMs });
+  if (statusCode !== 200 && statusCode !== 206) throw new TenzroError('model.source', `the server answers HTTP ${statusCode}`);
+  if ((headers['content-encoding'] ?? 'identity') !== 'identity') throw new TenzroError('model.source', 'the server sends it encoded');
+  const start = statusCode === 200 ? 0 : from;
+  if (statusCode === 206 && headers['content-range']?.startsWith(`bytes ${from}-`) !== true) throw new TenzroError('model.source', 'the server sends another range than was asked for');
+  if (start + Number(headers['content-length'] ?? 0) > bytes) throw new TenzroError('model.source', `the server has more than the ${bytes} bytes that were signed`);
   return start;
 }
 
-async function write(handle: FileHandle, chunk: Uint8Array, at: number): Promise<number> {
+async function write(handle: FileHandle, chunk: Uint8Array, at: number): Promise<void> {
   for (let done = 0; done < chunk.length;) done += (await handle.write(chunk, done, chunk.length - done, at + done)).bytesWritten;
-  return chunk.length;
 }
 
 async function sizeOf(file: string): Promise<number> {
@@ -87,5 +105,3 @@ async function sizeOf(file: string): Promise<number> {
     throw new TenzroError('model.store', messageOf(cause), { cause });
   }
 }
-
-const hostOf = (url: string): string => new URL(url).host;

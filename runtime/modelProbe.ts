@@ -5,7 +5,8 @@ import { TenzroError, messageOf } from '#runtime/core/errors.ts';
 
 const [modelsDir = '', name = ''] = process.argv.slice(2);
 try {
-  await using _session = await openSession(await loadPackage(modelsDir, name));
+  const session = await openSession(await loadPackage(modelsDir, name));
+  await session[Symbol.asyncDispose]();
   process.stdout.write('loaded');
 } catch (error) {
   process.stdout.write(`${error instanceof TenzroError ? error.code : 'model.invalid'}\n${messageOf(error)}`);

@@ -56,7 +56,7 @@ export class Modelling implements ModelKeeper {
       await probe(trial.dir, name, signal);
       signal.throwIfAborted();
       this.#store.point(name, id);
-      await this.#takeUp(name, before);
+      await this.#takeUp(name, before, signal);
     } finally {
       this.#store.sweep();
     }
@@ -86,13 +86,14 @@ export class Modelling implements ModelKeeper {
     throw new TenzroError('model.digest', `the package has SHA-256 ${found.slice(0, 16)}…, signed was ${digest.slice(0, 16)}…`);
   }
 
-  /** From here on nothing is given up half-way: whatever happens, inference runs with what the name points at. */
-  async #takeUp(name: string, before: string | undefined): Promise<void> {
+  /** The name points at it already. Where it does not run after all, or nobody wants it any more, the one before is back when this rejects. */
+  async #takeUp(name: string, before: string | undefined, signal: AbortSignal): Promise<void> {
     const state = (await this.#inference.reload()).find((model) => model.name === name)?.state;
-    if (!this.#settings.enabled || state?.kind === 'value') return;
+    if (!signal.aborted && (!this.#settings.enabled || state?.kind === 'value')) return;
     this.#store.point(name, before);
     await this.#inference.reload();
-    throw new TenzroError('model.run', `${name} loaded alone and not in inference (${state?.reason ?? 'it does not come up'}): the one before is back`);
+    signal.throwIfAborted();
+    throw new TenzroError('model.run', `${name} loaded alone and not in inference (${state?.kind === 'none' ? state.reason : 'it does not come up'}): the one before is back`);
   }
 }
 

@@ -99,7 +99,7 @@ function confirmationOf(payload: Uint8Array): Confirmation | undefined {
     const message = parseBoundedJson(payload, CONFIRMATION_BOUNDS, (why) => new TenzroError('topic.invalid', why));
     if (!isJsonObject(message) || (message['status'] !== 'successful' && message['status'] !== 'failed')) return undefined;
     const { status, reason = 'the device gives no reason', value } = message;
-    return { isDone: status === 'successful', reason: String(reason).slice(0, REASON_CHARACTERS_MAX), value };
+    return { isDone: status === 'successful', reason: (typeof reason === 'string' ? reason : JSON.stringify(reason)).slice(0, REASON_CHARACTERS_MAX), value };
   } catch {
     return undefined; // a device that babbles has not confirmed: the call says so when its time is over
   }

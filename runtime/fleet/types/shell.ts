@@ -87,7 +87,7 @@ class Tail {
 
   /** Its last characters that take at most so many bytes as JSON text. */
   text(jsonBytesMax: number): string {
-    const characters = [...this.#kept.toString('utf8')];
+    const characters = Array.from(this.#kept.toString('utf8'));
     let [from, room] = [characters.length, jsonBytesMax];
     for (; from > 0; from--) {
       room -= Buffer.byteLength(JSON.stringify(characters[from - 1])) - 2;

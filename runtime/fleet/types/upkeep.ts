@@ -1,6 +1,7 @@
 /** What changes how a gateway runs: restart, configuration, software and firmware. */
 import type { CommandClaims, CommandHandler } from '#runtime/core/command.ts';
 import { TenzroError } from '#runtime/core/errors.ts';
+import { LIMITS } from '#runtime/core/limits.ts';
 import type { Updater } from '#runtime/core/ports.ts';
 import type { Maybe } from '#runtime/core/types.ts';
 import { ABLE, wrong, type Result } from './parameters.ts';
@@ -8,36 +9,53 @@ import { ABLE, wrong, type Result } from './parameters.ts';
 export interface ConfigFile {
   /** Throws `command.config` for what the gateway would not start with, or could not be commanded with. */
   check(text: string): void;
-  /** After `check`: in one step, with a copy of the file before. Throws `command.config`. */
-  replace(text: string): Result;
+  /** After `check`: in one step, with a copy of the file before, on trial until it has proved itself. Throws `command.config`. */
+  replace(text: string, command: { readonly id: string; readonly confirmSeconds?: number }): Result;
   /** What the file says now is this text. */
   holds(text: string): boolean;
+  /** How the trial of what that command put in place ends; undefined: there is none, or the gateway stops first. */
+  ended(id: string): Promise<{ readonly kind: 'confirmed' } | { readonly kind: 'takenBack'; readonly reason: string } | undefined>;
 }
 
-export const restart = (how: Maybe<() => void>): CommandHandler => ({
+/** `again` ends this run of the gateway in an orderly way for another one to begin. */
+export const restart = (again: () => void): CommandHandler => ({
   support: ABLE,
   isUnstoppable: true,
-  async run({ isDryRun }, signal) {
-    if (how.kind === 'none') throw new TenzroError('command.unsupervised', how.reason);
-    if (isDryRun) return { dry_run: true };
-    how.value();
-    await aborted(signal);
-    throw new TenzroError('command.timeout', 'the gateway did not stop in time');
-  },
+  async run({ isDryRun }, signal) { return isDryRun ? { dry_run: true } : restarting(again, signal); },
   resume: () => ({ restarted: true }),
 });
 
-export const configUpdate = (config: ConfigFile): CommandHandler => ({
+/** With `confirm_s` it restarts by itself, and the file before comes back unless a fleet's link comes up in time. */
+export const configUpdate = (config: ConfigFile, again: () => void): CommandHandler => ({
   support: ABLE,
-  async run(command) {
-    const text = configTextOf(command);
+  isUnstoppable: true,
+  async run(command, signal) {
+    const [text, confirmSeconds] = [configTextOf(command), confirmSecondsOf(command)];
     config.check(text);
-    return command.isDryRun ? { dry_run: true } : { ...config.replace(text), effective: 'at the next start' };
+    if (command.isDryRun) return { dry_run: true };
+    const result = config.replace(text, { id: command.id, ...(confirmSeconds === undefined ? {} : { confirmSeconds }) });
+    return confirmSeconds === undefined ? { ...result, effective: 'at the next start' } : restarting(again, signal);
   },
-  resume(command) {
-    return config.holds(configTextOf(command)) ? { effective: 'at the next start' } : undefined;
+  async resume(command) {
+    const end = await config.ended(command.id);
+    if (end?.kind === 'takenBack') throw new TenzroError('command.config', `taken back: ${end.reason}`);
+    if (end) return { effective: 'now' };
+    return config.holds(configTextOf(command)) && confirmSecondsOf(command) === undefined ? { effective: 'at the next start' } : undefined;
   },
 });
+
+async function restarting(again: () => void, signal: AbortSignal): Promise<Result> {
+  again();
+  await aborted(signal);
+  throw new TenzroError('command.timeout', 'the gateway did not stop in time');
+}
+
+function confirmSecondsOf({ parameters: { confirm_s: seconds } }: CommandClaims): number | undefined {
+  const [min, max] = [LIMITS.twinConfirmSecondsMin, LIMITS.twinConfirmSecondsMax];
+  if (seconds === undefined) return undefined;
+  if (typeof seconds !== 'number' || !Number.isInteger(seconds) || seconds < min || seconds > max) throw wrong(`confirm_s is not ${min} to ${max} whole seconds`);
+  return seconds;
+}
 
 export const update = (kind: 'software' | 'firmware', updater: Maybe<Updater>): CommandHandler => ({
   support: updater.kind === 'none' ? updater : ABLE,
