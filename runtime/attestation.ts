@@ -22,11 +22,9 @@ import { blockStoreOf, type ChainReader } from '#runtime/ledger/reader.ts';
 import type { WriterClient } from '#runtime/ledger/writerClient.ts';
 import type { LeaseKeeper } from '#runtime/lease/keeper.ts';
 import type { GatewayStatus, IdentityStatus } from '#runtime/observe/status.ts';
-import type { Uplink } from '#runtime/uplink/follower.ts';
 import { openIdentity, type GatewayIdentity } from './identity.ts';
 import { openLeasing, type LeasingOptions } from './leasing.ts';
 import { measuredSealer, openMeasurements } from './measuring.ts';
-import { openUplinking } from './uplinking.ts';
 
 export interface AttestationOptions {
   readonly settings: Settings;
@@ -42,7 +40,9 @@ export interface AttestationOptions {
   readonly onBlock: (info: BlockInfo) => void;
   /** The keys opened or were locked. MUST NOT throw. */
   readonly onIdentity: (status: IdentityStatus) => void;
-  /** Absent where nobody is asked for a lease or a receipt, whatever the settings say. */
+  /** SHA-256 of the receipt that the next block names. */
+  readonly receipt?: () => Uint8Array | undefined;
+  /** Absent where nobody is asked for a lease, whatever the settings say. */
   readonly leasing?: Pick<LeasingOptions, 'store' | 'onTrust'>;
 }
 
@@ -50,16 +50,16 @@ export interface Attestation extends AsyncDisposable {
   readonly attester: Attester;
   readonly freshProofs: FreshProofs;
   readonly identity: GatewayIdentity;
+  /** Undefined without one. */
+  readonly tpm: Tpm | undefined;
   /** Undefined where no verifier is configured. */
   readonly lease: LeaseKeeper | undefined;
-  /** Undefined where no uplink is configured. */
-  readonly uplink: Uplink | undefined;
   /** What a verifier may at best find in blocks like this one; it computes the level itself and believes none of this. */
   trustOf(block: BlockInfo | undefined): GatewayStatus['trust'];
 }
 
 /** Opens nothing yet: the first block asks for TPM and keys. Throws `identity.authority`. */
-export function openAttestation({ settings, appRoot, writer, reader, modelDigests, onBlock, onIdentity, leasing, ...ports }: AttestationOptions): Attestation {
+export function openAttestation({ settings, appRoot, writer, reader, modelDigests, onBlock, onIdentity, receipt, leasing, ...ports }: AttestationOptions): Attestation {
   const source = chooseTpm(settings.attest.tpm, settings.dataDir);
   const connection = connectTpm(source);
   const { tpm } = connection;
@@ -69,15 +69,14 @@ export function openAttestation({ settings, appRoot, writer, reader, modelDigest
   const sealer = new Sealer({
     ...ports, store: blockStoreOf(writer, reader), openAnchor: anchorOf(source, tpm, settings), device: settings.node.name, softwareDigest: software, bootEpoch: writer.bootEpoch, modelDigests,
     anchorIntervalMs: settings.attest.anchorIntervalMs, openIdentity: () => { connection.begin(); return identity.keys(); },
-    context: () => { const held = lease?.context(); return { ...held, receipt: uplink?.receiptDigest, support: { ...measurements.support, ...held?.support } }; },
+    context: () => { const held = lease?.context(); return { ...held, receipt: receipt?.(), support: { ...measurements.support, ...held?.support } }; },
     onBlock: (info) => { recordFindings(info, writer, ports); onBlock(info); },
   });
   const attester = new Attester({ ...ports, sealer: measuredSealer(sealer, measurements), store: writer, cadence: settings.attest });
   const freshProofs = new FreshProofs({ attester, source: reader, clock: ports.clock });
   const lease = leasing && openLeasing({ ...ports, ...leasing, settings, writer, reader, tpm, identity, freshBundle: (nonce, options) => freshProofs.freshBundle(nonce, options) });
-  const uplink = leasing && openUplinking({ ...ports, settings, writer, reader, store: leasing.store, signer: async () => (await identity.keys()).signer });
   return {
-    attester, identity, freshProofs, lease, uplink,
+    attester, identity, tpm, freshProofs, lease,
     trustOf: (block) => trustOf(source, block, identity.status()),
     async [Symbol.asyncDispose]() {
       await identity[Symbol.asyncDispose]();

@@ -13,9 +13,10 @@ import { payloadBytes } from '#runtime/broker/packets.ts';
 import { storedRetained } from '#runtime/broker/retained.ts';
 import { chainStatusOf } from '#runtime/ledger/chainStatus.ts';
 import type { GatewayEvent } from '#runtime/core/gatewayEvent.ts';
-import { systemClock as clock } from '#runtime/core/clock.ts';
+import { isoOfMicros, systemClock as clock } from '#runtime/core/clock.ts';
 import { TenzroError, invariant, messageOf, type ErrorCode } from '#runtime/core/errors.ts';
 import { settleWhenIdle } from '#runtime/core/footprint.ts';
+import type { JsonObject } from '#runtime/core/json.ts';
 import type { Log } from '#runtime/core/ports.ts';
 import type { Settings } from '#runtime/core/settings.ts';
 import { ERRORS_TOPIC, MAIN_ENTITY, formatTopic, isTe } from '#runtime/core/topic.ts';
@@ -36,7 +37,8 @@ import { LogRing } from '#runtime/observe/logRing.ts';
 import { ProgressWatch } from '#runtime/observe/progress.ts';
 import type { GatewayStatus, IdentityStatus } from '#runtime/observe/status.ts';
 import { openAttestation, type Attestation } from './attestation.ts';
-import { openCommanding, type CommandHost, type Commanding } from './commanding.ts';
+import { openBelonging, type Belonging } from './belonging.ts';
+import type { CommandHost } from './commanding.ts';
 import { INSTALLED_MODELS, Modelling } from './modelling.ts';
 import { feedSystem, playScenario } from './sources.ts';
 import type { WriterData } from './writer.ts';
@@ -83,6 +85,7 @@ class Gateway {
   readonly #failed = Promise.withResolvers<never>();
   readonly #show: (event: GatewayEvent) => void;
   #parts: Parts | undefined;
+  readonly #since = isoOfMicros(clock.wallMicros());
   #lastBlock: BlockInfo | undefined;
   #errorsThisSecond = 0;
 
@@ -128,12 +131,14 @@ class Gateway {
     });
     const attestation = resources.use(openAttestation({
       settings, appRoot, writer, reader, clock, counters: this.#counters, log: this.#log.child({ room: 'attest' }), onBlock: (info) => this.#onBlock(info), onIdentity: (status) => this.#onIdentity(status),
-      leasing: { store, onTrust: (message) => this.#publish(TRUST_TOPIC, message, { retain: true }) },
+      receipt: () => this.#parts?.belonging.upstreams.receiptDigest, leasing: { store, onTrust: (message) => this.#publish(TRUST_TOPIC, message, { retain: true }) },
       modelDigests: () => inference.status().filter(({ state }) => state.kind === 'value').map(({ digest }) => Buffer.from(digest, 'hex')),
     }));
     const { attester, freshProofs } = attestation;
-    const commands = openCommanding({ ...this.#options, writer, reader, store, broker, freshProofs, status: () => this.#status(), logLines: () => this.#ring.lines(), models: new Modelling(dataDir, settings.infer, inference), release: UNCLAIMED, clock, counters: this.#counters, log: this.#log.child({ room: 'fleet' }) });
-    return { writer, reader, doors, broker, inference, attestation, attester, commands };
+    const belonging = openBelonging({
+      ...this.#options, signer: async () => (await attestation.identity.keys()).signer, statement: () => this.#statement(), writer, reader, store, broker, freshProofs, status: () => this.#status(), logLines: () => this.#ring.lines(), models: new Modelling(dataDir, settings.infer, inference), release: UNCLAIMED, clock, counters: this.#counters, log: this.#log.child({ room: 'fleet' }),
+    });
+    return { writer, reader, doors, broker, inference, attestation, attester, belonging };
   }
 
   async #startWriter(): Promise<WriterClient> {
@@ -141,7 +146,7 @@ class Gateway {
     return WriterClient.start({
       clock, batchDelayMs: settings.ledger.batchDelayMs, events: this.#writerEvents(),
       spawn: (started) => {
-        const workerData: WriterData = { dataDir: settings.dataDir, version: manifest.version, started, retention: { ...settings.ledger.retention, receiptKey: settings.uplink.receiptKey }, ingest: settings.ingest, confidential: settings.confidential };
+        const workerData: WriterData = { dataDir: settings.dataDir, version: manifest.version, started, retention: { ...settings.ledger.retention, receiptKeys: null }, ingest: settings.ingest, confidential: settings.confidential };
         return new Worker(new URL('./writer.ts', import.meta.url), { name: 'tenzro-writer', workerData, resourceLimits: WRITER_HEAP });
       },
     });
@@ -179,9 +184,9 @@ class Gateway {
     this.#record(KIND.config, [[CONFIG_BODY.digest, sha256(Buffer.from(JSON.stringify(this.#options.settings)))]]);
     const stop = { sources: new AbortController(), inference: new AbortController(), rest: new AbortController() };
     const feed = { settings: this.#options.settings, intake: parts.writer, broker: parts.broker, clock, counters: this.#counters };
-    const sources = [feedSystem(feed, stop.sources.signal), this.#playScenario(parts, stop.sources.signal), parts.commands.commander.follow(stop.sources.signal)].map((work) => this.#guard(work));
+    const sources = [feedSystem(feed, stop.sources.signal), this.#playScenario(parts, stop.sources.signal), parts.belonging.commands.follow(stop.sources.signal)].map((work) => this.#guard(work));
     const inference = this.#guard(parts.inference.follow(stop.inference.signal));
-    const rest = [parts.attester.follow(stop.rest.signal), parts.attestation.lease?.follow(stop.rest.signal) ?? Promise.resolve(), parts.attestation.uplink?.follow(stop.rest.signal) ?? Promise.resolve(), this.#watch(parts, stop.rest.signal), this.#followOnConsole(parts, stop.rest.signal)].map((work) => this.#guard(work));
+    const rest = [parts.attester.follow(stop.rest.signal), parts.attestation.lease?.follow(stop.rest.signal) ?? Promise.resolve(), parts.belonging.upstreams.follow(stop.rest.signal), this.#watch(parts, stop.rest.signal), this.#followOnConsole(parts, stop.rest.signal)].map((work) => this.#guard(work));
     try {
       await Promise.race([aborted(signal), this.#failed.promise]);
       this.#say('stopping: sources and connections end, then drain, flush and a last block');
@@ -320,6 +325,12 @@ class Gateway {
     this.#show({ type: 'note', text });
   }
 
+  /** What fleets hear without asking. */
+  #statement(): JsonObject {
+    const { ready, version, chain, trust, health } = this.#status();
+    return { version, chain: chain.id, since: this.#since, ready, ok: health.ok, trust: trust.level };
+  }
+
   #status(): GatewayStatus {
     const { settings } = this.#options;
     const parts = this.#parts;
@@ -332,7 +343,7 @@ class Gateway {
       anchor: anchorStatus(this.#lastBlock),
       identity: parts.attestation.identity.status(),
       lease: parts.attestation.lease?.status() ?? null,
-      uplink: parts.attestation.uplink?.status() ?? null,
+      fleet: parts.belonging.status(),
       broker: { listeners: parts.broker.listeners().map(listenerStatus), clients: parts.broker.clients().length },
       models: parts.inference.status(),
       health: { ok: stalled.length === 0, stalled },
@@ -350,7 +361,7 @@ interface Parts {
   readonly inference: Inference;
   readonly attestation: Attestation;
   readonly attester: Attestation['attester'];
-  readonly commands: Commanding;
+  readonly belonging: Belonging;
 }
 
 /** The writer keeps hardly anything on its heap: batches are off it. */

@@ -1,57 +1,135 @@
-/** The composition root of the uplink: joins the ledger, the fleet's broker and the settings. */
+/** The composition root of one upstream: joins a fleet's broker with the chain's way there, the gateway's status and whoever else speaks over it. */
 import { constants } from 'node:fs';
 import { open, readFile } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Clock } from '#runtime/core/clock.ts';
 import { TenzroError, messageOf } from '#runtime/core/errors.ts';
-import type { Counters, FleetLink, KeyValueStore, Log } from '#runtime/core/ports.ts';
-import type { Settings } from '#runtime/core/settings.ts';
+import type { Upstream } from '#runtime/core/fleet.ts';
+import type { JsonObject } from '#runtime/core/json.ts';
+import { LIMITS } from '#runtime/core/limits.ts';
+import type { Counters, FleetLink, KeyValueStore, LinkUser, Log } from '#runtime/core/ports.ts';
+import type { UplinkSettings } from '#runtime/core/settings.ts';
+import type { UpstreamStatus } from '#runtime/core/types.ts';
 import { clientCertificate, clientKey } from '#runtime/crypto/clientIdentity.ts';
 import type { Signer } from '#runtime/crypto/mldsa.ts';
-import { Hub } from '#runtime/link/hub.ts';
-import { STATUS_DOWN, StatusVoice, statusTopic } from '#runtime/link/statusVoice.ts';
 import type { ChainReader } from '#runtime/ledger/reader.ts';
 import type { WriterClient } from '#runtime/ledger/writerClient.ts';
+import { Hub } from '#runtime/link/hub.ts';
+import { STATUS_DOWN, StatusVoice, statusTopic } from '#runtime/link/statusVoice.ts';
 import { Uplink } from '#runtime/uplink/follower.ts';
 
+type Credentials = Pick<Upstream, 'ca' | 'login' | 'certificate'>;
+
+/** An upstream, of which what lies in files is read when it is connected to. */
+export interface UpstreamPlan extends Omit<Upstream, keyof Credentials> {
+  /** Rejects with `config.unreadable` or `link.credentials`: the operator's to mend, while we run. */
+  readonly credentials: () => Promise<Credentials>;
+}
+
+export const plannedOf = (upstream: Upstream): UpstreamPlan => ({ ...upstream, credentials: async () => upstream });
+
+export function configuredPlan({ name, url, caFile, user, passwordFile, certificate, receiptKey, maxBytesPerSecond, forward }: UplinkSettings): UpstreamPlan {
+  return {
+    name, url, receiptKey: Buffer.from(receiptKey, 'hex'), maxBytesPerSecond, forward,
+    credentials: async () => ({
+      ca: await authoritiesOf(caFile), ...(user === '' ? {} : { login: { user, password: passwordFile === '' ? '' : await passwordIn(passwordFile) } }),
+      ...(certificate ? { certificate: { kind: 'own' } } : {}),
+    }),
+  };
+}
+
 export interface UplinkingOptions {
-  readonly settings: Settings;
+  /** Gateway id. */
+  readonly gateway: string;
   readonly writer: WriterClient;
   readonly reader: ChainReader;
   readonly store: KeyValueStore;
   /** The identity's. Rejects with `identity.*` while the keys are locked. */
   readonly signer: () => Promise<Signer>;
+  /** Who else speaks over the link to this upstream. */
+  readonly usersOf: (name: string) => readonly LinkUser[];
+  /** What the gateway says of itself there, beside `status`. */
+  readonly statement: () => JsonObject;
   readonly clock: Clock;
   readonly counters: Counters;
   readonly log: Log;
 }
 
-/** Undefined where no uplink is configured. */
-export function openUplinking({ settings, reader, signer, ...ports }: UplinkingOptions): Uplink | undefined {
-  if (settings.uplink.url === '') return undefined;
-  return new Uplink({ ...ports, settings: settings.uplink, device: settings.node.name, source: reader, openLink: (filter, onMessage) => linkTo(settings, signer, { filter, receive: onMessage, log: ports.log }) });
-}
+export class Uplinking {
+  readonly plan: UpstreamPlan;
+  readonly #options: UplinkingOptions;
+  readonly #uplink: Uplink;
+  readonly #voice: StatusVoice;
+  #link: FleetLink | undefined;
+  #fault = 'not connected yet';
 
-/** `mqtt` is loaded only where there is an uplink. */
-async function linkTo({ node: { name }, uplink: { url, caFile, user, passwordFile, certificate } }: Settings, openSigner: () => Promise<Signer>, { filter, receive, log }: Listening): Promise<FleetLink> {
-  const ca = await authoritiesOf(caFile);
-  const password = passwordFile === '' ? undefined : await passwordIn(passwordFile);
-  const { openLink } = await import('#runtime/link/mqttLink.ts');
-  const signer = certificate ? await openSigner() : undefined;
-  const identity = signer && { cert: clientCertificate(signer, name), key: clientKey(signer) };
-  try {
-    return openLink({
-      url, ca, clientId: `te-${name}-uplink`, ...(user === '' ? {} : { user }), ...(password === undefined ? {} : { password }), ...(identity ? { identity } : {}),
-      will: { topic: statusTopic(name), payload: STATUS_DOWN }, hub: new Hub([{ filters: [filter], receive }, new StatusVoice({ gateway: name, statement: () => ({}), log })], log),
-    });
-  } finally {
-    identity?.key.fill(0);
+  constructor(plan: UpstreamPlan, options: UplinkingOptions) {
+    const { gateway, reader } = options;
+    this.plan = plan;
+    this.#options = options;
+    this.#uplink = new Uplink({ ...options, upstream: plan, device: gateway, source: reader });
+    this.#voice = new StatusVoice(options);
   }
-}
 
-interface Listening {
-  readonly filter: string;
-  readonly receive: (topic: string, payload: Uint8Array) => void;
-  readonly log: Log;
+  /** SHA-256 of the newest receipt. */
+  get receiptDigest(): Uint8Array | undefined { return this.#uplink.receiptDigest; }
+
+  status(): UpstreamStatus {
+    const { isReady = false, keyExchange = null, fault = this.#fault } = this.#link ?? {};
+    const standing = this.#uplink.status();
+    return { name: this.plan.name, broker: this.plan.url, connected: isReady, keyExchange, ...standing, fault: standing.fault ?? (isReady ? null : fault) };
+  }
+
+  /** Says the gateway's status again where it changed. */
+  refresh(): void { this.#voice.refresh(); }
+
+  /** Until `signal` aborts, and the connection was closed in an orderly way. */
+  async run(signal: AbortSignal): Promise<void> {
+    const link = await this.#open(signal);
+    if (!link) return;
+    this.#link = link;
+    try {
+      await this.#uplink.follow(link, signal);
+    } finally {
+      await link[Symbol.asyncDispose]();
+      this.#link = undefined;
+      this.#fault = 'not connected any more';
+    }
+  }
+
+  async #open(signal: AbortSignal): Promise<FleetLink | undefined> {
+    const { counters, log } = this.#options;
+    for (let retryMs: number = LIMITS.linkRetryMs; !signal.aborted; retryMs = Math.min(retryMs * 2, LIMITS.linkRetryMaxMs)) {
+      try {
+        return await this.#connect();
+      } catch (error) {
+        if (!(error instanceof TenzroError) || error.class === 'bug') throw error;
+        this.#fault = error.message;
+        counters.add(error.code);
+        log.warn({ upstream: this.plan.name, code: error.code, hint: error.hint }, error.message);
+        await sleep(retryMs, undefined, { signal }).catch(() => undefined); // aborted: the loop looks
+      }
+    }
+    return undefined;
+  }
+
+  /** `mqtt` is loaded only where there is an upstream. */
+  async #connect(): Promise<FleetLink> {
+    const { gateway, signer: openSigner, usersOf, log } = this.#options;
+    const { name, url } = this.plan;
+    const { ca, login, certificate } = await this.plan.credentials();
+    const signer = certificate ? await openSigner() : undefined;
+    const { openLink } = await import('#runtime/link/mqttLink.ts');
+    const identity = signer && { cert: certificate?.kind === 'issued' ? certificate.pem : clientCertificate(signer, gateway), key: clientKey(signer) };
+    try {
+      return openLink({
+        url, ca, clientId: `te-${gateway}-${name}`, ...login, ...(identity ? { identity } : {}), will: { topic: statusTopic(gateway), payload: STATUS_DOWN },
+        hub: new Hub([this.#uplink, this.#voice, ...usersOf(name)], log.child({ room: `uplink ${name}` })),
+      });
+    } finally {
+      identity?.key.fill(0);
+    }
+  }
 }
 
 /** PEM of a file, or the system's authorities. Rejects with `config.unreadable`. */

@@ -4,8 +4,8 @@ import { TenzroError } from '#runtime/core/errors.ts';
 import { printable } from '#runtime/core/printable.ts';
 import { openReader } from '#runtime/ledger/reader.ts';
 import { readStatus } from '#runtime/observe/control.ts';
-import type { ChainStatus, UplinkStatus } from '#runtime/core/types.ts';
-import type { GatewayStatus, LeaseStatus } from '#runtime/observe/status.ts';
+import type { ChainStatus, UpstreamStatus } from '#runtime/core/types.ts';
+import type { FleetStatus, GatewayStatus, LeaseStatus } from '#runtime/observe/status.ts';
 import { NO_CHAIN, chainStatusOf } from '#runtime/ledger/chainStatus.ts';
 import { EXIT, configOf, type CommonFlags, type Io } from './io.ts';
 
@@ -71,7 +71,7 @@ function runningLines(io: Io, shown: GatewayStatus): string[] {
     `trust    ${shown.trust.level}: ${printable(shown.trust.reason)}`,
     ...(shown.identity.state === 'locked' ? [io.paint(`keys     locked (${shown.identity.code ?? ''}): ${printable(shown.identity.detail ?? '')}`, 'red'), `         ${shown.identity.hint ?? ''}`] : []),
     ...(shown.lease ? [`lease    ${leaseWords(shown.lease)}`] : []),
-    ...(shown.uplink ? [`uplink   ${uplinkWords(shown.uplink)}`] : []),
+    ...fleetLines(io, shown.fleet),
     `chain    ${shown.chain.id ?? 'none yet'}: ${chainWords(shown.chain)}`,
     ...(shown.anchor ? [`anchor   counter ${shown.anchor.counter} at block ${shown.anchor.block}`] : []),
     ...(shown.anchor && shown.anchor.missing !== '0' ? [io.paint(`missing  ${shown.anchor.missing} increments of the TPM's counter are in no block: tenzro fsck says where, docs/reference/cli.md what it means`, 'red')] : []),
@@ -95,9 +95,17 @@ function leaseWords({ lease, level, until, reason, verifier, enrolled, keyExchan
   return `${standing}; by ${printable(verifier)}${enrolled ? ', enrolled' : ''}${keyExchange === null ? '' : `, ${keyExchange}`}`;
 }
 
-function uplinkWords({ broker, connected, keyExchange, lag, receipt, fault }: UplinkStatus): string {
+function fleetLines(io: Io, { upstreams, commands, owner }: FleetStatus): string[] {
+  return [
+    ...(owner ? [`owner    ${printable(owner.words)}; keys ${owner.keys.map((key) => `${key.slice(0, 16)}…`).join(', ')}`] : []),
+    ...upstreams.map((upstream) => `fleet    ${upstream.connected ? upstreamWords(upstream) : io.paint(upstreamWords(upstream), 'yellow')}`),
+    ...commands.map(({ type, id, state }) => `command  ${printable(type)}/${printable(id)}: ${state}`),
+  ];
+}
+
+function upstreamWords({ name, broker, connected, keyExchange, lag, receipt, fault }: UpstreamStatus): string {
   const delivered = receipt ? `${receipt.treeSize} entries receipted at ${receipt.at} (block ${receipt.sequence}), ${lag} behind` : `nothing receipted yet, ${lag} behind`;
-  return `${printable(broker)}: ${connected ? `connected${keyExchange === null ? '' : `, ${keyExchange}`}` : 'offline'}; ${delivered}${fault === null ? '' : `; ${printable(fault)}`}`;
+  return `${printable(name)} at ${printable(broker)}: ${connected ? `connected${keyExchange === null ? '' : `, ${keyExchange}`}` : 'offline'}; ${delivered}${fault === null ? '' : `; ${printable(fault)}`}`;
 }
 
 const chainWords = ({ entries, attestedEntries, blocks, lastBlockAt }: ChainStatus): string =>

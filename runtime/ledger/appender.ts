@@ -7,12 +7,13 @@ import { u64be } from '#runtime/core/bytes.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
 import type { DecodeOutcome, Decoder, InboundRecord } from '#runtime/core/ports.ts';
 import { MAIN_ENTITY } from '#runtime/core/topic.ts';
-import { BOOT_BODY, CLOCK_STEP_BODY, EPOCH_BODY, KIND, type Cbor, type Draft } from '#runtime/core/types.ts';
+import { BOOT_BODY, CLOCK_STEP_BODY, EPOCH_BODY, GAP_BODY, KIND, type Cbor, type Draft } from '#runtime/core/types.ts';
 import { sha256 } from '#runtime/crypto/hash.ts';
 import { readBatch, type Answer, type BatchVisitor, type Operation } from './batch.ts';
 import { writeEntryHead } from './entry.ts';
 import { blockKey, cursorKey, encodeBlockRecord, encodeState, findingBody, PENDING_KEY, readU64, segmentKey, STATE_KEY, tileKey, type ChainState, type Change } from './layout.ts';
 import type { OpenChain } from './openChain.ts';
+import type { PruneStep, Unreceipted } from './retention.ts';
 import { SegmentBuilder } from './segment.ts';
 import { TileTree } from './tiles.ts';
 
@@ -44,6 +45,10 @@ export interface Stamp {
 
 export const clockStepBody = (expectedMicros: number, foundMicros: number, when: 'running' | 'start'): ReadonlyMap<number, Cbor> =>
   new Map<number, Cbor>([[CLOCK_STEP_BODY.expectedMicros, expectedMicros], [CLOCK_STEP_BODY.foundMicros, foundMicros], [CLOCK_STEP_BODY.when, when]]);
+
+/** What no controller, or not every one, will ever get more of than its hashes. */
+const prunedBody = ({ count, fromMicros, toMicros }: Unreceipted): ReadonlyMap<number, Cbor> =>
+  new Map<number, Cbor>([[GAP_BODY.reason, 'pruned before every uplink had its receipt'], [GAP_BODY.count, count], [GAP_BODY.fromMicros, fromMicros], [GAP_BODY.toMicros, toMicros]]);
 
 const noCounts = (): BatchCounts => ({ recorded: 0, alarms: 0, confidential: 0, rejected: 0, unrecorded: 0, unchanged: 0, duplicate: 0, summarised: 0 });
 
@@ -102,9 +107,10 @@ export class Appender implements BatchVisitor {
   }
 
   /** Drops segments; the caller has made sure that their tiles are stored and a block covers them. */
-  prune(segments: readonly Uint8Array[], oldest: number): Commit {
+  prune({ segments, oldest, unreceipted }: PruneStep, stamp: Stamp): Commit {
     for (const key of segments) this.#changes.push({ db: 'segments', key });
     this.#setState({ oldest });
+    if (unreceipted) this.#append({ ...stamp, source: MAIN_ENTITY, kind: KIND.gap, body: prunedBody(unreceipted) });
     return this.#finish();
   }
 

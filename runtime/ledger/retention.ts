@@ -1,8 +1,9 @@
 /**
  * Which old entries may go: whole segments, oldest first, over the quota or beyond the age, only where a block covers them and full tiles keep their
- * hashes, so that every proof about what remains still verifies. The newest segment always stays. Where the chain goes to a controller, age prunes only
- * what it receipted; the quota prunes the rest too, for a full disk would end all recording.
+ * hashes, so that every proof about what remains still verifies. The newest segment always stays. Where the chain goes to controllers, age prunes only
+ * what all of them receipted; the quota prunes the rest too, for a full disk would end all recording, and the chain says how many went.
  */
+import { u64be } from '#runtime/core/bytes.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
 import { decodeBlock } from './block.ts';
 import { decodeEntry } from './entry.ts';
@@ -16,8 +17,8 @@ export interface RetentionLimits {
   readonly maxBytes: number;
   /** 0: no limit by age. */
   readonly maxAgeDays: number;
-  /** Of the controller whose receipts count, SHA-256 in hex; '' or absent where the chain goes nowhere. */
-  readonly receiptKey?: string;
+  /** Of the controllers whose receipts count, SHA-256 in hex; null: not known yet, nothing is pruned. None and absent: the chain goes nowhere. */
+  readonly receiptKeys?: readonly string[] | null;
 }
 
 export interface PruneStep {
@@ -25,12 +26,22 @@ export interface PruneStep {
   readonly segments: readonly Uint8Array[];
   /** Index of the oldest entry that stays. */
   readonly oldest: number;
+  /** Entries that go without the receipt of every controller: known to be missing there. */
+  readonly unreceipted?: Unreceipted;
+}
+
+export interface Unreceipted {
+  readonly count: number;
+  /** Arrival of the first and of the last of them. */
+  readonly fromMicros: number;
+  readonly toMicros: number;
 }
 
 const MICROS_PER_DAY = 86_400_000_000;
 
 /** One bounded step; undefined when nothing has to go, or nothing may. */
 export function planPrune(store: Store, limits: RetentionLimits, size: number, wallMicros: number): PruneStep | undefined {
+  if (limits.receiptKeys === null) return undefined;
   let excessBytes = store.usedBytes() - limits.maxBytes;
   const oldestMicros = limits.maxAgeDays > 0 ? wallMicros - limits.maxAgeDays * MICROS_PER_DAY : Number.NEGATIVE_INFINITY;
   const end = prunableEnd(store, size);
@@ -38,6 +49,7 @@ export function planPrune(store: Store, limits: RetentionLimits, size: number, w
   const keys = store.keys('segments', segmentKey(0), LIMITS.pruneSegmentsMax + 1);
   const segments: Uint8Array[] = [];
   let oldest = 0;
+  let unreceipted: Unreceipted | undefined;
   for (const [place, next] of keys.slice(1).entries()) {
     const key = keys[place];
     const value = key && store.get('segments', key);
@@ -45,10 +57,21 @@ export function planPrune(store: Store, limits: RetentionLimits, size: number, w
     if (excessBytes <= 0 && (newestOf(key, value) >= oldestMicros || readU64(next) > receipted)) break;
     segments.push(key);
     oldest = readU64(next);
+    unreceipted = joined(unreceipted, unreceiptedIn(new Segment(readU64(key), value), receipted));
     excessBytes -= value.length;
   }
-  return segments.length === 0 ? undefined : { segments, oldest };
+  return segments.length === 0 ? undefined : { segments, oldest, ...(unreceipted ? { unreceipted } : {}) };
 }
+
+function unreceiptedIn(segment: Segment, receipted: number): Unreceipted | undefined {
+  const from = Math.max(segment.first, receipted);
+  if (from >= segment.end) return undefined;
+  const [first, last] = [from, segment.end - 1].map((index) => decodeEntry(segment.entry(index)).wallMicros);
+  return { count: segment.end - from, fromMicros: first ?? 0, toMicros: last ?? 0 };
+}
+
+const joined = (before: Unreceipted | undefined, next: Unreceipted | undefined): Unreceipted | undefined =>
+  (before && next ? { count: before.count + next.count, fromMicros: before.fromMicros, toMicros: next.toMicros } : before ?? next);
 
 function prunableEnd(store: Store, size: number): number {
   const last = store.last('blocks');
@@ -56,10 +79,9 @@ function prunableEnd(store: Store, size: number): number {
   return Math.min(attested, size - (size % LIMITS.tileHashes));
 }
 
-function receiptedEnd(store: Store, { receiptKey = '' }: RetentionLimits): number {
-  if (receiptKey === '') return Number.POSITIVE_INFINITY;
-  const cursor = store.get('cursors', cursorKey(uplinkCursor(receiptKey)));
-  return cursor ? readU64(cursor) : 0;
+/** By all of them. */
+function receiptedEnd(store: Store, { receiptKeys }: RetentionLimits): number {
+  return Math.min(...(receiptKeys ?? []).map((receiptKey) => readU64(store.get('cursors', cursorKey(uplinkCursor(receiptKey))) ?? u64be(0))));
 }
 
 function newestOf(key: Uint8Array, value: Uint8Array): number {

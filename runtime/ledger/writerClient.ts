@@ -317,6 +317,12 @@ export class WriterClient implements Intake, LedgerWriter, AsyncDisposable {
     this.#worker.postMessage(message, [arena]);
   }
 
+  /** Retention spares for its age what these controllers, by SHA-256 of their keys in hex, have not receipted. */
+  awaitReceipts(keys: readonly string[]): void {
+    const message: ToWriter = { type: 'receipts', keys };
+    this.#worker.postMessage(message, []);
+  }
+
   #sendClose(): void {
     this.#isCloseSent = true;
     const message: ToWriter = { type: 'close' };

@@ -24,6 +24,8 @@ export interface WriterOptions {
 
 export type ToWriter =
   | { readonly type: 'batch'; readonly arena: ArrayBuffer; readonly used: number; readonly wallOffsetMicros: number; readonly now: Stamp }
+  /** Whose receipts count from now on. */
+  | { readonly type: 'receipts'; readonly keys: readonly string[] }
   | { readonly type: 'close' };
 
 /** A chain that was set aside at this start: its folder under quarantine/, and why. */
@@ -95,7 +97,7 @@ type Tell = (message: FromWriter, transfer?: ArrayBuffer[]) => void;
 
 class WriterLoop {
   readonly #port: MessagePort;
-  readonly #retention: RetentionLimits;
+  #retention: RetentionLimits;
   readonly #chain: OpenChain;
   readonly #appender: Appender;
   readonly #tell: Tell;
@@ -137,13 +139,14 @@ class WriterLoop {
 
   #receive(message: ToWriter): void {
     if (message.type === 'close') this.#close();
+    else if (message.type === 'receipts') this.#retention = { ...this.#retention, receiptKeys: message.keys };
     else if (this.#waiting) this.#held.push(message);
     else {
       const { arena, used, wallOffsetMicros, now } = message;
       const commit = this.#appender.apply(Buffer.from(arena, 0, used), wallOffsetMicros, now);
       this.#commit(commit, () => {
         this.#tellDone(commit, arena);
-        if (++this.#commits % COMMITS_PER_PRUNE === 0) setImmediate(() => this.#guard(() => this.#prune(now.wallMicros)));
+        if (++this.#commits % COMMITS_PER_PRUNE === 0) setImmediate(() => this.#guard(() => this.#prune(now)));
       });
     }
   }
@@ -206,11 +209,15 @@ class WriterLoop {
   }
 
   /** One small step; more follow while there is something to prune and nobody waits. */
-  #prune(wallMicros: number): void {
+  #prune(now: Stamp): void {
     if (this.#waiting || this.#isClosing) return;
-    const step = planPrune(this.#chain.store, this.#retention, this.#appender.size, wallMicros);
+    const step = planPrune(this.#chain.store, this.#retention, this.#appender.size, now.wallMicros);
     if (!step) return;
-    this.#commit(this.#appender.prune(step.segments, step.oldest), () => { setImmediate(() => this.#guard(() => this.#prune(wallMicros))); });
+    const commit = this.#appender.prune(step, now);
+    this.#commit(commit, () => {
+      if (step.unreceipted) this.#tellDone(commit);
+      setImmediate(() => this.#guard(() => this.#prune(now)));
+    });
   }
 }
 

@@ -1,5 +1,5 @@
 /** What a gateway says about itself: GET /status on the control socket, and `tenzro status --json`. Names here are stable. */
-import type { ChainStatus, UplinkStatus } from '#runtime/core/types.ts';
+import type { ChainStatus, UpstreamStatus } from '#runtime/core/types.ts';
 import type { StalledWork } from './progress.ts';
 
 export interface GatewayStatus {
@@ -17,13 +17,22 @@ export interface GatewayStatus {
   readonly identity: IdentityStatus;
   /** Null where no verifier is configured. */
   readonly lease: LeaseStatus | null;
-  /** Null where no uplink is configured. */
-  readonly uplink: UplinkStatus | null;
+  readonly fleet: FleetStatus;
   readonly broker: { readonly listeners: readonly ListenerStatus[]; readonly clients: number };
   readonly models: readonly ModelStatus[];
   /** Progress: a follower with work before it that does not move is named here. */
   readonly health: { readonly ok: boolean; readonly stalled: readonly StalledWork[] };
   readonly counters: Readonly<Record<string, number>>;
+}
+
+/** To whom the gateway belongs and reports, and what it was told to do. */
+export interface FleetStatus {
+  /** The owner's first. */
+  readonly upstreams: readonly UpstreamStatus[];
+  /** Commands that have not ended. */
+  readonly commands: readonly { readonly type: string; readonly id: string; readonly state: string }[];
+  /** Null while nobody has claimed the gateway. */
+  readonly owner: { readonly words: string; /** JWK thumbprints of the owner's keys. */ readonly keys: readonly string[] } | null;
 }
 
 interface AnchorStatus {

@@ -1,5 +1,5 @@
 /**
- * Sends the chain to the controller, a shipment at a time and in order, and holds what comes back against the chain. A follower like any other: it pulls,
+ * Sends the chain to a controller, a shipment at a time and in order, and holds what comes back against the chain. A follower like any other: it pulls,
  * and a gateway without a network records on. A broker's acknowledgement is no delivery: only a receipt by the pinned key moves the cursor.
  * INVARIANT: one shipment is in flight at most.
  */
@@ -8,9 +8,9 @@ import { equalBytes, toHex } from '#runtime/core/bytes.ts';
 import { isoOfMicros, type Clock } from '#runtime/core/clock.ts';
 import { TenzroError, messageOf } from '#runtime/core/errors.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
-import type { Counters, FleetLink, Follower, KeyValueStore, LedgerWriter, Log } from '#runtime/core/ports.ts';
-import type { UplinkSettings } from '#runtime/core/settings.ts';
-import type { UplinkStatus } from '#runtime/core/types.ts';
+import type { Counters, FleetLink, KeyValueStore, LedgerWriter, LinkUser, Log } from '#runtime/core/ports.ts';
+import type { Upstream } from '#runtime/core/fleet.ts';
+import type { UpstreamStatus } from '#runtime/core/types.ts';
 import { chainIdOf, decodeBlock } from '#runtime/ledger/block.ts';
 import { decodeAnswer, uplinkCursor, type Answer } from '#runtime/ledger/receipt.ts';
 import { packShipment, shipmentId } from '#runtime/ledger/shipment.ts';
@@ -19,14 +19,12 @@ import { Receipts } from './receipts.ts';
 import { nextStretch, withholding, witnessOf, type Position, type Stretch, type UplinkSource, type Withholds } from './stretch.ts';
 
 export interface UplinkOptions {
-  readonly settings: UplinkSettings;
+  readonly upstream: Pick<Upstream, 'receiptKey' | 'maxBytesPerSecond' | 'forward'>;
   /** Gateway id. */
   readonly device: string;
   readonly source: UplinkSource;
   readonly writer: Pick<LedgerWriter, 'setCursor'>;
   readonly store: KeyValueStore;
-  /** Subscribed to `filter`. Rejects with `config.unreadable` or `link.credentials`. */
-  readonly openLink: (filter: string, onMessage: (topic: string, payload: Uint8Array) => void) => Promise<FleetLink>;
   readonly clock: Clock;
   readonly counters: Counters;
   readonly log: Log;
@@ -34,14 +32,15 @@ export interface UplinkOptions {
 
 const POLL_MS = 500;
 
-export class Uplink implements Follower {
+export class Uplink implements LinkUser {
+  /** Of its cursor in the ledger. */
   readonly name: string;
+  readonly filters: readonly string[];
   readonly #options: UplinkOptions;
   readonly #receipts: Receipts;
   readonly #pace: Pace;
   readonly #withholds: Withholds;
   #chainId: Uint8Array | undefined;
-  #link: FleetLink | undefined;
   #at: Position = { next: 0, nextBlock: 0 };
   #awaited: { readonly about: Uint8Array; readonly answer: PromiseWithResolvers<Answer> } | undefined;
   #fault: string | undefined;
@@ -51,12 +50,13 @@ export class Uplink implements Follower {
   #retryMs: number = LIMITS.uplinkAnswerMs;
 
   constructor(options: UplinkOptions) {
-    const { settings, source, store, clock } = options;
-    this.name = uplinkCursor(settings.receiptKey);
+    const { upstream: { receiptKey, maxBytesPerSecond, forward }, device, source, store, clock } = options;
+    this.name = uplinkCursor(toHex(receiptKey));
+    this.filters = [`te/${device}/chain/+/receipt`];
     this.#options = options;
-    this.#receipts = new Receipts({ source, store, keyDigest: Buffer.from(settings.receiptKey, 'hex') });
-    this.#pace = new Pace(settings.maxBytesPerSecond, clock);
-    this.#withholds = withholding(settings.forward);
+    this.#receipts = new Receipts({ source, store, keyDigest: receiptKey });
+    this.#pace = new Pace(maxBytesPerSecond, clock);
+    this.#withholds = withholding(forward);
   }
 
   /** SHA-256 of the newest receipt: what the next block names. */
@@ -64,48 +64,24 @@ export class Uplink implements Follower {
 
   processed(): number { return this.#receipts.newest?.receipt.treeSize ?? 0; }
 
-  status(): UplinkStatus {
-    const { settings: { url }, source } = this.#options;
+  status(): Pick<UpstreamStatus, 'lag' | 'receipt' | 'fault'> {
+    const { source } = this.#options;
     const newest = this.#receipts.newest?.receipt;
     const count = source.blockCount();
     const attested = count === 0 ? 0 : decodeBlock(source.block(count - 1).payload).treeSize;
-    const offline = this.#link?.isReady ? undefined : (this.#link?.fault ?? 'not connected yet');
     return {
-      broker: url, connected: this.#link?.isReady ?? false, keyExchange: this.#link?.keyExchange ?? null, lag: Math.max(0, attested - this.processed()), fault: this.#fault ?? offline ?? null,
+      lag: Math.max(0, attested - this.processed()), fault: this.#fault ?? null,
       receipt: newest ? { sequence: newest.sequence, treeSize: newest.treeSize, at: isoOfMicros(newest.wallMicros) } : null,
     };
   }
 
   /** Runs until `signal` aborts. */
-  async follow(signal: AbortSignal): Promise<void> {
-    await using resources = new AsyncDisposableStack();
-    const link = await this.#open(signal);
-    if (!link) return;
-    resources.use(link);
+  async follow(link: FleetLink, signal: AbortSignal): Promise<void> {
     while (await link.ready(signal)) {
       const stretch = this.#plan();
       if (stretch) await this.#send(link, stretch, signal);
       else await rest(POLL_MS, signal);
     }
-  }
-
-  /** A certificate or password that cannot be read is the operator's to mend, while we run. */
-  async #open(signal: AbortSignal): Promise<FleetLink | undefined> {
-    const { device, openLink, counters, log } = this.#options;
-    for (let retryMs: number = LIMITS.linkRetryMs; !signal.aborted; retryMs = Math.min(retryMs * 2, LIMITS.linkRetryMaxMs)) {
-      try {
-        this.#link = await openLink(`te/${device}/chain/+/receipt`, (topic, payload) => { this.#receive(topic, payload); });
-        this.#fault = undefined;
-        return this.#link;
-      } catch (error) {
-        if (!(error instanceof TenzroError) || error.class === 'bug') throw error;
-        this.#fault = error.message;
-        counters.add(error.code);
-        log.warn({ code: error.code, hint: error.hint }, error.message);
-        await rest(retryMs, signal);
-      }
-    }
-    return undefined;
   }
 
   #plan(): Stretch | undefined {
@@ -134,6 +110,7 @@ export class Uplink implements Follower {
     const { device, counters, log } = this.#options;
     const chainId = this.#chainId;
     if (!chainId) return;
+    if (pruned > 0) counters.add('uplink.pruned', pruned);
     if (pruned > 0) log.warn({ first: stretch.first, pruned }, 'entries were pruned before they were sent: the quota is too small for this outage, the controller gets their hashes');
     const packed = await packShipment({ chainId, ...stretch });
     await this.#pace.take(packed.length, signal);
@@ -182,7 +159,7 @@ export class Uplink implements Follower {
   }
 
   /** Bytes from the broker: hostile until they verify. */
-  #receive(topic: string, payload: Uint8Array): void {
+  receive(topic: string, payload: Uint8Array): void {
     const { counters, log } = this.#options;
     const chainId = this.#chainId;
     if (!chainId || topic !== `te/${this.#options.device}/chain/${toHex(chainId)}/receipt`) return; // of an earlier chain

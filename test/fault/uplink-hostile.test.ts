@@ -66,7 +66,7 @@ describe('uplink over a hostile way', function () {
     await using sensor = await connectClient(await gateway.port());
     for (let i = 0; i < 200; i++) await sensor.mqtt.publishAsync('te/device/motor///m/load', JSON.stringify({ value: i }), { qos: 1 });
     const size = (await gateway.status())?.chain.entries ?? 0;
-    await gateway.until('everything to be receipted', ({ uplink }) => (uplink?.receipt?.treeSize ?? 0) >= size, 120_000);
+    await gateway.until('everything to be receipted', ({ fleet: { upstreams: [uplink] } }) => (uplink?.receipt?.treeSize ?? 0) >= size, 120_000);
     assert.deepEqual(sequences, sequences.toSorted((a, b) => a - b), 'a receipt went back');
     await using reader = await openReader(at('data'));
     const [view] = await controller.ls();
@@ -81,7 +81,7 @@ describe('uplink over a hostile way', function () {
     const serving = stack.use(await controller.start(near));
     writeFileSync(at('gateway.yaml'), gatewayConfig('edge-1', near, controller.receiptKey));
     await using gateway = await Gateway.start({ dataDir: at('data'), configFile: at('gateway.yaml') });
-    const first = await gateway.until('a receipt', ({ uplink }) => uplink?.receipt !== null, 30_000);
+    const first = await gateway.until('a receipt', ({ fleet: { upstreams: [uplink] } }) => uplink?.receipt != null, 30_000);
     const stranger = stack.use(await login(near));
     const topic = `te/edge-1/chain/${first.chain.id}`;
     for (const payload of [Buffer.alloc(0), Buffer.from('garbage'), Buffer.alloc(2 * 1024 * 1024, 7)]) {
@@ -89,8 +89,8 @@ describe('uplink over a hostile way', function () {
       await stranger.mqtt.publishAsync(`${topic}/receipt`, payload, { qos: 1 });
     }
     await gateway.until('garbage to be counted', ({ counters }) => (counters['uplink.receipt'] ?? 0) >= 3);
-    const before = first.uplink?.receipt?.sequence ?? 0;
-    await gateway.until('another receipt', ({ uplink }) => (uplink?.receipt?.sequence ?? 0) > before + 1, 30_000);
+    const before = first.fleet.upstreams[0]?.receipt?.sequence ?? 0;
+    await gateway.until('another receipt', ({ fleet: { upstreams: [uplink] } }) => (uplink?.receipt?.sequence ?? 0) > before + 1, 30_000);
     assert.ok(serving.running);
   });
 
@@ -100,21 +100,21 @@ describe('uplink over a hostile way', function () {
     const serving = stack.use(await controller.start(near));
     writeFileSync(at('gateway.yaml'), gatewayConfig('edge-1', near, controller.receiptKey));
     await using original = await Gateway.start({ dataDir: at('data'), configFile: at('gateway.yaml') });
-    await original.until('a receipt', ({ uplink }) => uplink?.receipt !== null, 30_000);
+    await original.until('a receipt', ({ fleet: { upstreams: [uplink] } }) => uplink?.receipt != null, 30_000);
     await original.kill();
     cpSync(at('data'), at('clone'), { recursive: true });
     rmSync(at('clone/control.sock'), { force: true });
     await using again = await Gateway.start({ dataDir: at('data'), configFile: at('gateway.yaml') });
-    const grown = await again.until('another receipt', ({ uplink, chain }) => (uplink?.receipt?.sequence ?? 0) >= chain.blocks - 1 && uplink?.connected === true, 30_000);
-    assert.equal(grown.uplink?.fault, null);
+    const grown = await again.until('another receipt', ({ fleet: { upstreams: [uplink] }, chain }) => (uplink?.receipt?.sequence ?? 0) >= chain.blocks - 1 && uplink?.connected === true, 30_000);
+    assert.equal(grown.fleet.upstreams[0]?.fault, null);
     await again.stop(); // two clients with one id would take the connection from each other
     await using clone = await Gateway.start({ dataDir: at('clone'), configFile: at('gateway.yaml') });
     const view = await until('the fork to be seen', async () => (await controller.ls()).find(({ fork }) => fork), { timeoutMs: 60_000, intervalMs: 300 });
     assert.equal(view.gateway, 'edge-1');
     assert.match(serving.output, /cloned, or restored from an old copy/);
-    await clone.until('the clone to know', ({ uplink }) => /frozen|another block|does not/.test(uplink?.fault ?? ''), 30_000);
+    await clone.until('the clone to know', ({ fleet: { upstreams: [uplink] } }) => /frozen|another block|does not/.test(uplink?.fault ?? ''), 30_000);
     await clone.stop();
     await using back = await Gateway.start({ dataDir: at('data'), configFile: at('gateway.yaml') });
-    await back.until('the original to know', ({ uplink }) => /frozen/.test(uplink?.fault ?? ''), 30_000);
+    await back.until('the original to know', ({ fleet: { upstreams: [uplink] } }) => /frozen/.test(uplink?.fault ?? ''), 30_000);
   });
 });

@@ -12,6 +12,7 @@ import { sha256 } from '#runtime/crypto/hash.ts';
 import { rawPublicKeyOf } from '#runtime/crypto/mldsa.ts';
 import { pinningServerOptions } from '#runtime/crypto/tls.ts';
 import { decodeBlock } from '#runtime/ledger/block.ts';
+import type { GatewayStatus } from '#runtime/observe/status.ts';
 import { openReader } from '#runtime/ledger/reader.ts';
 import { hashOfLeaf } from '#runtime/ledger/shipment.ts';
 import { leafHash } from '#runtime/crypto/merkle.ts';
@@ -40,7 +41,7 @@ describe('a gateway and its fleet controller', function () {
     writeFileSync(at('gateway.yaml'), gatewayConfig('edge-1', broker, controller.receiptKey, options));
     return Gateway.start({ dataDir: at('data'), configFile: at('gateway.yaml') });
   };
-  const receipted = (entries: number) => ({ uplink }: { readonly uplink: { readonly receipt: { readonly treeSize: number } | null } | null }): boolean => (uplink?.receipt?.treeSize ?? 0) >= entries;
+  const receipted = (entries: number) => ({ fleet: { upstreams: [uplink] } }: Pick<GatewayStatus, 'fleet'>): boolean => (uplink?.receipt?.treeSize ?? 0) >= entries;
 
   async function publish(gateway: Gateway, count: number, type: string): Promise<void> {
     await using client = await connectClient(await gateway.port());
@@ -60,15 +61,15 @@ describe('a gateway and its fleet controller', function () {
     await using stack = new AsyncDisposableStack();
     stack.use(await broker.start());
     const serving = stack.use(await controller.start(broker));
-    await using gateway = await startGateway({ more: '  forward: [{ topic: te/device/motor///m/secret, mode: never }]' });
+    await using gateway = await startGateway({ more: 'forward: [{ topic: te/device/motor///m/secret, mode: never }]' });
     await publish(gateway, 30, 'open');
     await publish(gateway, 5, 'secret');
     const size = (await gateway.status())?.chain.entries ?? 0;
-    const { uplink } = await gateway.until('a receipt', receipted(size), 30_000);
+    const { fleet: { upstreams: [uplink] } } = await gateway.until('a receipt', receipted(size), 30_000);
     assert.deepEqual([uplink?.connected, uplink?.fault, serving.stdout.includes(controller.receiptKey)], [true, null, true]);
     assert.match(uplink?.keyExchange ?? '', /^(?:x25519|X25519MLKEM768)$/);
     const human = await tenzro(at('data'), ['status'], { configFile: at('gateway.yaml') });
-    assert.match(human.output, /uplink +mqtts:\/\/localhost:\d+: connected, \S+; \d+ entries receipted at/);
+    assert.match(human.output, /fleet +fleet at mqtts:\/\/localhost:\d+: connected, \S+; \d+ entries receipted at/);
     await assertNothingLost(size);
     await gateway.stop();
     const shown = await tenzro(at('data'), ['fleet', 'show', 'edge-1', '--dir', controller.dir, '--json']);
@@ -87,7 +88,7 @@ describe('a gateway and its fleet controller', function () {
       await using gateway = await startGateway({ tpm: 'emulated' });
       await publish(gateway, 5, 'open');
       const { entries } = (await gateway.status())?.chain ?? { entries: 0 };
-      const { uplink } = await gateway.until('a receipt', receipted(entries), 60_000);
+      const { fleet: { upstreams: [uplink] } } = await gateway.until('a receipt', receipted(entries), 60_000);
       assert.equal(uplink?.fault, null);
       await gateway[end]();
     }
@@ -115,8 +116,8 @@ describe('a gateway and its fleet controller', function () {
     await using gateway = await startGateway();
     await publish(gateway, 50, 'load');
     const size = (await gateway.status())?.chain.entries ?? 0;
-    const offline = await gateway.until('a fault to be told', ({ uplink }) => uplink?.fault !== null && !uplink?.connected);
-    assert.equal(offline.uplink?.receipt, null);
+    const offline = await gateway.until('a fault to be told', ({ fleet: { upstreams: [uplink] } }) => uplink?.fault !== null && !uplink?.connected);
+    assert.equal(offline.fleet.upstreams[0]?.receipt, null);
     await using stack = new AsyncDisposableStack();
     stack.use(await broker.start());
     stack.use(await controller.start(broker));
@@ -132,7 +133,7 @@ describe('a gateway and its fleet controller', function () {
     controller = { ...controller, receiptKey: receiptKey.replace(/^./, (digit) => (digit === '0' ? '1' : '0')) };
     await using gateway = await startGateway();
     const told = await gateway.until('a refused receipt', ({ counters }) => (counters['uplink.receipt'] ?? 0) > 0, 30_000);
-    assert.equal(told.uplink?.receipt, null);
+    assert.equal(told.fleet.upstreams[0]?.receipt, null);
   });
 
   it('tells of a password that the broker refuses, and connects when it is put right', async function () {
@@ -142,10 +143,10 @@ describe('a gateway and its fleet controller', function () {
     writeFileSync(at('own.password'), 'another password\n', { mode: 0o600 });
     broker = { ...broker, passwordFile: at('own.password') };
     await using gateway = await startGateway();
-    await gateway.until('a refusal', ({ uplink }) => /Not authorized/.test(uplink?.fault ?? ''), 30_000);
+    await gateway.until('a refusal', ({ fleet: { upstreams: [uplink] } }) => /Not authorized/.test(uplink?.fault ?? ''), 30_000);
     assert.equal((await run(passwd, ['-b', at('users'), 'fleet', 'another password'])).code, 0);
     serving.signal('SIGHUP'); // mosquitto reads its users again
-    await gateway.until('a connection', ({ uplink }) => uplink?.connected === true && uplink.fault === null, 30_000);
+    await gateway.until('a connection', ({ fleet: { upstreams: [uplink] } }) => uplink?.connected === true && uplink.fault === null, 30_000);
   });
 
   it('shows its identity key to a broker that asks for a certificate, over X25519MLKEM768', async () => {
@@ -163,8 +164,8 @@ describe('a gateway and its fleet controller', function () {
     stack.defer(() => { front.close(); });
     await once(front, 'listening');
     broker = { ...broker, url: `mqtts://localhost:${(front.address() as AddressInfo).port}` };
-    await using gateway = await startGateway({ more: '  certificate: true' });
-    const { uplink, identity } = await gateway.until('a receipt', receipted(1), 30_000);
+    await using gateway = await startGateway({ more: 'certificate: true' });
+    const { fleet: { upstreams: [uplink] }, identity } = await gateway.until('a receipt', receipted(1), 30_000);
     assert.equal(uplink?.keyExchange, 'X25519MLKEM768');
     assert.deepEqual(shown, [identity.signingKeyDigest]);
   });
@@ -176,7 +177,7 @@ describe('a gateway and its fleet controller', function () {
     const { caFile } = await makeBroker(this, stranger.path);
     broker = { ...broker, caFile };
     await using gateway = await startGateway();
-    const told = await gateway.until('a fault', ({ uplink }) => /certificate/.test(uplink?.fault ?? ''), 30_000);
-    assert.equal(told.uplink?.connected, false);
+    const told = await gateway.until('a fault', ({ fleet: { upstreams: [uplink] } }) => /certificate/.test(uplink?.fault ?? ''), 30_000);
+    assert.equal(told.fleet.upstreams[0]?.connected, false);
   });
 });

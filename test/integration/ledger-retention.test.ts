@@ -17,15 +17,15 @@ describe('ledger: retention beside an uplink', () => {
     this.timeout(20_000);
     await using dir = await tempDir();
     await makeChain(dir.path, { entries: 2_000, blocks: 20 });
-    const plan = async (limits: { readonly maxBytes: number; readonly receiptKey?: string }): Promise<number> => {
+    const plan = async (limits: { readonly maxBytes: number; readonly receiptKeys?: readonly string[] | null }): Promise<number> => {
       await using store = await Store.open(ledgerPaths(dir.path).chain, { mode: 'read' });
       await using reader = await openReader(dir.path);
       return planPrune(store, { maxAgeDays: 30, ...limits }, reader.size(), systemClock.wallMicros() + IN_A_YEAR_MICROS)?.oldest ?? 0;
     };
     const free = await plan({ maxBytes: ROOMY });
     assert.ok(free > 0);
-    assert.equal(await plan({ maxBytes: ROOMY, receiptKey: RECEIPT_KEY }), 0, 'nothing is receipted yet');
-    assert.ok((await plan({ maxBytes: 0, receiptKey: RECEIPT_KEY })) > 0, 'a full disk would end all recording');
+    assert.equal(await plan({ maxBytes: ROOMY, receiptKeys: [RECEIPT_KEY] }), 0, 'nothing is receipted yet');
+    assert.ok((await plan({ maxBytes: 0, receiptKeys: [RECEIPT_KEY] })) > 0, 'a full disk would end all recording');
     let receipted = 0;
     {
       await using ledger = await startLedger(dir.path);
@@ -34,7 +34,7 @@ describe('ledger: retention beside an uplink', () => {
       ledger.setCursor(uplinkCursor(RECEIPT_KEY), receipted);
       await ledger.append(draft('the cursor goes with it'));
     }
-    const some = await plan({ maxBytes: ROOMY, receiptKey: RECEIPT_KEY });
+    const some = await plan({ maxBytes: ROOMY, receiptKeys: [RECEIPT_KEY] });
     assert.ok(some > 0 && some <= receipted, `${some} of ${receipted}`);
   });
 });

@@ -11,6 +11,8 @@ import { until } from './until.ts';
 
 const COMMAND = join(import.meta.dirname, '..', '..', 'runtime', 'cli', 'tenzro.js');
 const PASSWORD = 'a fleet password';
+/** Gateways of tests have no TPM. */
+const POLICY = 'version: 1\naccept: [dtpm, enrolled, emulated, software]\n';
 
 export interface FleetBroker {
   readonly url: string;
@@ -65,13 +67,16 @@ export interface ChainView {
 
 export async function makeController(dir: string): Promise<Controller> {
   const home = join(dir, 'fleet');
-  const made = await tenzro(dir, ['fleet', 'init', '--dir', home, '--name', 'test', '--json']);
+  const passphraseFile = join(dir, 'fleet.passphrase');
+  writeFileSync(passphraseFile, 'correct horse battery\n', { mode: 0o600 });
+  const made = await tenzro(dir, ['fleet', 'init', '--dir', home, '--name', 'test', '--host', 'localhost', '--passphrase-file', passphraseFile, '--json']);
   if (made.code !== 0) throw new Error(made.output);
+  writeFileSync(join(home, 'policy.yaml'), POLICY);
   const { receiptKey } = JSON.parse(made.stdout) as { readonly receiptKey: string };
   return {
     dir: home, receiptKey,
     async start({ url, caFile, passwordFile }) {
-      const program = new Program(process.execPath, [COMMAND, 'fleet', 'serve', '--dir', home, '--broker', url, '--ca', caFile, '--user', 'fleet', '--password-file', passwordFile]);
+      const program = new Program(process.execPath, [COMMAND, 'fleet', 'serve', '--dir', home, '--broker', url, '--ca', caFile, '--user', 'fleet', '--password-file', passwordFile, '--passphrase-file', passphraseFile]);
       await until('the controller', () => program.stdout.includes('controller ready'), { timeoutMs: 20_000, hopeless: () => (program.running ? undefined : program.output) });
       return program;
     },
@@ -83,10 +88,14 @@ export async function makeController(dir: string): Promise<Controller> {
   };
 }
 
-/** Of a gateway that seals every second and sends to the broker. `more`: further lines under `uplink`. */
-export function gatewayConfig(name: string, { url, caFile, passwordFile }: FleetBroker, receiptKey: string, { more = '', tpm = 'none' }: { readonly more?: string; readonly tpm?: 'none' | 'emulated' } = {}): string {
+/** One of `uplinks`; `more`: further keys of it. */
+export const uplinkConfig = (name: string, { url, caFile, passwordFile }: Pick<FleetBroker, 'url' | 'caFile' | 'passwordFile'>, receiptKey: string, more = ''): string =>
+  `  - { name: ${name}, url: "${url}", caFile: ${caFile}, user: fleet, passwordFile: ${passwordFile}, receiptKey: "${receiptKey}"${more === '' ? '' : `, ${more}`} }`;
+
+/** Of a gateway that seals every second and sends to the broker. `more`: further keys of the uplink; `others`: further uplinks. */
+export function gatewayConfig(name: string, broker: FleetBroker, receiptKey: string, { more = '', tpm = 'none', others = [] }: { readonly more?: string; readonly tpm?: 'none' | 'emulated'; readonly others?: readonly string[] } = {}): string {
   return [
     'version: 1', `node: { name: ${name} }`, 'system: { intervalMs: 500 }', 'infer: { enabled: false }', `attest: { intervalMs: 1000, idleIntervalMs: 1000, tpm: { mode: ${tpm} } }`,
-    'uplink:', `  url: "${url}"`, `  caFile: ${caFile}`, '  user: fleet', `  passwordFile: ${passwordFile}`, `  receiptKey: "${receiptKey}"`, more, '',
+    'uplinks:', uplinkConfig('fleet', broker, receiptKey, more), ...others, '',
   ].join('\n');
 }

@@ -52,15 +52,14 @@ async function drain(dir: string, reader: ChainReader, url: string): Promise<Dra
   await until('the controller', () => serving.stdout.includes('controller ready'), { timeoutMs: 20_000, hopeless: () => (serving.running ? undefined : serving.output) });
   const before = useOf(serving.pid).cpuSeconds;
   const counters = new TestCounters();
-  const settings = { url, caFile: '', user: '', passwordFile: '', certificate: false, receiptKey: controller.receiptKey, maxBytesPerSecond: 0, forward: [] };
   const uplink = new Uplink({
-    settings, device: DEVICE, source: reader, writer: { setCursor: () => undefined }, store: stack.use(await openKeyValueStore(join(dir, 'receipts'))), clock: systemClock, counters, log: silentLog,
-    openLink: async (filter, onMessage) => openLink({ url, ca: '', clientId: 'bench-uplink', hub: new Hub([{ filters: [filter], receive: onMessage }], silentLog) }),
+    upstream: { receiptKey: Buffer.from(controller.receiptKey, 'hex'), maxBytesPerSecond: 0, forward: [] }, device: DEVICE, source: reader, writer: { setCursor: () => undefined }, store: stack.use(await openKeyValueStore(join(dir, 'receipts'))), clock: systemClock, counters, log: silentLog,
   });
+  const link = stack.use(openLink({ url, ca: '', clientId: 'bench-uplink', hub: new Hub([uplink], silentLog) }));
   const done = new AbortController();
   const size = reader.size();
   const from = performance.now();
-  const following = uplink.follow(done.signal);
+  const following = uplink.follow(link, done.signal);
   await until('everything to be receipted', () => uplink.processed() >= size, { timeoutMs: 300_000, intervalMs: 5, hopeless: () => (serving.running ? undefined : serving.output) });
   const seconds = (performance.now() - from) / 1_000;
   done.abort();

@@ -1,0 +1,48 @@
+/** The composition root of what ties a gateway to its fleets: its owner, the upstreams, and the commands that come over them and over its own broker. */
+import type { Owner } from '#runtime/core/fleet.ts';
+import type { JsonObject } from '#runtime/core/json.ts';
+import type { Follower } from '#runtime/core/ports.ts';
+import type { FleetStatus } from '#runtime/observe/status.ts';
+import { thumbprintOf } from '#runtime/crypto/jws.ts';
+import type { Signer } from '#runtime/crypto/mldsa.ts';
+import { OWNER_UPSTREAM } from '#runtime/core/fleet.ts';
+import { openCommanding, type CommandingOptions } from './commanding.ts';
+import { Upstreams } from './upstreams.ts';
+
+export interface BelongingOptions extends CommandingOptions {
+  /** The identity's. Rejects with `identity.*` while the keys are locked. */
+  readonly signer: () => Promise<Signer>;
+  /** What the gateway says of itself to its fleets, beside `status`; nothing that changes all the time. */
+  readonly statement: () => JsonObject;
+}
+
+export interface Belonging {
+  readonly commands: Follower;
+  readonly upstreams: Upstreams;
+  status(): FleetStatus;
+  /** At every start while it is owned, and at the claim. */
+  onOwned(owner: Owner): void;
+  /** Its keys count no more at once; resolves when the connection to its broker is closed. */
+  onDisowned(): Promise<void>;
+}
+
+export function openBelonging({ signer, statement, ...options }: BelongingOptions): Belonging {
+  const { settings } = options;
+  const commanding = openCommanding(options);
+  const upstreams = new Upstreams(settings.uplinks, { ...options, gateway: settings.node.name, signer, statement, usersOf: () => [commanding.overFleet()] });
+  let owned: FleetStatus['owner'] = null;
+  return {
+    commands: commanding.commander, upstreams,
+    status: () => ({ upstreams: upstreams.status(), commands: commanding.commander.open(), owner: owned }),
+    onOwned(owner) {
+      owned = { words: owner.words, keys: owner.ownerKeys.map((key) => thumbprintOf(key)) };
+      commanding.setOwner(owner);
+      upstreams.add(owner.upstream);
+    },
+    async onDisowned() {
+      owned = null;
+      commanding.setOwner(undefined);
+      await upstreams.remove(OWNER_UPSTREAM);
+    },
+  };
+}
