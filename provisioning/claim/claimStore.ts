@@ -53,6 +53,9 @@ export class ClaimStore {
     await this.#folder.replace(nameOf(claimId), Buffer.concat([body, sha256(body)]));
   }
 
+  /** The gateway is ours no more, and the register knows it. */
+  async forget(claimId: Uint8Array): Promise<void> { await this.#folder.remove(nameOf(claimId)); }
+
   /** All of them, the oldest first. Throws `claim.state` for a file that is damaged or not ours alone. */
   async all(): Promise<readonly KeptClaim[]> {
     const names = await this.#folder.inSystem('', () => namesIn(this.#folder.path));

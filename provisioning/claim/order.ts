@@ -42,7 +42,7 @@ export async function giveOrder({ dial, claim, order }: Errand, signal: AbortSig
   signal.addEventListener('abort', stop, { once: true });
   promise.catch(() => undefined); // it may be rejected before it is awaited
   using channel = await dial({
-    message: (bytes) => { try { receive(bytes); } catch (error) { reject(error as Error); } },
+    message: (bytes) => { try { receive(bytes); } catch (error) { reject(error); } },
     closed: (why) => { reject(new TenzroError('claim.link', why)); },
   }, signal);
   try {

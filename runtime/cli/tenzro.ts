@@ -234,6 +234,7 @@ function declareFleet(root: Command, io: Io): void {
     .addHelpText('after', '\nExamples:\n  $ tenzro fleet plan --groups groups.yaml --twins twins.json --rollout firmware-1.4.yaml\n  $ tenzro fleet plan --groups groups.yaml --twins twins.json --rollout firmware-1.4.yaml --json | jq .stages')
     .action(async (flags: import('./fleet/plan.ts').PlanFlags) => { (await import('./fleet/plan.ts')).fleetPlan(io, flags); });
   declareController(fleet, io);
+  declareOwnership(fleet, io);
 }
 
 function declareController(fleet: Command, io: Io): void {
@@ -264,6 +265,35 @@ function declareController(fleet: Command, io: Io): void {
     .option(...JSON_FLAG)
     .addHelpText('after', '\nExamples:\n  $ tenzro fleet acts --dir /var/lib/tenzro-fleet\n  $ tenzro fleet acts --dir /var/lib/tenzro-fleet --export > acts.txt\n  $ tenzro fleet acts --file acts.txt --verify')
     .action(async (flags: import('./fleet/register.ts').ActsFlags) => { await (await import('./fleet/register.ts')).fleetActs(io, flags); });
+}
+
+function declareOwnership(fleet: Command, io: Io): void {
+  const declare = (usage: string, summary: string, examples: readonly string[]): Command => fleet.command(usage).description(summary)
+    .requiredOption('--dir <dir>', 'folder of the controller')
+    .option('--key <file>', 'owner key to sign with; default: owner-1.key of the folder. The other one does as well')
+    .option('--passphrase-file <file>', 'take the passphrase of the key from the first line of a file; else it is asked for')
+    .option(...JSON_FLAG).addHelpText('after', `\nExamples:\n${examples.map((example) => `  $ ${example}`).join('\n')}`);
+  declare('claim', 'Makes the gateway yours whose code you scan or type, and waits until its first block is receipted. The controller must serve. Ctrl-C anywhere leaves what --resume ends.',
+    ['tenzro fleet claim --dir fleet --image photo.jpg', 'tenzro fleet claim --dir fleet --camera --wifi workshop', 'tenzro fleet claim --dir fleet --code - --address 192.168.1.20:8777', 'tenzro fleet claim --dir fleet --resume'])
+    .option('--code <code>', 'the code as text; - reads it from stdin, so that it stands in no list of processes')
+    .option('--image <file>', 'PNG or JPEG with the QR code on it')
+    .option('--camera', 'look through a camera of this machine until it sees a code')
+    .option('--resume', 'only ask what became of claims whose end is not known')
+    .option('--name <id>', 'node.name of a gateway without a TPM, which cannot state it itself')
+    .option('--address <host:port>', 'where the gateway is; default: it is looked for on this network')
+    .option('--wifi <ssid>', 'network that the gateway shall join; its passphrase is asked for')
+    .option('--wifi-file <file>', 'take the passphrase of the network from the first line of a file')
+    .option('--broker <url>', "broker that the gateway shall report to, mqtts://host:port; default: the fleet's own")
+    .option('--policy <file>', 'policy file; default: policy.yaml in the folder')
+    .option('--yes', 'take a gateway whose keys no maker vouches for, without asking')
+    .action(async (flags: import('./fleet/claim.ts').ClaimFlags) => { await (await import('./fleet/claim.ts')).fleetClaim(io, flags); });
+  declare('release <gateway>', 'Gives a gateway up, over the local network: it forgets its owner and can be claimed anew.', ['tenzro fleet release edge-1 --dir fleet', 'tenzro fleet release edge-1 --dir fleet --key /media/stick/owner-2.key'])
+    .action(async (gateway: string, flags: import('./fleet/order.ts').OrderFlags) => { await (await import('./fleet/order.ts')).fleetRelease(io, gateway, flags); });
+  declare('rotate [gateway]', 'Puts two other owner keys in the place of those of now, over the local network. Exit 1 where a gateway could not be reached: call it again.',
+    ['tenzro fleet rotate --all --dir fleet --key owner-2.key --to new-1.key new-2.key'])
+    .option('--all', 'every gateway that was claimed from this folder')
+    .requiredOption('--to <files...>', 'the two new keys, made by tenzro fleet keygen; only their .pub are read')
+    .action(async (gateway: string | undefined, flags: Parameters<typeof import('./fleet/order.ts').fleetRotate>[2]) => { await (await import('./fleet/order.ts')).fleetRotate(io, gateway, flags); });
 }
 
 function declareVerifier(root: Command, io: Io): void {

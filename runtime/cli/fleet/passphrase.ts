@@ -5,13 +5,16 @@ import { Writable } from 'node:stream';
 import { TenzroError, messageOf } from '#runtime/core/errors.ts';
 import type { Io } from '../io.ts';
 
-const PASSPHRASE_BYTES_MIN = 8;
+const PASSPHRASE_BYTES_MIN = 12;
 
 /** Throws `fleet.key`. */
 export async function readPassphrase(io: Io, file: string | undefined): Promise<Buffer> {
   if (file !== undefined) return firstLineOf(file);
   return Buffer.from(await typed(io, 'Passphrase (not shown): '));
 }
+
+/** Any other secret, the same way: typed unseen, or the first line of a file. */
+export const readSecret = async (io: Io, question: string, file: string | undefined): Promise<Buffer> => (file === undefined ? Buffer.from(await typed(io, question)) : firstLineOf(file));
 
 /** The same for a key that is made: on a terminal it is asked for twice. */
 export async function readNewPassphrase(io: Io, file: string | undefined): Promise<Buffer> {
