@@ -5,7 +5,7 @@ import { messageOf } from '#runtime/core/errors.ts';
 import type { Log } from '#runtime/core/ports.ts';
 import { joinApis, openApi } from '#runtime/controller/api.ts';
 import { Chains } from '#runtime/controller/chains.ts';
-import { openHouse, receiptKeyOf, storeOf } from '#runtime/controller/house.ts';
+import { filesOf, openHouse, receiptKeyOf, storeOf } from '#runtime/controller/house.ts';
 import type { ControllerPart, PartContext } from '#runtime/controller/part.ts';
 import { openKeyValueStore } from '#runtime/ledger/kv.ts';
 import { Hub } from '#runtime/link/hub.ts';
@@ -17,6 +17,8 @@ import { authoritiesOf, passwordIn } from './uplinking.ts';
 
 export interface ControllerOptions {
   readonly dir: string;
+  /** Of the folder; zeroed when the keys are open. */
+  readonly passphrase: Buffer;
   /** The fleet's broker, `mqtts://host:port`. */
   readonly broker: string;
   readonly caFile?: string;
@@ -29,12 +31,12 @@ export interface ControllerOptions {
 }
 
 /** Serves until `signal` aborts, or the disk breaks. Throws `controller.*`, `ledger.*`, `config.unreadable`, `link.credentials`. */
-export async function runController({ dir, broker, caFile = '', user, passwordFile, logForm, color, onReady }: ControllerOptions, signal: AbortSignal): Promise<void> {
+export async function runController({ dir, passphrase, broker, caFile = '', user, passwordFile, logForm, color, onReady }: ControllerOptions, signal: AbortSignal): Promise<void> {
   const log = createLog({ level: 'info', form: logForm, color });
   const counters = new CounterTable();
-  const house = await openHouse(dir);
+  const house = await openHouse(dir, passphrase).finally(() => { passphrase.fill(0); });
   await using resources = new AsyncDisposableStack();
-  const store = resources.use(await openKeyValueStore(house.storeDir, (state, detail) => { tellState(log, state, detail); }, 'keep'));
+  const store = resources.use(await openKeyValueStore(filesOf(dir).store, (state, detail) => { tellState(log, state, detail); }, 'keep'));
   const chains = new Chains(store);
   const parts = openParts({ dir, house, store, clock, counters, log }, chains);
   const [ca, password] = [await authoritiesOf(caFile), passwordFile === undefined ? undefined : await passwordIn(passwordFile)];

@@ -240,14 +240,17 @@ function declareFleet(root: Command, io: Io): void {
 function declareController(fleet: Command, io: Io): void {
   const declare = (usage: string, summary: string, examples: readonly string[]): Command => fleet.command(usage).description(summary)
     .requiredOption('--dir <dir>', 'folder of the controller').option(...JSON_FLAG).addHelpText('after', `\nExamples:\n${examples.map((example) => `  $ ${example}`).join('\n')}`);
-  declare('init', 'Makes a folder with the receipt key of a controller, and says what to put into the configuration of the gateways.', ['tenzro fleet init --dir /var/lib/tenzro-fleet'])
+  declare('init', "Makes a folder with a fleet's keys (two for its owner), its certificate authority and a sample policy, all under one passphrase.", ['tenzro fleet init --dir /var/lib/tenzro-fleet', 'tenzro fleet init --dir fleet --name workshop --host fleet.example.org 192.0.2.7'])
     .option('--name <name>', 'how the controller calls itself; default: the host name')
-    .action(async (flags: Parameters<typeof import('./fleet/controller.ts').fleetInit>[1]) => { await (await import('./fleet/controller.ts')).fleetInit(io, flags); });
+    .option('--host <names...>', 'names and addresses under which gateways reach its broker; default: those of this machine')
+    .option('--passphrase-file <file>', 'take the passphrase from the first line of a file; else it is asked for')
+    .action(async (flags: import('./fleet/controller.ts').InitFlags) => { await (await import('./fleet/controller.ts')).fleetInit(io, flags); });
   declare('serve', 'Verifies, keeps and receipts the chains that gateways send, until SIGINT or SIGTERM.', ['tenzro fleet serve --dir /var/lib/tenzro-fleet --broker mqtts://localhost:8883 --ca ca.pem --user controller --password-file broker.password'])
     .requiredOption('--broker <url>', "the fleet's broker, mqtts://host:port")
     .option('--ca <file>', "PEM certificates that the broker's must chain to; default: the system's authorities")
     .option('--user <name>', 'user name for the broker')
     .option('--password-file <file>', 'file, readable by its owner only, whose first line is the password')
+    .option('--passphrase-file <file>', 'take the passphrase of the folder from the first line of a file; else it is asked for')
     .action(async (flags: import('./fleet/controller.ts').ServeFlags) => { await (await import('./fleet/controller.ts')).fleetServe(io, flags); });
   declare('ls', 'Lists the gateways, how far their chains are kept, and what the policy says of them. Exit 1 where one is frozen or falls short.', ['tenzro fleet ls --dir /var/lib/tenzro-fleet'])
     .action(async (flags: import('./fleet/register.ts').DirFlags) => { await (await import('./fleet/register.ts')).fleetLs(io, flags); });

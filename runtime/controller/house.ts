@@ -1,35 +1,74 @@
-/** The controller's folder: `controller.json` (its name), `receipt.seed` (ML-DSA-65, 0600) and `store/`. */
-import { mkdir, readFile } from 'node:fs/promises';
+/**
+ * The controller's folder. `serve` opens `server.key` only (receipt key, intermediate CA). What commands gateways (`owner-1.key`, `owner-2.key`) and what makes
+ * another intermediate (`root.key`) it never reads: they may be carried elsewhere. All of them lie under one passphrase.
+ */
+import { mkdir, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createFile, readOwnFile } from '#provisioning/ownFile.ts';
 import { toHex } from '#runtime/core/bytes.ts';
 import { TenzroError, messageOf } from '#runtime/core/errors.ts';
+import { decodeCbor, encodeCbor } from '#runtime/crypto/cbor.ts';
+import { pemOf, type Issuer } from '#runtime/crypto/certificate.ts';
 import { sha256 } from '#runtime/crypto/hash.ts';
 import { MLDSA65, newSeed, signerOfSeed, type Signer } from '#runtime/crypto/mldsa.ts';
+import { newOwnerKey } from '#runtime/crypto/ownerKey.ts';
+import { openUnderPassphrase, sealUnderPassphrase } from '#runtime/crypto/passphraseBox.ts';
+import { Authority, decodeKey, encodeKey, newIntermediate, newRoot } from './authority.ts';
 
 export interface ControllerHouse {
   readonly name: string;
-  /** Signs receipts. */
+  /** Names and addresses of the broker, as they were given; empty: those that this machine has when it serves. */
+  readonly hosts: readonly string[];
+  /** Signs receipts, and what the controller says about itself. */
   readonly signer: Signer;
-  readonly storeDir: string;
+  readonly authority: Authority;
 }
 
-const FILE = { settings: 'controller.json', seed: 'receipt.seed', store: 'store' } as const;
+const LABEL = { server: 'TENZRO ENCRYPTED FLEET SERVER', root: 'TENZRO ENCRYPTED FLEET ROOT' } as const;
+const SERVER = { seed: 1, intermediateKey: 2, intermediate: 3 } as const;
 const OWNER_ONLY = 0o600;
 const READABLE = 0o644;
-const HOUSE_VERSION = 1;
+const HOUSE_VERSION = 2;
+
+export const filesOf = (dir: string) => ({
+  settings: join(dir, 'controller.json'), server: join(dir, 'server.key'), root: join(dir, 'root.key'), ca: join(dir, 'ca.pem'), policy: join(dir, 'policy.yaml'), users: join(dir, 'broker-users.json'),
+  owners: [join(dir, 'owner-1.key'), join(dir, 'owner-2.key')] as const, store: join(dir, 'store'), broker: join(dir, 'broker'), lock: join(dir, 'lock'),
+}) as const;
 
 /** What gateways pin as `uplink.receiptKey`: SHA-256 of the key, hexadecimal. */
 export const receiptKeyOf = (signer: Signer): string => toHex(sha256(signer.publicKey));
 
-/** Never over an existing file: throws `controller.directory`. The settings are written last: without them there is no house. */
-export async function buildHouse(dir: string, name: string): Promise<{ readonly receiptKey: string }> {
+export interface NewHouse {
+  readonly dir: string;
+  /** How the controller calls itself; part of the names in its certificates. */
+  readonly name: string;
+  readonly hosts: readonly string[];
+  /** Text of the sample policy. */
+  readonly policy: string;
+  /** The caller zeroes it. */
+  readonly passphrase: Uint8Array;
+  readonly nowMs: number;
+}
+
+/** Only in a folder that is new or empty: throws `controller.directory`. The settings are written last: without them there is no house. */
+export async function buildHouse({ dir, name, hosts, policy, passphrase, nowMs }: NewHouse): Promise<{ readonly receiptKey: string; readonly ownerKeys: readonly Uint8Array[] }> {
   await mkdir(dir, { recursive: true, mode: 0o700 });
+  if ((await readdir(dir)).length > 0) throw new TenzroError('controller.directory', `${dir} is not empty`);
+  const files = filesOf(dir);
+  const root = newRoot(name, nowMs);
+  const owners = files.owners.map((path) => ({ path, ...newOwnerKey(passphrase) }));
   const seed = newSeed();
   try {
-    await write(join(dir, FILE.seed), seed, OWNER_ONLY);
-    await write(join(dir, FILE.settings), `${JSON.stringify({ version: HOUSE_VERSION, name })}\n`, READABLE);
-    return { receiptKey: receiptKeyOf(signerOfSeed(seed)) };
+    for (const { path, privatePem, publicPem } of owners) {
+      await write(path, privatePem, OWNER_ONLY);
+      await write(`${path}.pub`, publicPem, READABLE);
+    }
+    await write(files.root, sealed(LABEL.root, encodeKey(root), passphrase), OWNER_ONLY);
+    await write(files.server, serverFile(seed, newIntermediate(root, name, nowMs), passphrase), OWNER_ONLY);
+    await write(files.ca, pemOf(root.certificate), READABLE);
+    await write(files.policy, policy, READABLE);
+    await write(files.settings, `${JSON.stringify({ version: HOUSE_VERSION, name, hosts })}\n`, READABLE);
+    return { receiptKey: receiptKeyOf(signerOfSeed(seed)), ownerKeys: owners.map(({ publicKey }) => publicKey) };
   } finally {
     seed.fill(0);
   }
@@ -37,36 +76,58 @@ export async function buildHouse(dir: string, name: string): Promise<{ readonly 
 
 /** Where the chains are kept. Throws `controller.directory` where there is no house. */
 export async function storeOf(dir: string): Promise<string> {
-  await nameIn(dir);
-  return join(dir, FILE.store);
+  await settingsIn(dir);
+  return filesOf(dir).store;
 }
 
-/** Throws `controller.directory` where there is none, and `controller.key` for a key that others can read, or that is none. */
-export async function openHouse(dir: string): Promise<ControllerHouse> {
-  const name = await nameIn(dir);
-  const seed = await readSeed(join(dir, FILE.seed));
+/** The caller zeroes the passphrase. Throws `controller.directory` where there is no house, `fleet.key` for another passphrase, `controller.key` for a key that others can read, or that is none. */
+export async function openHouse(dir: string, passphrase: Uint8Array): Promise<ControllerHouse> {
+  const settings = await settingsIn(dir);
+  const { server, ca } = filesOf(dir);
+  const secret = openUnderPassphrase(LABEL.server, (await readOwnFile(server, 'controller.key')).toString('latin1'), passphrase);
   try {
-    return { name, signer: signerOfSeed(seed), storeDir: join(dir, FILE.store) };
+    const { signer, intermediate } = readServerFile(secret);
+    return { ...settings, signer, authority: new Authority(intermediate, (await readFile(ca)).toString('latin1')) };
   } finally {
-    seed.fill(0);
+    secret.fill(0);
   }
 }
 
-async function nameIn(dir: string): Promise<string> {
-  const path = join(dir, FILE.settings);
+/** How the house is called, and where its broker is: all that can be known without the passphrase. Throws `controller.directory`. */
+export async function settingsIn(dir: string): Promise<{ readonly name: string; readonly hosts: readonly string[] }> {
+  const path = filesOf(dir).settings;
   try {
-    const { version, name } = JSON.parse(await readFile(path, 'utf8')) as { readonly version?: unknown; readonly name?: unknown };
-    if (version === HOUSE_VERSION && typeof name === 'string' && name !== '') return name;
+    const { version, name, hosts } = JSON.parse(await readFile(path, 'utf8')) as { readonly version?: unknown; readonly name?: unknown; readonly hosts?: unknown };
+    if (version === HOUSE_VERSION && typeof name === 'string' && name !== '' && Array.isArray(hosts)) return { name, hosts: hosts.filter((host) => typeof host === 'string') };
   } catch (cause) {
     throw new TenzroError('controller.directory', `cannot read ${path}: ${messageOf(cause)}`, { cause });
   }
   throw new TenzroError('controller.directory', `${path} is not of version ${HOUSE_VERSION}, or names nobody`);
 }
 
-async function readSeed(path: string): Promise<Buffer> {
-  const seed = await readOwnFile(path, 'controller.key');
-  if (seed.length !== MLDSA65.seedBytes) throw new TenzroError('controller.key', `${path} has ${seed.length} bytes, not ${MLDSA65.seedBytes}`);
-  return seed;
+function serverFile(seed: Uint8Array, intermediate: Issuer, passphrase: Uint8Array): string {
+  const key = encodeKey(intermediate);
+  try {
+    return sealed(LABEL.server, encodeCbor(new Map<number, Uint8Array>([[SERVER.seed, seed], [SERVER.intermediateKey, key], [SERVER.intermediate, intermediate.certificate]])), passphrase);
+  } finally {
+    key.fill(0);
+  }
+}
+
+/** It passed its tag: what does not fit was written by another version. */
+function readServerFile(secret: Uint8Array): { readonly signer: Signer; readonly intermediate: Issuer } {
+  const map = decodeCbor(secret);
+  const [seed, key, certificate] = map instanceof Map ? [map.get(SERVER.seed), map.get(SERVER.intermediateKey), map.get(SERVER.intermediate)] : [];
+  if (!(seed instanceof Uint8Array && seed.length === MLDSA65.seedBytes && key instanceof Uint8Array && certificate instanceof Uint8Array)) throw new TenzroError('controller.key', 'server.key does not hold what a controller needs');
+  return { signer: signerOfSeed(seed), intermediate: { privateKey: decodeKey(key), certificate: Uint8Array.from(certificate) } };
+}
+
+function sealed(label: string, secret: Uint8Array, passphrase: Uint8Array): string {
+  try {
+    return sealUnderPassphrase(label, secret, passphrase);
+  } finally {
+    secret.fill(0);
+  }
 }
 
 const write = (path: string, content: string | Uint8Array, mode: number): Promise<void> => createFile(path, content, mode, 'controller.directory');

@@ -1,59 +1,39 @@
-/**
- * Owner and operator keys at rest: the ML-DSA-65 seed under a passphrase, scrypt (RFC 7914) and AES-256-GCM, in a PEM envelope of our own. PKCS#8 has names
- * for both, but OpenSSL writes PBES2 with CBC only, and reads no other; docs/reference/commands.md gives the bytes.
- */
-import { randomBytes, scryptSync } from 'node:crypto';
-import { TenzroError } from '#runtime/core/errors.ts';
-import { AES_256_GCM, openAead, sealAead } from './aead.ts';
-import { MLDSA65 } from './mldsa.ts';
+/** Owner and operator keys at rest: the ML-DSA-65 seed under a passphrase; the public half beside it as PEM. */
+import { createPublicKey } from 'node:crypto';
+import { TenzroError, invariant } from '#runtime/core/errors.ts';
+import { MLDSA65, newSeed, signerOfSeed } from './mldsa.ts';
+import { openUnderPassphrase, sealUnderPassphrase } from './passphraseBox.ts';
 
 const LABEL = 'TENZRO ENCRYPTED OWNER KEY';
-const VERSION = 1;
-/** 128 MiB and a third of a second, once per signature: OWASP's first choice for scrypt. */
-const COST = { log2N: 17, r: 8, p: 1 } as const;
-/** What a file may ask for: it is not trusted before its tag is checked. */
-const LOG2N_MAX = 20;
-const R_MAX = 16;
-const P_MAX = 4;
-const SALT_BYTES = 16;
-const TAG_BYTES = 16;
-/** version, log2 N, r, p, salt: also the associated data. */
-const HEAD_BYTES = 4 + SALT_BYTES;
-const FILE_BYTES = HEAD_BYTES + AES_256_GCM.nonceBytes + MLDSA65.seedBytes + TAG_BYTES;
-const PEM_CHARS_MAX = 1_024;
 
-/** PEM text. The caller zeroes seed and passphrase. */
-export function encryptOwnerKey(seed: Uint8Array, passphrase: Uint8Array): string {
-  const head = Buffer.concat([Buffer.of(VERSION, COST.log2N, COST.r, COST.p), randomBytes(SALT_BYTES)]);
-  const nonce = randomBytes(AES_256_GCM.nonceBytes);
-  const key = keyOf(head, passphrase);
-  const sealed = sealAead(AES_256_GCM, key, nonce, seed, head);
-  key.fill(0);
-  const base64 = Buffer.concat([head, nonce, sealed]).toString('base64').replaceAll(/.{64}(?=.)/g, '$&\n');
-  return `-----BEGIN ${LABEL}-----\n${base64}\n-----END ${LABEL}-----\n`;
+export interface OwnerKeyFiles {
+  /** PEM, encrypted. */
+  readonly privatePem: string;
+  /** PEM, SubjectPublicKeyInfo. */
+  readonly publicPem: string;
+  /** Raw FIPS 204 key, 1952 bytes. */
+  readonly publicKey: Uint8Array;
 }
 
-/** The 32-byte seed; the caller zeroes it. Throws `fleet.key`. */
-export function decryptOwnerKey(pem: string, passphrase: Uint8Array): Buffer {
-  const [, base64 = ''] = pem.length > PEM_CHARS_MAX ? [] : (new RegExp(`^\\s*-----BEGIN ${LABEL}-----\\s([A-Za-z0-9+/=\\s]+)-----END ${LABEL}-----\\s*$`).exec(pem) ?? []);
-  const bytes = Buffer.from(base64, 'base64');
-  const [version, log2N = 0, r = 0, p = 0] = bytes;
-  if (bytes.length !== FILE_BYTES || version !== VERSION || log2N < 14 || log2N > LOG2N_MAX || r < 1 || r > R_MAX || p < 1 || p > P_MAX) throw new TenzroError('fleet.key', 'not an owner key of ours');
-  const head = bytes.subarray(0, HEAD_BYTES);
-  const sealedAt = HEAD_BYTES + AES_256_GCM.nonceBytes;
-  const key = keyOf(head, passphrase);
+/** A new key. The caller zeroes the passphrase. */
+export function newOwnerKey(passphrase: Uint8Array): OwnerKeyFiles {
+  const seed = newSeed();
   try {
-    return openAead(AES_256_GCM, key, bytes.subarray(HEAD_BYTES, sealedAt), bytes.subarray(sealedAt), head);
-  } catch (cause) {
-    throw new TenzroError('fleet.key', 'the passphrase is wrong, or the file was altered', { cause });
+    const { publicKey, privateKey } = signerOfSeed(seed);
+    invariant(privateKey, 'writing an ML-DSA key needs a Node that has ML-DSA');
+    return { privatePem: encryptOwnerKey(seed, passphrase), publicPem: createPublicKey(privateKey).export({ format: 'pem', type: 'spki' }).toString(), publicKey };
   } finally {
-    key.fill(0);
+    seed.fill(0);
   }
 }
 
-/** RFC 7914: 128·N·r bytes, and some. */
-function keyOf(head: Uint8Array, passphrase: Uint8Array): Buffer {
-  const [, log2N = 0, r = 0, p = 0] = head;
-  const N = 2 ** log2N;
-  return scryptSync(passphrase, head.subarray(4), AES_256_GCM.keyBytes, { N, r, p, maxmem: 256 * N * r });
+/** PEM text. The caller zeroes seed and passphrase. */
+export const encryptOwnerKey = (seed: Uint8Array, passphrase: Uint8Array): string => sealUnderPassphrase(LABEL, seed, passphrase);
+
+/** The 32-byte seed; the caller zeroes it. Throws `fleet.key`. */
+export function decryptOwnerKey(pem: string, passphrase: Uint8Array): Buffer {
+  const seed = openUnderPassphrase(LABEL, pem, passphrase);
+  if (seed.length === MLDSA65.seedBytes) return seed;
+  seed.fill(0);
+  throw new TenzroError('fleet.key', 'not an owner key of ours');
 }
