@@ -57,6 +57,8 @@ export class Desk implements LinkUser {
   readonly #listeners = new Set<(record: DeskRecord) => void>();
   /** What shall be on the broker next, by command. */
   readonly #outbox = new Map<string, CommandName>();
+  /** When an open command was published last, by the monotonic clock, and how long it then waits for a word. */
+  readonly #published = new Map<string, { readonly atMicros: number; readonly waitMs: number }>();
   #link: FleetLink | undefined;
   #publishing = 0;
 
@@ -208,6 +210,8 @@ export class Desk implements LinkUser {
       return;
     }
     const record = this.#store.get(key);
+    if (record && !isOver(record.state)) this.#published.set(key, { atMicros: this.#options.clock.monoMicros(), waitMs: Math.min(2 * (this.#published.get(key)?.waitMs ?? LIMITS.deskRepeatMs / 2), LIMITS.deskRepeatMaxMs) });
+    else this.#published.delete(key);
     if (record?.state === 'queued') await this.#advance(record, 'sent');
   }
 
@@ -219,11 +223,20 @@ export class Desk implements LinkUser {
     return message ? Buffer.from(JSON.stringify(message)) : WITHDRAWN;
   }
 
+  /** A gateway hears at QoS 0: what it said nothing about it may have missed, and gets again, each time after twice the wait. */
+  #sayAgain(record: DeskRecord): void {
+    const { atMicros, waitMs } = this.#published.get(keyOf(record)) ?? { atMicros: Infinity, waitMs: 0 };
+    if (record.state === 'sent' && this.#options.clock.monoMicros() - atMicros >= waitMs * 1_000) this.#say(record);
+  }
+
   /** Ends what nobody answered. Returns when `signal` aborts. */
   async follow(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       const nowMicros = this.#options.clock.wallMicros();
-      for (const record of this.#store.open()) if (record.endsMicros <= nowMicros) this.#do(this.#advance(record, 'silent', 'no answer within its validity'));
+      for (const record of this.#store.open()) {
+        if (record.endsMicros <= nowMicros) this.#do(this.#advance(record, 'silent', 'no answer within its validity'));
+        else this.#sayAgain(record);
+      }
       this.#pump();
       await sleep(LOOK_MS, undefined, { signal }).catch(() => undefined); // aborted: the loop ends
     }

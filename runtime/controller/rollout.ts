@@ -48,6 +48,8 @@ export const SILENT = 'no answer in time';
 export const UNHEALTHY = 'unhealthy after the change';
 export const UNHEARD = 'reported no health after the change';
 const MICROS_PER_SECOND = 1_000_000;
+/** Nobody is judged in the moment in which it answers: what it reports then takes its time. */
+const JUDGED_AFTER_SECONDS = 1;
 
 /** Total: what does not fit is ignored or refused. `nowMicros`: wall time; a clock that goes back is held. Costs one look at every gateway. */
 export function step(state: RolloutState, event: RolloutEvent, nowMicros: number): RolloutStep {
@@ -251,7 +253,8 @@ function advanceStages(draft: Draft): void {
 
 function soak(draft: Draft): void {
   const { plan, stage, clockMicros } = draft.state;
-  draft.set({ phase: 'soaking', soakUntilMicros: clockMicros + (plan.stages[stage]?.soakSeconds ?? 0) * MICROS_PER_SECOND });
+  const seconds = Math.max(plan.stages[stage]?.soakSeconds ?? 0, plan.healthy ? JUDGED_AFTER_SECONDS : 0);
+  draft.set({ phase: 'soaking', soakUntilMicros: clockMicros + seconds * MICROS_PER_SECOND });
 }
 
 /** Everyone that was changed so far, also in earlier stages, as it stands at this moment: who flaps is taken as it is found. */
