@@ -1,15 +1,15 @@
 /** The composition root of what ties a gateway to its fleets: its owner, the upstreams, and the commands that come over them and over its own broker. */
 import type { Owner } from '#runtime/core/fleet.ts';
 import type { JsonObject } from '#runtime/core/json.ts';
-import type { Follower } from '#runtime/core/ports.ts';
 import type { FleetStatus } from '#runtime/observe/status.ts';
 import { thumbprintOf } from '#runtime/crypto/jws.ts';
 import type { Signer } from '#runtime/crypto/mldsa.ts';
 import { OWNER_UPSTREAM } from '#runtime/core/fleet.ts';
 import { openCommanding, type CommandingOptions } from './commanding.ts';
+import { openTwinning, type Twinning } from './twinning.ts';
 import { Upstreams } from './upstreams.ts';
 
-export interface BelongingOptions extends CommandingOptions {
+export interface BelongingOptions extends Omit<CommandingOptions, 'trials'> {
   /** The identity's. Rejects with `identity.*` while the keys are locked. */
   readonly signer: () => Promise<Signer>;
   /** What the gateway says of itself to its fleets, beside `status`; nothing that changes all the time. */
@@ -17,8 +17,9 @@ export interface BelongingOptions extends CommandingOptions {
 }
 
 export interface Belonging {
-  readonly commands: Follower;
   readonly upstreams: Upstreams;
+  /** What people at the fleet ask for, until `signal` aborts: it ends before the broker does. */
+  follow(signal: AbortSignal): Promise<void>;
   status(): FleetStatus;
   /** At every start while it is owned, and at the claim. */
   onOwned(owner: Owner): void;
@@ -28,11 +29,13 @@ export interface Belonging {
 
 export function openBelonging({ signer, statement, ...options }: BelongingOptions): Belonging {
   const { settings } = options;
-  const commanding = openCommanding(options);
-  const upstreams = new Upstreams(settings.uplinks, { ...options, gateway: settings.node.name, signer, statement, usersOf: () => [commanding.overFleet()] });
+  const twinning: Twinning = openTwinning({ ...options, gateway: settings.node.name, ledger: options.writer, operators: () => commanding.operators() });
+  const commanding = openCommanding({ ...options, trials: twinning });
+  const upstreams = new Upstreams(settings.uplinks, { ...options, gateway: settings.node.name, signer, statement, usersOf: () => [commanding.overFleet(), twinning.user()] });
   let owned: FleetStatus['owner'] = null;
   return {
-    commands: commanding.commander, upstreams,
+    upstreams,
+    follow: async (signal) => { await Promise.all([commanding.commander.follow(signal), twinning.follow(signal)]); },
     status: () => ({ upstreams: upstreams.status(), commands: commanding.commander.open(), owner: owned }),
     onOwned(owner) {
       owned = { words: owner.words, keys: owner.ownerKeys.map((key) => thumbprintOf(key)) };

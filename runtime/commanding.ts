@@ -7,7 +7,6 @@ import type { Broker } from '#runtime/broker/broker.ts';
 import { payloadBytes } from '#runtime/broker/packets.ts';
 import { storedRetained } from '#runtime/broker/retained.ts';
 import { readConfigText } from '#runtime/config/load.ts';
-import { replaceConfigFile } from '#runtime/config/replace.ts';
 import type { Clock } from '#runtime/core/clock.ts';
 import { mayCommand, type CommandType, type Operator } from '#runtime/core/command.ts';
 import { TenzroError, messageOf } from '#runtime/core/errors.ts';
@@ -25,20 +24,14 @@ import { operatorsOf, readOperators } from '#runtime/fleet/operators.ts';
 import { CommandTopics } from '#runtime/fleet/topics.ts';
 import type { ChainReader } from '#runtime/ledger/reader.ts';
 import type { WriterClient } from '#runtime/ledger/writerClient.ts';
-
-/** What commands may do to the process that the gateway runs in. */
-export interface CommandHost {
-  /** Absolute path of the configuration file, also where there is none yet. */
-  readonly configFile: string;
-  /** Ends the gateway in an orderly way for a supervisor to start it again; none without one. */
-  readonly restart: Maybe<() => void>;
-}
+import type { ConfigHost, Twinning } from './twinning.ts';
 
 export interface CommandingOptions {
   readonly settings: Settings;
   /** Folder of package.json. */
   readonly appRoot: string;
-  readonly host: CommandHost;
+  readonly host: ConfigHost;
+  readonly trials: Pick<Twinning, 'begin' | 'ended'>;
   readonly writer: WriterClient;
   readonly reader: ChainReader;
   /** Of the broker: what it retains is read again at each start. */
@@ -66,7 +59,7 @@ export interface Commanding {
   overFleet(): LinkUser;
 }
 
-export function openCommanding({ settings, appRoot, host, writer, reader, store, broker, freshProofs, models, release, ...ports }: CommandingOptions): Commanding {
+export function openCommanding({ settings, appRoot, host, trials, writer, reader, store, broker, freshProofs, models, release, ...ports }: CommandingOptions): Commanding {
   const { counters, log } = ports;
   const configured = readOperators(settings.fleet, (error) => {
     counters.add(error.code);
@@ -75,10 +68,10 @@ export function openCommanding({ settings, appRoot, host, writer, reader, store,
   let owners: readonly Operator[] = [];
   const operators = (): readonly Operator[] => [...owners, ...configured];
   const handlers = handlersOf({
-    ...ports, restart: host.restart, consent: settings.fleet, models: { kind: 'value', value: models }, updater: NO_UPDATER,
+    ...ports, restart: host.reload, consent: settings.fleet, models: { kind: 'value', value: models }, updater: NO_UPDATER,
     actuator: new MqttActuator(settings.actuators, localBroker(broker), ports.clock),
     releaser: release.kind === 'none' ? release : { kind: 'value', value: new Releaser({ ...release.value, store, log }) },
-    config: configFileOf(host.configFile, appRoot, () => owners), raiseTime: (micros) => commander.raiseTime(micros),
+    config: configFileOf({ file: host.configFile, appRoot, trials, owners: () => owners }), raiseTime: (micros) => commander.raiseTime(micros),
     prove: async (nonce) => {
       const { sequence, bundle } = await freshProofs.prove(nonce);
       return { sequence, bundleSha256: toHex(sha256(bundle)), bundleBytes: bundle.length };
@@ -169,7 +162,14 @@ class FleetCommands implements LinkUser {
   }
 }
 
-function configFileOf(file: string, appRoot: string, owners: () => readonly Operator[]): ConfigFile {
+interface ConfigPlace {
+  readonly file: string;
+  readonly appRoot: string;
+  readonly trials: CommandingOptions['trials'];
+  readonly owners: () => readonly Operator[];
+}
+
+function configFileOf({ file, appRoot, trials, owners }: ConfigPlace): ConfigFile {
   const held = (): string | undefined => {
     try {
       return readFileSync(file, 'utf8');
@@ -185,15 +185,16 @@ function configFileOf(file: string, appRoot: string, owners: () => readonly Oper
       const stays = after ? readOperators(after.fleet, (error) => { throw refused(error); }) : [];
       if (![...owners(), ...stays].some((operator) => mayCommand(operator, 'config_update'))) throw new TenzroError('command.config', 'nobody in it may config_update: it could not be changed again');
     },
-    replace(text) {
+    replace(text, command) {
       try {
-        const backup = replaceConfigFile(file, text);
+        const backup = trials.begin(text, command);
         return { file, sha256: toHex(sha256(Buffer.from(text))), ...(backup === undefined ? {} : { backup }) };
       } catch (cause) {
         throw refused(cause);
       }
     },
     holds: (text) => held() === text,
+    ended: (id) => trials.ended(id),
   };
 }
 

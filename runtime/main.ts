@@ -38,9 +38,9 @@ import { ProgressWatch } from '#runtime/observe/progress.ts';
 import type { GatewayStatus, IdentityStatus } from '#runtime/observe/status.ts';
 import { openAttestation, type Attestation } from './attestation.ts';
 import { openBelonging, type Belonging } from './belonging.ts';
-import type { CommandHost } from './commanding.ts';
 import { INSTALLED_MODELS, Modelling } from './modelling.ts';
 import { feedSystem, playScenario } from './sources.ts';
+import type { ConfigHost } from './twinning.ts';
 import type { WriterData } from './writer.ts';
 
 export interface GatewayOptions {
@@ -52,7 +52,7 @@ export interface GatewayOptions {
   /** What people see. MUST NOT throw. */
   readonly show?: (event: GatewayEvent) => void;
   readonly color: boolean;
-  readonly host: CommandHost;
+  readonly host: ConfigHost;
 }
 
 /** A ledger that has not drained by then has no space. */
@@ -184,7 +184,7 @@ class Gateway {
     this.#record(KIND.config, [[CONFIG_BODY.digest, sha256(Buffer.from(JSON.stringify(this.#options.settings)))]]);
     const stop = { sources: new AbortController(), inference: new AbortController(), rest: new AbortController() };
     const feed = { settings: this.#options.settings, intake: parts.writer, broker: parts.broker, clock, counters: this.#counters };
-    const sources = [feedSystem(feed, stop.sources.signal), this.#playScenario(parts, stop.sources.signal), parts.belonging.commands.follow(stop.sources.signal)].map((work) => this.#guard(work));
+    const sources = [feedSystem(feed, stop.sources.signal), this.#playScenario(parts, stop.sources.signal), parts.belonging.follow(stop.sources.signal)].map((work) => this.#guard(work));
     const inference = this.#guard(parts.inference.follow(stop.inference.signal));
     const rest = [parts.attester.follow(stop.rest.signal), parts.attestation.lease?.follow(stop.rest.signal) ?? Promise.resolve(), parts.belonging.upstreams.follow(stop.rest.signal), this.#watch(parts, stop.rest.signal), this.#followOnConsole(parts, stop.rest.signal)].map((work) => this.#guard(work));
     try {

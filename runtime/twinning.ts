@@ -46,6 +46,8 @@ export type CommandTrialEnd = { readonly kind: 'confirmed' } | { readonly kind: 
 export interface Twinning {
   /** One for each link. */
   user(): LinkUser;
+  /** Puts the text of a `config_update` in place, on trial; returns where the file before was copied to. Throws `config.*`. */
+  begin(text: string, command: { readonly id: string; readonly confirmSeconds?: number }): string | undefined;
   /** How the trial of that command ends. */
   ended(commandId: string): Promise<CommandTrialEnd | undefined>;
   /** Until `signal` aborts. */
@@ -63,6 +65,7 @@ export function openTwinning({ appRoot, host, ...options }: TwinningOptions): Tw
       const twins = driver.user();
       return { ...twins, connected: (link) => { commanded.heard(); twins.connected?.(link); } };
     },
+    begin: (text, command) => trial.begin(text, { kind: 'command', ...command }),
     ended: (commandId) => commanded.ended(commandId),
     follow: async (signal) => { await Promise.all([driver.follow(signal), commanded.follow(signal)]); },
   };
@@ -147,6 +150,7 @@ class CommandTrial {
     if (!isHeard) {
       this.#trial.takeBack(`no link to a fleet came up within ${confirmSeconds} s`);
       this.#host.reload();
+      await aborted(signal);
       return undefined; // the run that follows tells
     }
     await this.#record(id, 'confirmed', undefined);
@@ -172,4 +176,11 @@ class CommandTrial {
     if (reason !== undefined) body.set(CONFIG_BODY.reason, reason);
     await ledger.append({ kind: KIND.config, source: MAIN_ENTITY, wallMicros: clock.wallMicros(), monoMicros: clock.monoMicros(), body });
   }
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  if (signal.aborted) resolve();
+  signal.addEventListener('abort', () => { resolve(); }, { once: true });
+  return promise;
 }

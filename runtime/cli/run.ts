@@ -2,8 +2,6 @@
 import { join } from 'node:path';
 import type { LoadedConfig } from '#runtime/config/load.ts';
 import { ConfigTrial } from '#runtime/config/trial.ts';
-import type { CommandHost } from '#runtime/commanding.ts';
-import type { ConfigHost } from '#runtime/twinning.ts';
 import { runGateway } from '#runtime/main.ts';
 import type { GatewayEvent } from '#runtime/core/gatewayEvent.ts';
 import { TenzroError, messageOf } from '#runtime/core/errors.ts';
@@ -37,7 +35,7 @@ async function runOnce(io: Io, flags: RunFlags): Promise<boolean> {
     const config = configOf(flags);
     const scenario = typeof flags.scenario === 'string' ? { scenario: flags.scenario } : {};
     const show = io.isTTY || isNpmStart() ? { show: liveConsole(io, config) } : {};
-    const host = hostOf(io, { configFile, configText: config.text, reload: () => { reload.abort(); } });
+    const host = { configFile, configText: config.text, reload: isSupervised() ? () => { io.stop(EXIT.restart); } : () => { reload.abort(); } };
     await runGateway({ settings: config.settings, appRoot: APP_ROOT, color: allowsColor(process.stderr.isTTY), host, ...scenario, ...show }, AbortSignal.any([io.signal, reload.signal]));
     return reload.signal.aborted && !io.signal.aborted;
   } catch (error) {
@@ -48,21 +46,14 @@ async function runOnce(io: Io, flags: RunFlags): Promise<boolean> {
   }
 }
 
+/** Only who starts the gateway knows whether somebody starts it again, and says so: a new process gives back what the old one had gathered. */
+const isSupervised = (): boolean => process.env['TENZRO_SUPERVISED'] === '1';
+
 /** A second gateway that finds the first one running says nothing about the configuration. */
 const isElsewhere = (error: unknown): boolean => error instanceof TenzroError && error.code === 'ledger.locked';
 
 function tellBack(io: Io, reason: string | undefined): void {
   if (reason !== undefined) io.error(`tenzro: the configuration from the fleet was taken back: ${printable(reason)}`);
-}
-
-/** Only who starts the gateway knows whether somebody starts it again, and says so. */
-function hostOf(io: Io, { reload, ...file }: ConfigHost): CommandHost & ConfigHost {
-  const restart = (): void => { io.stop(EXIT.restart); };
-  const isSupervised = process.env['TENZRO_SUPERVISED'] === '1';
-  return {
-    ...file, reload: isSupervised ? restart : reload,
-    restart: isSupervised ? { kind: 'value', value: restart } : { kind: 'none', reason: 'nobody supervises this process: TENZRO_SUPERVISED is not 1' },
-  };
 }
 
 /** The commands that it prints work as printed: they name the data directory where it is not the default, and paths where people stand elsewhere. */

@@ -49,8 +49,10 @@ export class ConfigTrial {
   /** Puts a text on trial in the place of the file; returns where the file before was copied to. Throws `config.on_trial`, `config.unreadable`. */
   begin(text: string, origin: TrialOrigin): string | undefined {
     const { current } = this;
-    if (current && (current.takenBack !== undefined || this.#holds(current))) throw new TenzroError('config.on_trial', `the configuration of ${wordsOf(current.origin)} has not proved itself yet`);
-    this.#write({ origin, sha256: digestOf(text), before: textOf(this.#file) ?? null, starts: 0 });
+    const isOpen = current && (current.takenBack !== undefined || this.#holds(current));
+    const isUntried = current?.origin.kind === 'command' && current.starts === 0; // the next start was to try it
+    if (isOpen && !isUntried) throw new TenzroError('config.on_trial', `the configuration of ${wordsOf(current.origin)} has not proved itself yet`);
+    this.#write({ origin, sha256: digestOf(text), before: isOpen ? current.before : textOf(this.#file) ?? null, starts: 0 });
     return replaceConfigFile(this.#file, text);
   }
 

@@ -85,6 +85,9 @@ export interface CommandHandler {
    * anything left to do. MUST NOT throw.
    */
   settled?(command: Pick<CommandClaims, 'id'>): void;
-  /** In a run after the one that executed it: the result, where it can be told that the effect has happened; never has the effect itself. */
-  resume?(command: CommandClaims): Readonly<Record<string, unknown>> | undefined;
+  /**
+   * In a run after the one that executed it: the result, where it can be told that the effect has happened; never has the effect itself. Rejects with a
+   * TenzroError where it was taken back; may wait for either until the gateway stops.
+   */
+  resume?(command: CommandClaims): Readonly<Record<string, unknown>> | undefined | Promise<Readonly<Record<string, unknown>> | undefined>;
 }

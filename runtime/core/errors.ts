@@ -282,7 +282,6 @@ export const ERRORS = {
   'command.timeout': row('environment', 'The command did not end within its validity: look at the gateway, then sign another one.'),
   'command.cancelled': row('input', 'Another command cancelled it.'),
   'command.interrupted': row('environment', 'The gateway stopped while it executed the command, and does not execute it again: find out what was done, then sign another one.'),
-  'command.unsupervised': row('environment', 'Nobody would start the gateway again: run it under a supervisor that sets TENZRO_SUPERVISED=1 and starts it again at exit code 75 (systemd: Restart=always).'),
   'command.config': row('environment', 'The configuration file stays as it was: the message says why.'),
   'command.consent': row('input', 'The owner of this gateway has not allowed that: fleet.shell and fleet.driverCalls in its configuration say what is.'),
   'driver.bounds': row('input', 'The value is beyond the bounds that actuators in the configuration gives for the operation.'),

@@ -212,7 +212,9 @@ export class Commander implements Follower {
     switch (effect.do) {
       case 'schedule': active.state = 'scheduled'; return this.#do(this.#say(active, { state: 'scheduled' }));
       case 'expire': return this.#do(this.#finish(active, failure(new TenzroError('command.timeout', `not done within ${active.claims.ttlSeconds} s`))));
-      case 'resume': return this.#do(this.#resume(active));
+      case 'resume':
+        active.startedMicros = this.#options.clock.monoMicros();
+        return this.#do(this.#resume(active));
       case 'start':
         active.state = 'executing';
         active.startedMicros = this.#options.clock.monoMicros();
@@ -238,9 +240,13 @@ export class Commander implements Follower {
   #counts({ kid, claims }: Active): boolean { return this.#options.operators().some((operator) => operator.kid === kid && mayCommand(operator, claims.type)); }
 
   async #resume(active: Active): Promise<void> {
-    const result = this.#handlerOf(active.claims.type).resume?.(active.claims);
-    if (result) return this.#finish(active, { state: 'successful', result: JSON.stringify(result) });
-    await this.#finish(active, failure(new TenzroError('command.interrupted', 'the gateway stopped while it executed this')));
+    try {
+      const result = await this.#handlerOf(active.claims.type).resume?.(active.claims);
+      if (result) await this.#finish(active, { state: 'successful', result: JSON.stringify(result) });
+      else if (!this.#isStopping) await this.#finish(active, failure(new TenzroError('command.interrupted', 'the gateway stopped while it executed this')));
+    } catch (cause) {
+      if (!this.#isStopping) await this.#finish(active, failure(cause));
+    }
   }
 
   #handlerOf(type: string): CommandHandler {

@@ -15,8 +15,8 @@ import { configUpdate, restart, update, type ConfigFile } from './types/upkeep.t
 export interface HandlerPorts {
   readonly prove: Prove;
   readonly status: () => object;
-  /** Ends this process in an orderly way, for a supervisor to start it again. */
-  readonly restart: Maybe<() => void>;
+  /** Ends this run of the gateway in an orderly way, for another one to begin. */
+  readonly restart: () => void;
   readonly config: ConfigFile;
   /** Returns the time that can be proved then, µs since 1970. */
   readonly raiseTime: (micros: number) => number;
@@ -34,7 +34,7 @@ export interface HandlerPorts {
 export function handlersOf(ports: HandlerPorts): Partial<Record<CommandType, CommandHandler>> {
   return {
     attest: attest(ports.prove), diagnostics: diagnostics(ports.status), sync_time: syncTime(ports.raiseTime, ports.clock), log_upload: logUpload(ports.logLines, ports.clock),
-    restart: restart(ports.restart), config_update: configUpdate(ports.config), model_install: modelInstall(ports.models),
+    restart: restart(ports.restart), config_update: configUpdate(ports.config, ports.restart), model_install: modelInstall(ports.models),
     software_update: update('software', ports.updater), firmware_update: update('firmware', ports.updater),
     driver_call: driverCall(ports.actuator, ports.consent.driverCalls), shell: shell(ports.consent.shell), release: release(ports.releaser),
   };

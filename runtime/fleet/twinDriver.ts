@@ -10,7 +10,7 @@ import { TenzroError, messageOf } from '#runtime/core/errors.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
 import type { Counters, FleetLink, KeyValueStore, LinkUser, Log } from '#runtime/core/ports.ts';
 import { MAIN_ENTITY } from '#runtime/core/topic.ts';
-import { decodeConfirmation, decodeDesired, encodeReported, TWIN_TYP, twinSigningInput, twinTopic } from '#runtime/core/twin.ts';
+import { decodeConfirmation, decodeDesired, encodeReported, TWIN_TYP, twinSigningInput, twinTopic, type Reported } from '#runtime/core/twin.ts';
 import { KIND, type Draft } from '#runtime/core/types.ts';
 import { sha256 } from '#runtime/crypto/hash.ts';
 import { parseDetached } from '#runtime/crypto/jws.ts';
@@ -124,9 +124,23 @@ export class TwinDriver {
     const report = this.#keepers.get(name)?.report;
     if (!report || !link?.isReady || telling.has(name) || told.get(name) === report.revision) return;
     telling.add(name);
-    link.publish(twinTopic(this.#options.gateway, name, 'reported'), encodeReported(report), { retain: true })
-      .then(() => { told.set(name, report.revision); return true; }, (error: unknown) => { this.#options.log.debug({ twin: name, error: messageOf(error) }, 'not reported yet'); return false; })
-      .then((isTold) => { telling.delete(name); if (isTold) this.#tell(audience, name); });
+    this.#publish(link, name, report).then((isTold) => {
+      telling.delete(name);
+      if (!isTold) return;
+      told.set(name, report.revision);
+      this.#tell(audience, name);
+    }).catch((error: unknown) => { this.#options.log.error({ twin: name, error: messageOf(error) }, 'not reported'); });
+  }
+
+  /** False while the broker is away: the next connection brings it. */
+  async #publish(link: FleetLink, name: string, report: Reported): Promise<boolean> {
+    try {
+      await link.publish(twinTopic(this.#options.gateway, name, 'reported'), encodeReported(report), { retain: true });
+      return true;
+    } catch (error) {
+      this.#options.log.debug({ twin: name, error: messageOf(error) }, 'not reported yet');
+      return false;
+    }
   }
 
   #append({ kind, body }: Pick<Draft, 'kind' | 'body'>): void {
