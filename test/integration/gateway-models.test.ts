@@ -28,7 +28,7 @@ describe('gateway: models by command', function () {
     return requester.ended('model_install', id);
   };
   const inline = (bytes: Buffer, over: Message = {}): Message => ({ name: 'motor-vibration', inline: bytes.toString('base64'), bytes: bytes.length, sha256: sha256Hex(bytes), ...over });
-  const running = async (): Promise<readonly string[]> => (await gateway.status())?.models.filter(({ state }) => state.kind === 'value').map(({ name, digest }) => `${name} ${digest.slice(0, 8)}`) ?? [];
+  const running = async (): Promise<readonly string[]> => (await gateway.status())?.models.filter(({ provider }) => provider !== '').map(({ name, digest }) => `${name} ${digest.slice(0, 8)}`) ?? [];
   const packages = (): readonly string[] => readdirSync(join(owned.dataDir, 'models', '.packages'));
 
   before(async function () {
@@ -56,8 +56,7 @@ describe('gateway: models by command', function () {
     assert.deepEqual(ended['result'], { name: 'motor-vibration', sha256: sha256Hex(archive), effective: 'now' }, JSON.stringify(ended));
     assert.ok(server.requests.length >= 10);
     assert.equal((await running()).length, 1);
-    const [line] = await logLines(owned.dataDir, ['--kind', 'model', '--limit', '1']);
-    assert.equal((line?.body as Message)['state'], 'running');
+    assert.deepEqual((await logLines(owned.dataDir, ['--kind', 'model', '--limit', '1'])).map(({ body }) => (body as Message)['state']), ['running']);
     assert.deepEqual((await install('again', parameters))['result'], { name: 'motor-vibration', sha256: sha256Hex(archive), effective: 'already' });
   });
 
@@ -111,7 +110,7 @@ describe('gateway: models by command', function () {
       const isIn = packages().includes(`motor-vibration-${sha256Hex(wanted)}`) && existsSync(join(owned.dataDir, 'models', 'motor-vibration', 'manifest.json'));
       if (ended['status'] === 'successful') assert.ok(isIn, `after ${afterMs} ms`);
       else assert.match(String(ended['reason']), /^command\.interrupted/, `after ${afterMs} ms`);
-      await gateway.until('the model to run', ({ models }) => models.some(({ state }) => state.kind === 'value'));
+      await gateway.until('the model to run', ({ models }) => models.some(({ provider }) => provider !== ''));
     }
   });
 
@@ -119,8 +118,7 @@ describe('gateway: models by command', function () {
     assert.deepEqual((await install('gone', { name: 'motor-vibration', remove: true }))['result'], { name: 'motor-vibration', removed: true });
     assert.deepEqual(await running(), []);
     assert.deepEqual(packages(), []);
-    const [line] = await logLines(owned.dataDir, ['--kind', 'model', '--limit', '1']);
-    assert.equal((line?.body as Message)['state'], 'removed');
+    assert.deepEqual((await logLines(owned.dataDir, ['--kind', 'model', '--limit', '1'])).map(({ body }) => (body as Message)['state']), ['removed']);
     rmSync(join(dir.path, 'other'), { recursive: true });
   });
 });
