@@ -1,12 +1,14 @@
 import assert from 'node:assert/strict';
 import { systemClock } from '#runtime/core/clock.ts';
+import { GAP_BODY, KIND } from '#runtime/core/types.ts';
 import { decodeBlock } from '#runtime/ledger/block.ts';
+import { decodeEntry } from '#runtime/ledger/entry.ts';
 import { ledgerPaths } from '#runtime/ledger/layout.ts';
-import { openReader } from '#runtime/ledger/reader.ts';
+import { blockStoreOf, openReader } from '#runtime/ledger/reader.ts';
 import { uplinkCursor } from '#runtime/ledger/receipt.ts';
 import { planPrune } from '#runtime/ledger/retention.ts';
 import { Store } from '#runtime/ledger/store.ts';
-import { draft, makeChain, startLedger, tempDir } from '#test/support/ledger.ts';
+import { draft, makeChain, message, seal, send, startLedger, tempDir } from '#test/support/ledger.ts';
 
 const RECEIPT_KEY = 'ab'.repeat(32);
 const IN_A_YEAR_MICROS = 366 * 86_400_000_000;
@@ -36,5 +38,32 @@ describe('ledger: retention beside an uplink', () => {
     }
     const some = await plan({ maxBytes: ROOMY, receiptKeys: [RECEIPT_KEY] });
     assert.ok(some > 0 && some <= receipted, `${some} of ${receipted}`);
+  });
+
+  it('says in the chain how many entries the quota took before every controller had them', async function () {
+    this.timeout(30_000);
+    await using dir = await tempDir();
+    const [first, second] = [RECEIPT_KEY, 'cd'.repeat(32)];
+    await using ledger = await startLedger(dir.path, { retention: { maxBytes: 1_500_000, maxAgeDays: 0, receiptKeys: null } });
+    await using reader = await openReader(dir.path);
+    const fill = async (rounds: number): Promise<void> => {
+      for (let round = 0; round < rounds; round++) {
+        await Promise.all(Array.from({ length: 100 }, async () => send(ledger, message('te/x', Buffer.alloc(400, round)))));
+        if (round % 10 === 9) await seal(blockStoreOf(ledger, reader));
+      }
+    };
+    await fill(70);
+    assert.equal(reader.oldest(), 0, 'nobody has said yet who has to have what');
+    const receipted = 500;
+    ledger.setCursor(uplinkCursor(first), reader.size());
+    ledger.setCursor(uplinkCursor(second), receipted);
+    ledger.awaitReceipts([first, second]);
+    await fill(20);
+    while (reader.usedBytes() > 1_500_000 * 1.2) await ledger.append(draft('tick'));
+    const gaps = [...reader.read(0, reader.size())].map(({ bytes }) => decodeEntry(bytes)).filter(({ kind }) => kind === KIND.gap).map(({ body }) => body as ReadonlyMap<number, number>);
+    const missing = gaps.reduce((sum, body) => sum + (body.get(GAP_BODY.count) ?? 0), 0);
+    assert.ok(gaps.length > 0 && reader.oldest() > 1_000);
+    assert.equal(missing, reader.oldest() - receipted);
+    assert.ok(gaps.every((body) => (body.get(GAP_BODY.fromMicros) ?? 0) > 0 && (body.get(GAP_BODY.fromMicros) ?? 0) <= (body.get(GAP_BODY.toMicros) ?? 0)));
   });
 });

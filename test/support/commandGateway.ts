@@ -7,11 +7,12 @@ import { MAIN_ENTITY } from '#runtime/core/topic.ts';
 import { signerOfSeed, type Signer } from '#runtime/crypto/mldsa.ts';
 import { decryptOwnerKey } from '#runtime/crypto/ownerKey.ts';
 import { signCommand } from '#runtime/fleet/message.ts';
+import type { FleetBroker } from './fleet.ts';
 import { Gateway, tenzro, type GatewayOptions } from './gateway.ts';
 import { Program, run } from './process.ts';
 import { until } from './until.ts';
 
-const NODE_NAME = 'gw1';
+export const NODE_NAME = 'gw1';
 const PASSPHRASE = 'correct horse battery';
 
 export type Message = Readonly<Record<string, unknown>>;
@@ -63,16 +64,24 @@ export class OwnedGateway {
   }
 }
 
-/** `mosquitto_pub` and `mosquitto_sub` at one gateway. */
+/** `mosquitto_pub` and `mosquitto_sub` at one gateway, or at its fleet's broker. */
 export class Requester {
   readonly #at: readonly string[];
+  readonly #root: string;
 
-  constructor(port: number) { this.#at = ['-h', '127.0.0.1', '-p', String(port)]; }
+  constructor(at: readonly string[], root: string) {
+    this.#at = at;
+    this.#root = root;
+  }
 
-  static async of(gateway: Gateway): Promise<Requester> { return new Requester(await gateway.port()); }
+  static async of(gateway: Gateway): Promise<Requester> { return new Requester(['-h', '127.0.0.1', '-p', String(await gateway.port())], `te/${MAIN_ENTITY}/cmd`); }
 
-  async publish(type: string, id: string, file: string): Promise<void> { await this.#pub(['-r', '-q', '1', '-t', topicOf(type, id), '-f', file]); }
-  async clear(type: string, id: string): Promise<void> { await this.#pub(['-r', '-q', '1', '-t', topicOf(type, id), '-n']); }
+  static over({ port, caFile, passwordFile }: Pick<FleetBroker, 'port' | 'caFile' | 'passwordFile'>): Requester {
+    return new Requester(['-h', 'localhost', '-p', String(port), '--cafile', caFile, '-u', 'fleet', '-P', readFileSync(passwordFile, 'utf8').trim()], `te/${NODE_NAME}/${MAIN_ENTITY}/cmd`);
+  }
+
+  async publish(type: string, id: string, file: string): Promise<void> { await this.#pub(['-r', '-q', '1', '-t', this.#topic(type, id), '-f', file]); }
+  async clear(type: string, id: string): Promise<void> { await this.#pub(['-r', '-q', '1', '-t', this.#topic(type, id), '-n']); }
 
   async #pub(args: readonly string[]): Promise<void> {
     const { code, output } = await run('mosquitto_pub', [...this.#at, ...args]);
@@ -81,12 +90,12 @@ export class Requester {
 
   /** What is retained there now; undefined: nothing, or no JSON. */
   async retained(type: string, id: string): Promise<Message | undefined> {
-    const { stdout } = await run('mosquitto_sub', [...this.#at, '-t', topicOf(type, id), '-C', '1', '-W', '1']);
+    const { stdout } = await run('mosquitto_sub', [...this.#at, '-t', this.#topic(type, id), '-C', '1', '-W', '1']);
     return stdout.trim().startsWith('{') ? JSON.parse(stdout) as Message : undefined;
   }
 
   async capabilities(): Promise<readonly string[]> {
-    const { stdout } = await run('mosquitto_sub', [...this.#at, '-t', 'te/device/main///cmd/+', '-v', '-W', '1']);
+    const { stdout } = await run('mosquitto_sub', [...this.#at, '-t', `${this.#root}/+`, '-v', '-W', '1']);
     return [...stdout.matchAll(/cmd\/(\w+) /g)].map(([, type = '']) => type).toSorted();
   }
 
@@ -98,9 +107,9 @@ export class Requester {
   }
 
   /** Every message on the topics of commands, as a person sees it. */
-  watch(): Program { return new Program('mosquitto_sub', [...this.#at, '-t', 'te/device/main///cmd/#', '-v']); }
-}
+  watch(): Program { return new Program('mosquitto_sub', [...this.#at, '-t', `${this.#root}/#`, '-v']); }
 
-const topicOf = (type: string, id: string): string => `te/device/main///cmd/${type}/${id}`;
+  #topic(type: string, id: string): string { return `${this.#root}/${type}/${id}`; }
+}
 
 export const readMessage = (file: string): Message => JSON.parse(readFileSync(file, 'utf8')) as Message;
