@@ -59,7 +59,7 @@ export async function runController({ dir, passphrase, broker, caFile = '', user
 
 /** Everything that the controller does, each in its own file. */
 const openParts = (context: PartContext, chains: Chains): readonly ControllerPart[] => [
-  openRegistry(context, { chains, isOpen: true }).part,
+  openRegistry(context, { chains, isOpen: context.house.isOpen }).part,
 ];
 
 /** Every chain that the controller in `dir` keeps, beside a running one too. */

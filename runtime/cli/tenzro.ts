@@ -244,6 +244,7 @@ function declareController(fleet: Command, io: Io): void {
     .option('--name <name>', 'how the controller calls itself; default: the host name')
     .option('--host <names...>', 'names and addresses under which gateways reach its broker; default: those of this machine')
     .option('--passphrase-file <file>', 'take the passphrase from the first line of a file; else it is asked for')
+    .option('--open', 'a fleet without claiming: whoever the broker lets in belongs to it')
     .action(async (flags: import('./fleet/controller.ts').InitFlags) => { await (await import('./fleet/controller.ts')).fleetInit(io, flags); });
   declare('serve', 'Verifies, keeps and receipts the chains that gateways send, until SIGINT or SIGTERM.', ['tenzro fleet serve --dir /var/lib/tenzro-fleet --broker mqtts://localhost:8883 --ca ca.pem --user controller --password-file broker.password'])
     .requiredOption('--broker <url>', "the fleet's broker, mqtts://host:port")

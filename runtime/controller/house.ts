@@ -17,6 +17,8 @@ import { Authority, decodeKey, encodeKey, newIntermediate, newRoot } from './aut
 
 export interface ControllerHouse {
   readonly name: string;
+  /** A fleet without claiming: whoever the broker lets in belongs to it. */
+  readonly isOpen: boolean;
   /** Names and addresses of the broker, as they were given; empty: those that this machine has when it serves. */
   readonly hosts: readonly string[];
   /** Signs receipts, and what the controller says about itself. */
@@ -43,6 +45,7 @@ export interface NewHouse {
   /** How the controller calls itself; part of the names in its certificates. */
   readonly name: string;
   readonly hosts: readonly string[];
+  readonly isOpen?: boolean;
   /** Text of the sample policy. */
   readonly policy: string;
   /** The caller zeroes it. */
@@ -51,7 +54,7 @@ export interface NewHouse {
 }
 
 /** Only in a folder that is new or empty: throws `controller.directory`. The settings are written last: without them there is no house. */
-export async function buildHouse({ dir, name, hosts, policy, passphrase, nowMs }: NewHouse): Promise<{ readonly receiptKey: string; readonly ownerKeys: readonly Uint8Array[] }> {
+export async function buildHouse({ dir, name, hosts, isOpen = false, policy, passphrase, nowMs }: NewHouse): Promise<{ readonly receiptKey: string; readonly ownerKeys: readonly Uint8Array[] }> {
   await mkdir(dir, { recursive: true, mode: 0o700 });
   if ((await readdir(dir)).length > 0) throw new TenzroError('controller.directory', `${dir} is not empty`);
   const files = filesOf(dir);
@@ -67,7 +70,7 @@ export async function buildHouse({ dir, name, hosts, policy, passphrase, nowMs }
     await write(files.server, serverFile(seed, newIntermediate(root, name, nowMs), passphrase), OWNER_ONLY);
     await write(files.ca, pemOf(root.certificate), READABLE);
     await write(files.policy, policy, READABLE);
-    await write(files.settings, `${JSON.stringify({ version: HOUSE_VERSION, name, hosts })}\n`, READABLE);
+    await write(files.settings, `${JSON.stringify({ version: HOUSE_VERSION, name, hosts, open: isOpen })}\n`, READABLE);
     return { receiptKey: receiptKeyOf(signerOfSeed(seed)), ownerKeys: owners.map(({ publicKey }) => publicKey) };
   } finally {
     seed.fill(0);
@@ -94,11 +97,11 @@ export async function openHouse(dir: string, passphrase: Uint8Array): Promise<Co
 }
 
 /** How the house is called, and where its broker is: all that can be known without the passphrase. Throws `controller.directory`. */
-export async function settingsIn(dir: string): Promise<{ readonly name: string; readonly hosts: readonly string[] }> {
+export async function settingsIn(dir: string): Promise<Pick<ControllerHouse, 'name' | 'hosts' | 'isOpen'>> {
   const path = filesOf(dir).settings;
   try {
-    const { version, name, hosts } = JSON.parse(await readFile(path, 'utf8')) as { readonly version?: unknown; readonly name?: unknown; readonly hosts?: unknown };
-    if (version === HOUSE_VERSION && typeof name === 'string' && name !== '' && Array.isArray(hosts)) return { name, hosts: hosts.filter((host) => typeof host === 'string') };
+    const { version, name, hosts, open } = JSON.parse(await readFile(path, 'utf8')) as { readonly [key in 'version' | 'name' | 'hosts' | 'open']?: unknown };
+    if (version === HOUSE_VERSION && typeof name === 'string' && name !== '' && Array.isArray(hosts)) return { name, hosts: hosts.filter((host) => typeof host === 'string'), isOpen: open === true };
   } catch (cause) {
     throw new TenzroError('controller.directory', `cannot read ${path}: ${messageOf(cause)}`, { cause });
   }

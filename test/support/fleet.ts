@@ -69,7 +69,7 @@ export async function makeController(dir: string): Promise<Controller> {
   const home = join(dir, 'fleet');
   const passphraseFile = join(dir, 'fleet.passphrase');
   writeFileSync(passphraseFile, 'correct horse battery\n', { mode: 0o600 });
-  const made = await tenzro(dir, ['fleet', 'init', '--dir', home, '--name', 'test', '--host', 'localhost', '--passphrase-file', passphraseFile, '--json']);
+  const made = await tenzro(dir, ['fleet', 'init', '--dir', home, '--name', 'test', '--host', 'localhost', '--open', '--passphrase-file', passphraseFile, '--json']);
   if (made.code !== 0) throw new Error(made.output);
   writeFileSync(join(home, 'policy.yaml'), POLICY);
   const { receiptKey } = JSON.parse(made.stdout) as { readonly receiptKey: string };

@@ -17,18 +17,19 @@ export interface DirFlags {
 export interface InitFlags extends DirFlags {
   readonly name?: string;
   readonly host?: readonly string[];
+  readonly open?: boolean;
   readonly passphraseFile?: string;
 }
 
 /** RFC 1123 §2.1 names and literal addresses; what a certificate can hold and a gateway can dial. */
 const HOST = /^(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|[0-9A-Fa-f:.]{2,45})$/;
 
-export async function fleetInit(io: Io, { dir, name = hostname(), host = [], passphraseFile, json }: InitFlags): Promise<void> {
+export async function fleetInit(io: Io, { dir, name = hostname(), host = [], open = false, passphraseFile, json }: InitFlags): Promise<void> {
   const wrong = host.find((one) => !HOST.test(one));
   if (wrong !== undefined) throw new TenzroError('cli.usage', `'${wrong}' is neither a host name nor an address`);
   const passphrase = await readNewPassphrase(io, passphraseFile);
   try {
-    const { receiptKey, ownerKeys } = await buildHouse({ dir, name, hosts: host, policy: SAMPLE_POLICY, passphrase, nowMs: Math.floor(systemClock.wallMicros() / 1_000) });
+    const { receiptKey, ownerKeys } = await buildHouse({ dir, name, hosts: host, isOpen: open, policy: SAMPLE_POLICY, passphrase, nowMs: Math.floor(systemClock.wallMicros() / 1_000) });
     const { owners: [first, second], ca, policy } = filesOf(dir);
     if (json) return io.json({ dir, receiptKey, ca, policy, owners: [first, second].map((file, at) => ({ file, kid: thumbprintOf(ownerKeys[at] ?? new Uint8Array()) })) });
     for (const line of [
