@@ -5,6 +5,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { faultOfPart, fleetPartOf, isSamePart, withPart } from '#runtime/config/fleetPart.ts';
 import { ConfigTrial } from '#runtime/config/trial.ts';
+import { whenAborted } from '#runtime/core/abort.ts';
 import { toHex } from '#runtime/core/bytes.ts';
 import type { Clock } from '#runtime/core/clock.ts';
 import type { Operator } from '#runtime/core/command.ts';
@@ -150,7 +151,7 @@ class CommandTrial {
     if (!isHeard) {
       this.#trial.takeBack(`no link to a fleet came up within ${confirmSeconds} s`);
       this.#host.reload();
-      await aborted(signal);
+      await whenAborted(signal);
       return undefined; // the run that follows tells
     }
     await this.#record(id, 'confirmed', undefined);
@@ -176,11 +177,4 @@ class CommandTrial {
     if (reason !== undefined) body.set(CONFIG_BODY.reason, reason);
     await ledger.append({ kind: KIND.config, source: MAIN_ENTITY, wallMicros: clock.wallMicros(), monoMicros: clock.monoMicros(), body });
   }
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  if (signal.aborted) resolve();
-  signal.addEventListener('abort', () => { resolve(); }, { once: true });
-  return promise;
 }
