@@ -8,6 +8,7 @@ import { Worker } from 'node:worker_threads';
 import manifest from '../package.json' with { type: 'json' };
 import { keepOutOfDumps } from '#provisioning/identity/memory.ts';
 import type { BlockInfo } from '#runtime/attest/sealer.ts';
+import { gatewayDoor } from '#runtime/broker/admission.ts';
 import { openBroker, type Broker } from '#runtime/broker/broker.ts';
 import { payloadBytes } from '#runtime/broker/packets.ts';
 import { storedRetained } from '#runtime/broker/retained.ts';
@@ -122,7 +123,7 @@ class Gateway {
     const reader = resources.use(await openReader(dataDir));
     const store = resources.use(await openKeyValueStore(join(dataDir, 'broker'), (state, detail) => this.#onStoreState('broker', state, detail)));
     for (const packet of storedRetained(store)) if (isTe(packet.topic)) writer.learn(packet.topic, payloadBytes(packet));
-    const broker = await openBroker({ settings: settings.mqtt, intake: writer, store, log: this.#log.child({ room: 'broker' }), counters: this.#counters, clock });
+    const broker = await openBroker({ ...gatewayDoor(settings.mqtt, clock), intake: writer, store, log: this.#log.child({ room: 'broker' }), counters: this.#counters, clock });
     const doors = resources.use(new AsyncDisposableStack());
     doors.use(broker);
     const inference = openInference({

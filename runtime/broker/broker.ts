@@ -9,20 +9,21 @@ import type { Clock } from '#runtime/core/clock.ts';
 import { TenzroError, type ErrorCode } from '#runtime/core/errors.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
 import type { Counters, Intake, KeyValueStore, Log } from '#runtime/core/ports.ts';
-import type { MqttSettings } from '#runtime/core/settings.ts';
-import { Authenticator } from './auth.ts';
+import type { Admission } from './admission.ts';
+import { GATEWAY_BOUNDS, type BrokerBounds } from './bounds.ts';
 import { Door } from './door.ts';
 import { Emitter } from './emitter.ts';
 import { FastLane, type LaneClient } from './fastLane.ts';
 import { Faults } from './faults.ts';
-import { openListener, planListeners, type ListenerFacts, type OpenListener, type Reception } from './listeners.ts';
+import { openListener, type ListenerFacts, type ListenerPlan, type OpenListener, type Reception } from './listeners.ts';
 import { payloadBytes, type Packet } from './packets.ts';
 import { Persistence, type PersistenceLoss } from './persistence.ts';
 
 const BACKLOG_CHECK_MS = 1_000;
 
 export interface BrokerOptions {
-  readonly settings: MqttSettings;
+  readonly listeners: readonly ListenerPlan[];
+  readonly admission: Admission;
   readonly intake: Intake;
   /** Where sessions and retained messages are kept; stays the caller's to close, after the broker. */
   readonly store: KeyValueStore;
@@ -31,6 +32,8 @@ export interface BrokerOptions {
   readonly clock: Clock;
   /** How long a connection may take for its CONNECT; LIMITS.connectTimeoutMs where it is not given. */
   readonly connectTimeoutMs?: number;
+  /** Those of a gateway where they are not given. */
+  readonly bounds?: BrokerBounds;
 }
 
 interface ClientFacts { readonly id: string; readonly user: string | undefined; readonly address: string }
@@ -42,18 +45,22 @@ export interface Broker extends AsyncDisposable {
   observe(filter: string, seen: (topic: string, payload: Uint8Array) => void): void;
   listeners(): readonly ListenerFacts[];
   clients(): readonly ClientFacts[];
+  /** What is retained on topics that `filters` match; the payloads are not the caller's to change. */
+  retained(filters: readonly string[]): Iterable<{ readonly topic: string; readonly payload: Uint8Array }>;
+  /** Ends every connection of that user, as a lost one: its will fires. */
+  cut(user: string): void;
+  /** New connections get what the listeners' plans give now. Rejects with `broker.listener`. */
+  renewTls(): Promise<void>;
 }
 
-/** Opens all listeners. Throws `broker.port_in_use`, `broker.listener`, `broker.listener_open` or `broker.password_hash`. */
+/** Opens all listeners. Throws `broker.port_in_use` and `broker.listener`. */
 export async function openBroker(options: BrokerOptions): Promise<Broker> {
-  const { settings, counters, clock } = options;
-  const plans = planListeners(settings);
+  const { counters, clock, bounds = GATEWAY_BOUNDS } = options;
   const faults = new Faults(options.log, counters, clock);
-  const authenticator = new Authenticator(settings.users, clock);
   await using opened = new AsyncDisposableStack();
   const emitter = new Emitter();
-  const persistence = new Persistence(options.store, (loss, name) => faults.report(new TenzroError(LOSSES[loss].code, LOSSES[loss].message), { about: name }));
-  const door = new Door({ ...options, users: settings.users, authenticator, persistence, emitter, faults });
+  const persistence = new Persistence(options.store, (loss, name) => faults.report(new TenzroError(LOSSES[loss].code, LOSSES[loss].message), { about: name }), bounds);
+  const door = new Door({ ...options, persistence, emitter, faults });
   const engine = await openEngine(door, emitter, persistence, faults, options.connectTimeoutMs ?? LIMITS.connectTimeoutMs);
   opened.defer(() => persistence.destroy());
   const sockets = new Set<Socket>();
@@ -72,9 +79,9 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
     },
     onFault: (error, address) => faults.report(error, { address }),
   };
-  for (const plan of plans) listeners.push(await openListener(plan, reception, sockets));
+  for (const plan of options.listeners) listeners.push(await openListener(plan, reception, { open: sockets, bounds }));
   const watch = setInterval(() => {
-    relieve(door);
+    relieve(door, bounds.backlogTotalBytesMax);
     counters.set('broker.connections', sockets.size);
   }, BACKLOG_CHECK_MS);
   opened.defer(() => clearInterval(watch));
@@ -96,6 +103,13 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
       const connection = door.connectionOf(client);
       return { id: client.id, user: connection?.user, address: connection?.address ?? '' };
     }),
+    *retained(filters) {
+      for (const packet of persistence.retained(filters)) yield { topic: packet.topic, payload: payloadBytes(packet) };
+    },
+    cut: (user) => {
+      for (const client of door.present.values()) if (door.connectionOf(client)?.user === user) client.conn.destroy(new TenzroError('broker.credentials', `${user} is not admitted any more`));
+    },
+    async renewTls() { await Promise.all(listeners.map((listener) => listener.renew())); },
     [Symbol.asyncDispose]: () => resources.disposeAsync(),
   };
 }
@@ -153,12 +167,12 @@ const LOSSES = {
 } as const satisfies Record<PersistenceLoss, { code: ErrorCode; message: string }>;
 
 /** Cuts the subscribers with the largest backlogs while all backlogs together are beyond the bound. */
-function relieve(door: Door): void {
+function relieve(door: Door, totalBytesMax: number): void {
   let total = 0;
   for (const client of door.present.values()) total += client.conn.writableLength;
-  if (total <= LIMITS.subscriberBacklogTotalBytesMax) return;
+  if (total <= totalBytesMax) return;
   for (const client of [...door.present.values()].toSorted((a, b) => b.conn.writableLength - a.conn.writableLength)) {
-    if (total <= LIMITS.subscriberBacklogTotalBytesMax) return;
+    if (total <= totalBytesMax) return;
     total -= client.conn.writableLength;
     client.conn.destroy(new TenzroError('broker.subscriber_stalled', `${client.conn.writableLength} bytes wait for it, ${total} for others`));
   }

@@ -1,9 +1,12 @@
 /** What the front door knows of a connection beyond the engine: who it is, what it may, and what it was granted. */
+import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
+import { TLSSocket } from 'node:tls';
 import { TenzroError, type ErrorCode } from '#runtime/core/errors.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
-import type { ListenerSettings } from '#runtime/core/settings.ts';
 import { matchesFilter } from '#runtime/core/topic.ts';
+import { spkiPinOfCertificate } from '#runtime/crypto/certificate.ts';
+import type { ListenerPlan } from './listeners.ts';
 import type { Qos } from './packets.ts';
 import { ANONYMOUS_PERMISSIONS, Permissions } from './permissions.ts';
 
@@ -52,10 +55,13 @@ export class UnflushedWindow {
 
 export class Connection {
   readonly unflushed: UnflushedWindow;
-  readonly listener: ListenerSettings;
+  readonly listener: ListenerPlan;
   readonly address: string;
+  readonly #socket: Socket;
   user: string | undefined;
   permissions = new Permissions(ANONYMOUS_PERMISSIONS, { clientId: '', user: undefined });
+  /** Where it wants to be spoken for when it vanishes. */
+  willTopic: string | undefined;
   /** Found in the CONNECT packet, answered when the engine asks for authentication. */
   refusal: Refusal | undefined;
   /** QoS 2 publishes on their way to the disk, with the repetitions that wait for the same outcome. */
@@ -63,10 +69,17 @@ export class Connection {
   readonly #granted = new Map<string, number>();
   #lowestGranted = 2;
 
-  constructor(listener: ListenerSettings, address: string, onRefused: (error: Error) => void) {
+  constructor(listener: ListenerPlan, socket: Socket, onRefused: (error: Error) => void) {
     this.unflushed = new UnflushedWindow(onRefused);
     this.listener = listener;
-    this.address = address;
+    this.address = socket.remoteAddress ?? '';
+    this.#socket = socket;
+  }
+
+  /** `spkiPin` of the key that it proved; undefined where it showed no certificate. Throws `tls.certificate`. */
+  keyDigest(): Uint8Array | undefined {
+    const certificate = this.#socket instanceof TLSSocket ? this.#socket.getPeerX509Certificate() : undefined;
+    return certificate && spkiPinOfCertificate(certificate.raw);
   }
 
   get subscriptionCount(): number { return this.#granted.size; }

@@ -5,30 +5,37 @@
  * when its callback is called. The order of the ledger is taken there, synchronously, before anything can be awaited.
  */
 import type { Socket } from 'node:net';
-import { TenzroError, messageOf } from '#runtime/core/errors.ts';
+import { TenzroError } from '#runtime/core/errors.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
 import type { Counters, InboundMessage, Intake } from '#runtime/core/ports.ts';
-import type { ListenerSettings, UserSettings } from '#runtime/core/settings.ts';
-import { ANONYMOUS, type Authenticator } from './auth.ts';
+import type { Admission, Visitor } from './admission.ts';
 import { CONNACK, Connection, Refusal, type EngineClient, type UnflushedWindow } from './clients.ts';
 import type { Emitter } from './emitter.ts';
 import type { LaneDoor } from './fastLane.ts';
 import type { Faults } from './faults.ts';
+import type { ListenerPlan } from './listeners.ts';
 import type { Packet, Qos, Subscription } from './packets.ts';
-import { ANONYMOUS_PERMISSIONS, Permissions } from './permissions.ts';
+import { Permissions } from './permissions.ts';
 import type { Persistence } from './persistence.ts';
 import { clientIdFault, filterFault, publishTopicFault } from './topics.ts';
 
 type Callback = (error?: Error | null) => void;
 
 export interface DoorOptions {
-  readonly users: readonly UserSettings[];
-  readonly authenticator: Authenticator;
+  readonly admission: Admission;
   readonly intake: Intake;
   readonly persistence: Persistence;
   readonly emitter: Emitter;
   readonly faults: Faults;
   readonly counters: Counters;
+}
+
+/** What we look at of a CONNECT. */
+interface ConnectPacket {
+  clientId: string;
+  readonly clean?: boolean | undefined;
+  readonly username?: string | undefined;
+  readonly will?: { readonly topic: string } | undefined;
 }
 
 const NOWHERE = '$nowhere';
@@ -55,8 +62,8 @@ export class Door {
   get present(): ReadonlyMap<string, EngineClient> { return this.#present; }
   connectionOf(client: EngineClient): Connection | undefined { return this.#connections.get(client); }
 
-  entered(client: EngineClient, socket: Socket, listener: ListenerSettings): void {
-    this.#connections.set(client, new Connection(listener, socket.remoteAddress ?? '', (error) => this.#unacknowledged(error, client.id)));
+  entered(client: EngineClient, socket: Socket, listener: ListenerPlan): void {
+    this.#connections.set(client, new Connection(listener, socket, (error) => this.#unacknowledged(error, client.id)));
   }
 
   /** The door, as the fast lane of this connection sees it. */
@@ -83,13 +90,15 @@ export class Door {
   unsubscribed(client: EngineClient, filters: readonly string[]): void { this.#connections.get(client)?.withdraw(filters); }
 
   /** Looks at the CONNECT packet before anything of it is believed. */
-  preConnect(client: EngineClient, packet: { clientId: string; clean?: boolean | undefined; will?: { topic: string } | undefined }): TenzroError | undefined {
+  preConnect(client: EngineClient, packet: ConnectPacket): TenzroError | undefined {
     const connection = this.#connections.get(client);
     if (connection === undefined) return new TenzroError('broker.internal', 'a CONNECT without a connection');
     const fault = clientIdFault(packet.clientId)
       // §3.1.3.1: an empty identifier cannot name a session that is to be kept
       ?? (packet.clientId === '' && packet.clean !== true ? new TenzroError('broker.client_id', 'an empty client id needs a clean session') : undefined);
     if (fault !== undefined) connection.refusal = new Refusal(CONNACK.identifierRejected, fault.code, fault.message);
+    else if (packet.clientId !== '') packet.clientId = this.#scopeOf(connection, packet.username) + packet.clientId;
+    connection.willTopic = packet.will?.topic;
     return packet.will === undefined ? undefined : publishTopicFault(packet.will.topic);
   }
 
@@ -97,14 +106,17 @@ export class Door {
   async authenticate(client: EngineClient, user: string | undefined, password: Buffer | undefined): Promise<Refusal | undefined> {
     const connection = this.#connections.get(client);
     if (connection === undefined) return new Refusal(CONNACK.unavailable, 'broker.internal', 'authentication without a connection');
-    const refusal = connection.refusal ?? await this.#checkCredentials(connection, user, password);
-    if (refusal !== undefined) return refusal;
-    connection.user = user;
-    const lists = this.#options.users.find(({ name }) => name === (user ?? ANONYMOUS)) ?? ANONYMOUS_PERMISSIONS;
-    connection.permissions = new Permissions(lists, { clientId: client.id, user });
+    const admitted = connection.refusal ?? await this.#options.admission.admit(visitorOf(connection, user, password));
+    if (admitted instanceof Refusal) return admitted;
+    connection.user = admitted.user;
+    connection.permissions = new Permissions(admitted.lists, { clientId: client.id, user: admitted.user });
+    if (connection.willTopic !== undefined && !connection.permissions.mayPublish(connection.willTopic)) {
+      const { code, message } = forbidden('publish', connection.willTopic, connection);
+      return new Refusal(CONNACK.notAuthorised, code, message);
+    }
     const holder = this.#present.get(client.id);
     if (holder === undefined) return undefined;
-    if (this.#connections.get(holder)?.user !== user) {
+    if (this.#connections.get(holder)?.user !== connection.user) {
       return new Refusal(CONNACK.identifierRejected, 'broker.client_id_taken', `client id ${client.id} belongs to another user's connection`);
     }
     this.#options.counters.add('broker.takeovers');
@@ -165,19 +177,7 @@ export class Door {
     return qos === packet.qos ? packet : { ...packet, qos };
   }
 
-  async #checkCredentials(connection: Connection, user: string | undefined, password: Buffer | undefined): Promise<Refusal | undefined> {
-    if (user === undefined) {
-      return connection.listener.anonymous ? undefined : new Refusal(CONNACK.notAuthorised, 'broker.credentials', 'the listener asks for user and password');
-    }
-    try {
-      const login = await this.#options.authenticator.login(user, password ?? Buffer.alloc(0), connection.address);
-      if (login === 'accepted') return undefined;
-      if (login === 'refused') return new Refusal(CONNACK.badCredentials, 'broker.credentials', `user ${JSON.stringify(user.slice(0, 60))} was refused`);
-      return new Refusal(CONNACK.unavailable, 'broker.too_many_attempts', `logins are ${login} for ${connection.address}`);
-    } catch (cause) {
-      return new Refusal(CONNACK.unavailable, 'broker.internal', `password check: ${messageOf(cause)}`, { cause });
-    }
-  }
+  #scopeOf(connection: Connection, user: string | undefined): string { return this.#options.admission.scopeOf?.(visitorOf(connection, user, undefined)) ?? ''; }
 
   #accept(clientId: string, connection: Connection | undefined, packet: Packet, done: Callback): void {
     const { intake, persistence } = this.#options;
@@ -228,6 +228,9 @@ export class Door {
     });
   }
 }
+
+const visitorOf = (connection: Connection, user: string | undefined, password: Buffer | undefined): Visitor =>
+  ({ user, password, address: connection.address, mayBeAnonymous: connection.listener.anonymous, keyDigest: () => connection.keyDigest() });
 
 function forbidden(what: 'publish' | 'subscribe', topic: string, connection: Connection | undefined): TenzroError {
   const who = connection?.user === undefined ? 'an anonymous client' : `user ${connection.user}`;

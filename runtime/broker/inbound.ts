@@ -1,15 +1,15 @@
 /** What the engine reads from a socket: bytes that have passed the guard, less what the fast lane took. The engine pulls with `read()`. */
 import type { Socket } from 'node:net';
-import { LIMITS } from '#runtime/core/limits.ts';
 import type { FastLane } from './fastLane.ts';
 import { FrameGuard } from './frames.ts';
 
 export class Inbound {
-  readonly #guard = new FrameGuard(LIMITS.packetBytesMax);
+  readonly #guard: FrameGuard;
   #lane: FastLane | undefined;
 
   /** Takes over `read`; nothing beyond the limit is ever buffered for the engine. */
-  constructor(socket: Socket) {
+  constructor(socket: Socket, packetBytesMax: number) {
+    this.#guard = new FrameGuard(packetBytesMax);
     const read = socket.read.bind(socket);
     socket.read = (sizeBytes?: number): Buffer | null => {
       if (this.#lane?.isFull === true) return null;

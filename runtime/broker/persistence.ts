@@ -8,6 +8,7 @@ import { Readable } from 'node:stream';
 import { invariant } from '#runtime/core/errors.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
 import type { KeyValueStore } from '#runtime/core/ports.ts';
+import { GATEWAY_BOUNDS, type BrokerBounds } from './bounds.ts';
 import { Outbox, type Queued } from './outbox.ts';
 import {
   DONE, NO_SUCH_PACKET, decodePacket, encodePacket, isRelease, ownedPayload, settled,
@@ -42,10 +43,10 @@ export class Persistence {
   #mark = 0;
   #broker: { readonly id: string } = { id: '' };
 
-  constructor(kv: KeyValueStore, onLoss: (loss: PersistenceLoss, name: string) => void) {
+  constructor(kv: KeyValueStore, onLoss: (loss: PersistenceLoss, name: string) => void, bounds: BrokerBounds = GATEWAY_BOUNDS) {
     this.#kv = kv;
     this.#onLoss = onLoss;
-    this.#retained = new RetainedMessages(kv);
+    this.#retained = new RetainedMessages(kv, bounds);
     this.#outbox = new Outbox(kv, (clientId) => onLoss('queue_dropped', clientId));
     this.#sessions = new DurableSessions(kv, (clientId) => {
       this.#forget(clientId);
@@ -104,6 +105,7 @@ export class Persistence {
     return DONE;
   }
 
+  retained(filters: readonly string[]): Iterable<Packet> { return this.#retained.matching(filters); }
   createRetainedStream(filter: string): Readable { return Readable.from(this.#retained.matching([filter])); }
   createRetainedStreamCombi(filters: readonly string[]): Readable { return Readable.from(this.#retained.matching(filters)); }
 

@@ -126,6 +126,7 @@ export const ERRORS = {
   'claim.refused': row('usage', 'You did not accept the gateway, and nothing was handed over: what stands in policy.yaml of the fleet decides what is asked.'),
   'claim.policy': row('input', 'The fleet does not take such a gateway: change accept and enrol in policy.yaml of the fleet if it shall.'),
   'claim.no_block': row('environment', 'The gateway is yours, and its first block has not come: look at tenzro fleet serve and at tenzro status on the gateway; is the address of the broker right (--broker)?'),
+  'claim.shown_over': row('input', 'The code that you showed works no more: show another one (tenzro fleet claim --show); after five wrong answers ask who else saw it.'),
   'claim.unknown': row('usage', 'Name a gateway that was claimed from this folder: tenzro fleet ls lists them.'),
 
   // topics
@@ -171,6 +172,7 @@ export const ERRORS = {
   'broker.timeout': row('input', 'The client did not finish its CONNECT, or was silent beyond its keep-alive.'),
   'broker.retained_full': row('pushback', 'No more retained messages fit: clear old ones with empty retained publishes.'),
   'broker.session_lost': row('pushback', 'A durable session or its oldest queued messages gave way to a limit: let its client connect more often.'),
+  'broker.unregistered': row('input', 'No gateway of the fleet has that key: it was never claimed here, or was released or revoked. Claim it with tenzro fleet claim.'),
   'broker.internal': row('bug', 'This is a defect in Tenzro Edge: report it with the log lines around it.'),
 
   // ledger
@@ -243,9 +245,9 @@ export const ERRORS = {
 
   // uplink and fleet controller
   'uplink.shipment': row('input', 'The bytes are no shipment of a chain: they were damaged or altered, or come from another program.'),
-  'uplink.receipt': row('input', 'The bytes are no receipt or answer for this chain by uplink.receiptKey: compare that key with what tenzro fleet init printed.'),
+  'uplink.receipt': row('input', 'The bytes are no receipt or answer for this chain by the receiptKey of the uplink: compare that key with what tenzro fleet init printed.'),
   'uplink.newer_version': row('environment', 'The other side is newer: upgrade this one.'),
-  'link.offline': row('environment', 'The broker cannot be reached: check uplink.url, uplink.caFile, the network and that the broker runs. The gateway goes on recording and tries again.'),
+  'link.offline': row('environment', 'The broker cannot be reached: check url and caFile of the uplink, the network and that the broker runs. The gateway goes on recording and tries again.'),
   'link.credentials': row('environment', 'Name a file that only its owner can read (chmod 600) and that holds the password in its first line.'),
   'controller.directory': row('usage', 'Make the folder with tenzro fleet init; an existing one is never overwritten.'),
   'controller.key': row('environment', 'Others could read the receipt key, or it is damaged: chmod 600 and chown it if nobody has read it, else begin anew with tenzro fleet init in another folder.'),

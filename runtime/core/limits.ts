@@ -268,6 +268,15 @@ export const LIMITS = {
   apiConnectionsMax: 64,
   /** What an asker may leave unread of its answer before it is cut. */
   apiBacklogBytesMax: 16 * 1024 * 1024,
+  /** The fleet's own broker: a shipment with its topic. */
+  fleetPacketBytesMax: 1024 * 1024 + 1024,
+  fleetConnectionsMax: 10_000,
+  /** Status, capabilities, twins, commands and receipts of that many gateways. */
+  fleetRetainedMax: 400_000,
+  fleetRetainedBytesMax: 512 * 1024 * 1024,
+  fleetRetainedPerGatewayMax: 2_048,
+  fleetRetainedPerGatewayBytesMax: 8 * 1024 * 1024,
+  fleetBacklogTotalBytesMax: 256 * 1024 * 1024,
 
   // commands
   operatorsMax: 8,
@@ -348,5 +357,6 @@ invariant(LIMITS.verifierRequestTimeoutMs < LIMITS.leaseRequestTimeoutMs, 'the v
 invariant(LIMITS.twinValueBytesMax + LIMITS.twinSignatureBytesMax + LIMITS.twinReasonBytesMax < LIMITS.twinMessageBytesMax, 'a twin\'s value must fit its messages');
 invariant(LIMITS.twinMessageBytesMax <= LIMITS.packetBytesMax, 'a twin must fit a packet');
 invariant(LIMITS.shipmentTargetBytes + LIMITS.entryBytesMax + 2 * LIMITS.blockBytesMax < LIMITS.shipmentBytesMax, 'an entry and a block must fit a shipment');
+invariant(LIMITS.shipmentBytesMax + LIMITS.topicBytesMax + 16 <= LIMITS.fleetPacketBytesMax, 'a shipment must fit a packet of the fleet\'s broker');
 invariant(LIMITS.apiRequestBytesMax <= LIMITS.apiBufferBytesMax, 'one request must fit the buffer of all');
 invariant(LIMITS.shipmentBytesMax <= LIMITS.intakeBytesMax, 'one shipment must fit the intake of all');

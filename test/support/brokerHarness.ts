@@ -2,6 +2,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { gatewayDoor } from '#runtime/broker/admission.ts';
 import { openBroker, type Broker } from '#runtime/broker/broker.ts';
 import { systemClock } from '#runtime/core/clock.ts';
 import type { Counters, InboundMessage, Intake, KeyValueStore, Log } from '#runtime/core/ports.ts';
@@ -74,7 +75,7 @@ export async function openTestBroker({ settings, dir, ...rest }: TestBrokerOptio
   const intake = new HeldIntake();
   const counters = new CountingCounters();
   const broker = opening.use(await openBroker({
-    settings: { port: 0, listeners: [], users: [], ...settings }, intake, store, log: silentLog, counters, clock: systemClock, ...rest,
+    ...gatewayDoor({ port: 0, listeners: [], users: [], ...settings }, systemClock), intake, store, log: silentLog, counters, clock: systemClock, ...rest,
   }));
   const opened = opening.move();
   return { broker, port: broker.listeners()[0]?.port ?? 0, intake, counters, written, [Symbol.asyncDispose]: () => opened.disposeAsync() };
