@@ -2,10 +2,13 @@
 import { isoOfMicros } from '#runtime/core/clock.ts';
 import { printable } from '#runtime/core/printable.ts';
 import { GAP_BODY, INFERENCE_BODY, KEY_EPOCH_BODY, KIND, READING_BODY, READING_FLAG, SEALED_BODY, kindName, type Cbor, type Entry } from '#runtime/core/types.ts';
+import { commandWords } from '#runtime/verify/commandWords.ts';
 import { viewEntry, type Json } from '#runtime/verify/entryView.ts';
 
 const CHANNELS_SHOWN_MAX = 4;
 const SUMMARY_CHARS_MAX = 120;
+/** A thumbprint, of which a line shows the beginning. */
+const KEY_IN_FULL = /\(key ([\w-]{8})[\w-]{35}\)/;
 /** UCUM's unity. */
 const DIMENSIONLESS = '1';
 
@@ -32,6 +35,8 @@ function wordsOf(index: number, entry: Entry): string {
     if (entry.kind === KIND.inference) return inferenceWords(fields);
     if (entry.kind === KIND.gap) return `${textOf(fields.get(GAP_BODY.count))} lost: ${textOf(fields.get(GAP_BODY.reason))}`;
   }
+  const command = commandWords(viewEntry(index, entry));
+  if (command !== undefined) return command.replace(KEY_IN_FULL, '(key $1…)');
   const view = viewEntry(index, entry).body;
   return typeof view === 'object' && view !== null && !Array.isArray(view) ? fieldWords(view as Readonly<Record<string, Json>>) : plainWords(view);
 }

@@ -182,8 +182,11 @@ export class Commander implements Follower {
   #held(): readonly OpenCommand[] {
     const { maintenance, clock } = this.#options;
     const opensMicros = clock.monoMicros() + untilMaintenance(maintenance, this.#time.nowMicros());
-    return Array.from(this.#active.values(), (active) => (isDisturbing(active.claims) ? { ...active, dueMicros: Math.max(active.dueMicros, opensMicros) } : active));
+    return Array.from(this.#active.values(), (active) => (this.#isHeld(active.claims) ? { ...active, dueMicros: Math.max(active.dueMicros, opensMicros) } : active));
   }
+
+  /** What this gateway does not do disturbs nobody, and is told so at once. */
+  #isHeld(claims: CommandClaims): boolean { return isDisturbing(claims) && this.#handlerOf(claims.type).support.kind === 'value'; }
 
   #stop(): void {
     this.#isStopping = true;

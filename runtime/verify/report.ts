@@ -2,6 +2,7 @@
 import type { KindName } from '#runtime/core/types.ts';
 import { printable } from '#runtime/core/printable.ts';
 import { wasMade, type Check, type CheckResult, type Outcome } from './checks.ts';
+import { commandWords } from './commandWords.ts';
 import type { EntryView } from './entryView.ts';
 import type { TrustLevel } from './policy.ts';
 
@@ -59,6 +60,7 @@ function renderSupport({ index, kind, time, body }: EntryView): string {
 }
 
 /** One line of frame, one of content. */
-function renderEntry({ index, kind, source, time, body }: EntryView): readonly string[] {
-  return [`entry   ${index}  ${time}  ${kind} of ${printable(source)}`, `        ${printable(JSON.stringify(body))}`];
+function renderEntry(view: EntryView): readonly string[] {
+  const { index, kind, source, time, body } = view;
+  return [`entry   ${index}  ${time}  ${kind} of ${printable(source)}`, `        ${printable(commandWords(view) ?? JSON.stringify(body))}`];
 }
