@@ -12,6 +12,7 @@ import { Hub } from '#runtime/link/hub.ts';
 import { openLink } from '#runtime/link/mqttLink.ts';
 import { CounterTable } from '#runtime/observe/counters.ts';
 import { createLog } from '#runtime/observe/log.ts';
+import { openDispatch, ownersIn } from './dispatching.ts';
 import { openRegistry } from './registering.ts';
 import { authoritiesOf, passwordIn } from './uplinking.ts';
 
@@ -58,9 +59,10 @@ export async function runController({ dir, passphrase, broker, caFile = '', user
 }
 
 /** Everything that the controller does, each in its own file. */
-const openParts = (context: PartContext, chains: Chains): readonly ControllerPart[] => [
-  openRegistry(context, { chains, isOpen: context.house.isOpen }).part,
-];
+function openParts(context: PartContext, chains: Chains): readonly ControllerPart[] {
+  const { acts, part } = openRegistry(context, { chains, isOpen: context.house.isOpen });
+  return [part, openDispatch(context, { acts, operators: ownersIn(context) })];
+}
 
 /** Every chain that the controller in `dir` keeps, beside a running one too. */
 export async function withChains<T>(dir: string, look: (chains: Chains) => T): Promise<T> {

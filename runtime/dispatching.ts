@@ -1,15 +1,17 @@
 /** The composition root of what a controller sends to its gateways: joins the desk of commands, the roll-outs and what the gateways report with the form of signed commands. */
-import type { Operator } from '#runtime/core/command.ts';
+import { COMMAND_TYPES, type Operator } from '#runtime/core/command.ts';
 import type { ActBook } from '#runtime/controller/acts.ts';
 import { Desk, type CommandForm } from '#runtime/controller/desk.ts';
 import { deskApi } from '#runtime/controller/deskApi.ts';
 import { DeskStore } from '#runtime/controller/deskStore.ts';
+import { filesOf } from '#runtime/controller/house.ts';
 import type { ControllerPart, PartContext } from '#runtime/controller/part.ts';
 import { rolloutApi, viewsApi } from '#runtime/controller/rolloutApi.ts';
 import { Rollouts } from '#runtime/controller/rollouts.ts';
 import { RolloutStore } from '#runtime/controller/rolloutStore.ts';
 import { Views } from '#runtime/controller/views.ts';
 import { claimsOf, signatureOf, signedBytesOf } from '#runtime/fleet/message.ts';
+import { readOperators } from '#runtime/fleet/operators.ts';
 
 const FORM: CommandForm = {
   read(message) {
@@ -27,5 +29,18 @@ export function openDispatch({ store, clock, counters, log }: Omit<PartContext, 
     users: [desk, views, rollouts],
     api: { ...deskApi(desk), ...rolloutApi(rollouts), ...viewsApi(views) },
     async follow(signal) { await Promise.all([desk.follow(signal), rollouts.follow(signal)]); },
+  };
+}
+
+/** How long a look at the folder lasts: owner keys may be changed there while it serves. */
+const LOOK_MICROS = 1_000_000;
+
+/** Whose public keys lie in the controller's folder: the private ones may be elsewhere. */
+export function ownersIn({ dir, clock, log }: Pick<PartContext, 'dir' | 'clock' | 'log'>): () => readonly Operator[] {
+  const settings = { operators: filesOf(dir).owners.map((file, at) => ({ name: `owner-${at + 1}`, publicKeyFile: `${file}.pub`, may: COMMAND_TYPES })) };
+  let [owners, seenMicros]: [readonly Operator[], number] = [[], -Infinity];
+  return () => {
+    if (clock.monoMicros() - seenMicros > LOOK_MICROS) [owners, seenMicros] = [readOperators(settings, ({ code, message, hint }) => { log.warn({ code, hint }, message); }), clock.monoMicros()];
+    return owners;
   };
 }

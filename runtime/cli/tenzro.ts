@@ -3,6 +3,7 @@ import { Command, CommanderError, Option } from 'commander';
 import manifest from '../../package.json' with { type: 'json' };
 import { TenzroError, messageOf } from '#runtime/core/errors.ts';
 import { printable } from '#runtime/core/printable.ts';
+import { declareDispatch } from './fleet/declare.ts';
 import { EXIT, Io, type CommonFlags } from './io.ts';
 
 /** Runs one command line, without `node` and script name. Resolves with the exit code; never rejects. */
@@ -235,6 +236,7 @@ function declareFleet(root: Command, io: Io): void {
     .action(async (flags: import('./fleet/plan.ts').PlanFlags) => { (await import('./fleet/plan.ts')).fleetPlan(io, flags); });
   declareController(fleet, io);
   declareOwnership(fleet, io);
+  declareDispatch(fleet, io);
 }
 
 function declareController(fleet: Command, io: Io): void {

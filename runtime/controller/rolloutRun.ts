@@ -170,13 +170,3 @@ export class RolloutRun {
   /** Resolves when all that was decided was carried out. */
   async settled(): Promise<void> { await this.#effects; }
 }
-
-/** Every message that it may need, in the order in which the owner signs them. */
-export function* neededCommands({ plan, gateways }: Pick<RolloutState, 'plan' | 'gateways'>): Iterable<{ readonly gateway: string; readonly direction: Direction; readonly attempt: number; readonly commandId: string }> {
-  const attempts = (direction: Direction): number => (direction === 'forward' ? plan.attempts : plan.rollback ? plan.attempts + 1 : 0);
-  for (const gateway of gateways) {
-    for (const direction of ['forward', 'undo'] as const) {
-      for (let attempt = 1; attempt <= attempts(direction); attempt++) yield { gateway, direction, attempt, commandId: commandIdOf(plan.id, gateway, direction, attempt) };
-    }
-  }
-}

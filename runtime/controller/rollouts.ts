@@ -11,7 +11,8 @@ import type { ActBook } from './acts.ts';
 import type { Order } from './desk.ts';
 import type { RolloutEvent } from './rollout.ts';
 import { longestSeconds, type RolloutPlan } from './rolloutPlan.ts';
-import { neededCommands, RolloutRun, type RunPorts } from './rolloutRun.ts';
+import { neededCommands } from './rolloutNeeds.ts';
+import { RolloutRun, type RunPorts } from './rolloutRun.ts';
 import { beginRollout, cancelIdOf, type RolloutState } from './rolloutState.ts';
 
 export interface RolloutsOptions extends Omit<RunPorts, 'isHearing'> {

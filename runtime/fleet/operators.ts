@@ -13,7 +13,7 @@ export const operatorsOf = ({ ownerKeys }: Owner): readonly Operator[] =>
   ownerKeys.map((publicKey, at) => ({ name: `owner-${at + 1}`, publicKey, kid: thumbprintOf(publicKey), may: COMMAND_TYPES }));
 
 /** A file that cannot be read costs its operator, not the gateway: `onFault` hears of it. */
-export function readOperators({ operators }: FleetSettings, onFault: (error: TenzroError) => void): readonly Operator[] {
+export function readOperators({ operators }: Pick<FleetSettings, 'operators'>, onFault: (error: TenzroError) => void): readonly Operator[] {
   return operators.flatMap(({ name, publicKeyFile, may }) => {
     try {
       const publicKey = readPublicKey(publicKeyFile);

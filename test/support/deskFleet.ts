@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import type { Context } from 'mocha';
 import { callController, type AskOptions } from '#runtime/controller/apiClient.ts';
 import { parseRollout, planFile, type RolloutPlan } from '#runtime/controller/rolloutPlan.ts';
-import { neededCommands } from '#runtime/controller/rolloutRun.ts';
+import { neededCommands } from '#runtime/controller/rolloutNeeds.ts';
 import { beginRollout, cancelIdOf } from '#runtime/controller/rolloutState.ts';
 import { systemClock } from '#runtime/core/clock.ts';
 import type { CommandClaims } from '#runtime/core/command.ts';
@@ -83,7 +83,7 @@ export class DeskFleet implements AsyncDisposable {
   /** Resolves when all have ended, with how. */
   async watch(commands: readonly { readonly gateway: string; readonly type: string; readonly id: string }[]): Promise<readonly Answer[]> {
     const told = new Map<string, Answer>();
-    await this.ask('commands.watch', { commands }, { onEvent: (event) => { told.set(`${String(event['gateway'])}/${String(event['id'])}`, event); } });
+    await this.ask('commands.watch', { commands }, { onEvent: (event) => { told.set(JSON.stringify([event['gateway'], event['id']]), event); } });
     return [...told.values()];
   }
 

@@ -72,15 +72,15 @@ function stageLine(at: number, { name, reached, gateways, soakSeconds, failuresB
   return `${at + 1}. ${printable(name)}: ${gateways.length} gateways (${reached} of ${total} reached), soak ${spanOf(soakSeconds)}, stops beyond ${borne} failed\n   ${whom}`;
 }
 
-const shortList = (names: readonly string[]): string => `${names.slice(0, NAMES_SHOWN).join(' ')}${names.length > NAMES_SHOWN ? ` and ${names.length - NAMES_SHOWN} more` : ''}`;
+export const shortList = (names: readonly string[]): string => `${names.slice(0, NAMES_SHOWN).join(' ')}${names.length > NAMES_SHOWN ? ` and ${names.length - NAMES_SHOWN} more` : ''}`;
 
-function spanOf(seconds: number): string {
+export function spanOf(seconds: number): string {
   for (const [size, unit] of [[86_400, 'd'], [3_600, 'h'], [60, 'min']] as const) if (seconds >= size && seconds % size === 0) return `${seconds / size} ${unit}`;
   return `${seconds} s`;
 }
 
 /** JSON where the name says so, which is faster for large fleets; else YAML. */
-function inFile<Result>(path: string, parse: (value: unknown) => Result): Result {
+export function inFile<Result>(path: string, parse: (value: unknown) => Result): Result {
   const text = textOf(path);
   const value = path.endsWith('.json') ? jsonOf(path, text) : yamlOf(path, text);
   try {

@@ -56,19 +56,19 @@ function readKeyFile(path: string): string {
   }
 }
 
-function secondsOf(text: string): number {
+export function secondsOf(text: string): number {
   const [, number, unit] = /^(\d{1,9})([smhd])$/.exec(text) ?? [];
   if (number === undefined || unit === undefined) throw new TenzroError('cli.usage', `--ttl ${text}: write 60s, 10m, 2h or 3d`);
   return Number(number) * UNIT_SECONDS[unit as keyof typeof UNIT_SECONDS];
 }
 
-function timeOf(text: string): number {
+export function timeOf(text: string): number {
   const millis = Date.parse(text);
   if (Number.isNaN(millis)) throw new TenzroError('cli.usage', `--not-before ${text}: write 2026-11-23T08:00Z`);
   return Math.floor(millis / 1_000);
 }
 
-function parametersOf(text: string): Readonly<Record<string, unknown>> {
+export function parametersOf(text: string): Readonly<Record<string, unknown>> {
   try {
     const value: unknown = JSON.parse(text);
     if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Readonly<Record<string, unknown>>;
