@@ -127,16 +127,6 @@ describe('controller: register', () => {
     assert.equal(registry.chains.size, 1);
   });
 
-  it('lets nobody spoil the chain of another', async () => {
-    const { chain, sealer } = softChain(2, 3);
-    await registry.claim('workshop', sealer.signer.publicKey);
-    await registry.claim('evil', keyOf('evil'));
-    await registry.sendAll(chain);
-    chain.append(testReading(7));
-    assert.equal(await refusalOf(registry.send(chain, [6, 7], [2, 2], 'evil')), 'controller.unclaimed');
-    assert.equal(registry.chains.record(idOf(chain))?.size, 6);
-  });
-
   it('takes nothing of a revoked or released gateway, from that moment on', async () => {
     const { chain, sealer } = softChain(3, 2);
     await registry.claim('workshop', sealer.signer.publicKey);
@@ -155,48 +145,7 @@ describe('controller: register', () => {
     assert.equal(await refusalOf(registry.send(chain, [4, 6], [2, 3])), 'controller.unclaimed');
   });
 
-  it('freezes a gateway whose chain forked, tells of it, and takes it again when an operator says so', async () => {
-    const [original, clone] = [softChain(2, 3), softChain(2, 3)];
-    await registry.claim('workshop', original.sealer.signer.publicKey);
-    await registry.sendAll(original.chain);
-    for (const { chain, sealer } of [original, clone]) { chain.append(testReading(chain === clone.chain ? 77 : 66)); sealer.seal(); }
-    await registry.send(original.chain, [6, 7], [2, 3]);
-    assert.equal(await refusalOf(registry.send(clone.chain, [6, 7], [2, 3])), 'controller.fork');
-    assert.match(registry.register.get('workshop')?.frozen?.why ?? '', /two blocks 2/);
-    assert.deepEqual(actsOf().slice(-2), [`chain.forked ${idOf(clone.chain)}`, 'gateway.frozen workshop']);
-    assert.equal(registry.register.admits(candidateSpki(original.sealer)), 'workshop', 'it still hears commands');
-    await registry.reopen();
-    original.chain.append(testReading(67));
-    original.sealer.seal();
-    const more = (): Promise<string | undefined> => refusalOf(registry.send(original.chain, [7, 8], [3, 4]));
-    assert.equal(await more(), 'controller.fork');
-    assert.deepEqual(await call('gateways.forget', { target: 'workshop', who: ownerThumbprint }), { outcome: 'unfrozen' });
-    assert.equal(await more(), undefined);
-    assert.equal(await refusalOf(registry.send(clone.chain, [6, 7], [2, 3])), 'controller.fork', 'a clone is found again');
-    assert.deepEqual(await call('gateways.forget', { target: idOf(original.chain), who: ownerThumbprint }), { outcome: 'unfrozen' });
-    await assert.rejects(call('gateways.forget', { target: idOf(original.chain) }), { code: 'controller.request' });
-  });
-
   const candidateSpki = (sealer: SoftSealer): Buffer => Buffer.from(candidateOf('workshop', sealer.signer.publicKey).spki, 'hex');
-
-  it('takes a chain that follows another of the same key, and freezes the gateway when the older one grows on', async () => {
-    const older = softChain(2, 3);
-    await registry.claim('workshop', older.sealer.signer.publicKey);
-    await registry.send(older.chain, [0, 3], [0, 1]);
-    const newer = new MemoryChain();
-    newer.append(testReading(1));
-    const sealer = new SoftSealer(newer);
-    sealer.seal({ wallMicros: 1_795_392_000_000_500 });
-    assert.equal(await refusalOf(registry.sendAll(newer)), undefined);
-    assert.equal(await refusalOf(registry.send(older.chain, [3, 6], [1, 2])), undefined, 'what was sealed before the newer one began may come late');
-    older.chain.append(testReading(9));
-    older.sealer.seal({ wallMicros: 1_795_392_000_001_000 });
-    assert.equal(await refusalOf(registry.send(older.chain, [6, 7], [2, 3])), 'controller.fork');
-    newer.append(testReading(2));
-    sealer.seal({ wallMicros: 1_795_392_000_002_000 });
-    assert.equal(await refusalOf(registry.send(newer, [1, 2], [1, 2])), 'controller.fork', 'both are frozen');
-    assert.equal(registry.counters.snapshot()['controller.clones'], 1);
-  });
 
   it('takes another key only where the chain before it named that key', async () => {
     const { chain, sealer } = softChain(2, 3);
