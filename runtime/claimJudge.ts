@@ -16,12 +16,11 @@ export interface DeviceView {
   readonly isFirstUse: boolean;
 }
 
-/** `verdict`: undefined without a TPM. Throws `claim.policy` for what the fleet does not take at all. */
+/** `verdict`: undefined without a TPM. `accept` with `enrolled` in it takes TPMs on first use. Throws `claim.policy` for what the fleet does not take at all. */
 export function viewOfDevice(verdict: EkVerdict | undefined, pcrs: readonly (readonly [index: number, value: Uint8Array])[], policy: Pick<Policy, 'accept' | 'enrol' | 'pcrs'>): DeviceView {
   const level = !verdict ? 'software' : verdict.kind === 'chained' ? 'dtpm' : 'enrolled';
   if (policy.enrol === 'nobody') throw new TenzroError('claim.policy', 'the policy of this fleet enrols nobody (enrol: nobody)');
-  if (level === 'enrolled' && policy.enrol === 'certified') throw new TenzroError('claim.policy', `no known maker vouches for its TPM (${tpmOf(verdict)}), and the policy takes none on first use (enrol: certified)`);
-  if (!policy.accept.includes(level)) throw new TenzroError('claim.policy', `its trust level is ${level}; the policy accepts ${policy.accept.join(', ')}`);
+  if (!policy.accept.includes(level)) throw new TenzroError('claim.policy', `its trust level is ${level} (TPM: ${tpmOf(verdict)}); the policy accepts ${policy.accept.join(', ')}`);
   return { level, tpm: tpmOf(verdict), boot: bootOf(pcrs, policy.pcrs), isFirstUse: level !== 'dtpm' };
 }
 

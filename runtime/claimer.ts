@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { attemptClaim, inquireClaim, type ClaimOutcome, type ConversationOptions } from '#provisioning/claim/converse.ts';
 import type { Candidate } from '#provisioning/claim/claimerRun.ts';
-import type { ClaimRecord } from '#provisioning/claim/claimer.ts';
+import type { ClaimRecord, ClaimSecret } from '#provisioning/claim/claimer.ts';
 import type { ClaimStore, KeptClaim } from '#provisioning/claim/claimStore.ts';
 import type { ClaimCode } from '#provisioning/claim/code.ts';
 import { atPlacesOf, whereItMayBe } from '#provisioning/claim/find.ts';
@@ -111,16 +111,17 @@ export async function orderGateway({ kept, owner, change, signal }: {
 }
 
 /** One claim, from hello to its end. */
-class Attempt {
+export class Attempt {
   readonly #options: ClaimerOptions;
-  readonly #code: ClaimCode;
+  readonly #code: ClaimSecret & { readonly discriminator?: number };
   readonly #wishes: ClaimWishes;
   #verdict: EkVerdict | undefined;
   #candidate: RegisterEntry | undefined;
   #address = '';
 
-  constructor(options: ClaimerOptions, code: ClaimCode, wishes: ClaimWishes) { [this.#options, this.#code, this.#wishes] = [options, code, wishes]; }
+  constructor(options: ClaimerOptions, code: ClaimSecret & { readonly discriminator?: number }, wishes: ClaimWishes) { [this.#options, this.#code, this.#wishes] = [options, code, wishes]; }
 
+  /** A gateway that dialled itself cannot be dialled again there: its doubt is `resume`'s. */
   async run(dial: Dial, signal: AbortSignal): Promise<string> {
     using enroller = this.#enroller();
     const talk: ConversationOptions = {
@@ -133,8 +134,8 @@ class Attempt {
       },
     };
     const first = await attemptClaim(this.#code, talk, signal);
-    if (first.kind === 'unknown') this.#options.onStep({ kind: 'asking' });
-    return this.#end(first.kind === 'unknown' ? await inquireClaim(first.record, talk, AbortSignal.any([signal, AbortSignal.timeout(60_000)])) : first);
+    if (first.kind === 'unknown' && this.#code.keyDigest) this.#options.onStep({ kind: 'asking' });
+    return this.#end(first.kind === 'unknown' && this.#code.keyDigest ? await inquireClaim(first.record, talk, AbortSignal.any([signal, AbortSignal.timeout(60_000)])) : first);
   }
 
   #end(outcome: ClaimOutcome): string {
@@ -149,7 +150,7 @@ class Attempt {
   #enroller(): Enroller {
     const { owner, clock, policy, office } = this.#options;
     return new Enroller({
-      name: office.facts.name, clock, firstUse: policy.enrol === 'firstUse' ? 'accept' : 'refuse', sign: (enrolment) => signEnrolment(owner, enrolment),
+      name: office.facts.name, clock, firstUse: 'accept', sign: (enrolment) => signEnrolment(owner, enrolment),
       judge: (ek, certificates, during) => (this.#verdict = judgeEkCertificates(ek, certificates, ekAnchorsOf(policy), during)),
     });
   }
@@ -187,7 +188,7 @@ class Attempt {
     const candidate = this.#candidate;
     if (!candidate) throw new TenzroError('core.invariant', 'a claim is judged before it is written');
     const { clock, store, office, onStep } = this.#options;
-    const kept: KeptClaim = { ...record, gateway: candidate.name, address: this.#address, discriminator: this.#code.discriminator, begun: Math.floor(clock.wallMicros() / 1_000_000), generation: 0 };
+    const kept: KeptClaim = { ...record, gateway: candidate.name, address: this.#address, discriminator: this.#code.discriminator ?? 0, begun: Math.floor(clock.wallMicros() / 1_000_000), generation: 0 };
     if (record.outcome !== 'pending') return settle(this.#options, kept);
     await store.write(kept);
     await office.begin(candidate);

@@ -25,12 +25,12 @@ const ffmpegOn = (device: string): FrameSource => ({
 });
 
 /** The text of the first claim code that a camera sees. Throws `claim.camera` where none gives a picture; `onFrame` hears why a picture shows no code. */
-export async function claimCodeByCamera(onFrame: (why: string) => void, signal: AbortSignal): Promise<string> {
+export async function claimCodeByCamera(onFrame: (why: string) => void, signal: AbortSignal, kind?: RegExp): Promise<string> {
   const source = await workingSource(signal);
   for (;;) {
     const picture = await frameOf(source, signal);
     try {
-      return await claimCodeOn(picture);
+      return await claimCodeOn(picture, kind);
     } catch (error) {
       if (!(error instanceof TenzroError) || error.code !== 'claim.no_code') throw error;
       onFrame(error.message);

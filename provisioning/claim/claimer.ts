@@ -25,7 +25,11 @@ export interface ClaimRecord {
 }
 
 interface Timed { readonly deadlineMicros: number }
-type Code = Pick<ClaimCode, 'keyDigest' | 'secret'>;
+/** What a claim begins with. Without a digest the gateway scanned the operator's code: who it is, the operator must compare by the six words. */
+export interface ClaimSecret extends Pick<ClaimCode, 'secret'> {
+  readonly keyDigest?: Uint8Array;
+}
+type Code = ClaimSecret;
 
 export type ClaimerState =
   | { readonly kind: 'idle' }

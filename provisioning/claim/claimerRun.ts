@@ -2,8 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import type { Clock } from '#runtime/core/clock.ts';
 import { TenzroError, messageOf, type ErrorCode } from '#runtime/core/errors.ts';
-import { stepClaimer, type ClaimerEffect, type ClaimerInput, type ClaimerState, type ClaimRecord } from './claimer.ts';
-import type { ClaimCode } from './code.ts';
+import { stepClaimer, type ClaimerEffect, type ClaimerInput, type ClaimerState, type ClaimRecord, type ClaimSecret } from './claimer.ts';
 import { CLAIM_ID_BYTES, decodeMessage, encodeMessage, NONCE_BYTES, type Offer } from './messages.ts';
 import { forget, type ClaimerSuite } from './suite.ts';
 
@@ -48,7 +47,7 @@ export class Claim implements Disposable {
 
   get state(): ClaimerState { return this.#state; }
 
-  start(code: Pick<ClaimCode, 'keyDigest' | 'secret'>): void {
+  start(code: ClaimSecret): void {
     this.#take({ kind: 'start', code, claimId: randomBytes(CLAIM_ID_BYTES), nonce: randomBytes(NONCE_BYTES), nowMicros: this.#now() });
   }
 

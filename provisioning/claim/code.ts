@@ -54,11 +54,28 @@ export function encodeClaimCode({ transports, keyDigest, secret, discriminator }
   invariant(keyDigest.length === KEY_DIGEST_BYTES && secret.length === SECRET_BYTES && transports.length > 0, 'a claim code has a digest, a secret and a transport');
   invariant(Number.isInteger(discriminator) && discriminator >= 0 && discriminator <= DISCRIMINATOR_MAX, 'a discriminator has 12 bits');
   const bits = transports.reduce((sum, transport) => sum | TRANSPORT_BIT[transport], 0);
-  const body = encodeCbor([VERSION, bits, keyDigest, secret, discriminator]);
+  return codeText(PREFIX, encodeCbor([VERSION, bits, keyDigest, secret, discriminator]));
+}
+
+/** Base-38 of a body and its checksum, behind a prefix. Zeroes the body. */
+export function codeText(prefix: string, body: Uint8Array): string {
   const whole = Buffer.concat([body, checksumOf(body)]);
   body.fill(0);
-  const text = PREFIX + encodeBase38(whole);
+  const text = prefix + encodeBase38(whole);
   whole.fill(0);
+  return text;
+}
+
+/** The body behind a prefix, typed as people type. No message holds a character of it. Throws `claim.code_malformed`, `claim.code_mistyped`. */
+export function codeBody(prefix: string, typed: string): Uint8Array {
+  const text = normalised(typed);
+  if (!text.startsWith(prefix)) throw malformed(`it does not begin with ${prefix}`);
+  return checkedBody(text.slice(prefix.length));
+}
+
+function normalised(typed: string): string {
+  const text = typed.length > CHARACTERS_MAX * 2 ? typed : typed.replaceAll(/\s/g, '').replaceAll(/[a-z]/g, (letter) => letter.toUpperCase());
+  if (text.length > CHARACTERS_MAX) throw malformed('it is too long');
   return text;
 }
 
@@ -67,8 +84,7 @@ export function encodeClaimCode({ transports, keyDigest, secret, discriminator }
  * Throws `claim.code_malformed`, `claim.code_mistyped` (with the place where it can be told) and `claim.code_newer_version`.
  */
 export function decodeClaimCode(typed: string): ClaimCode {
-  const text = typed.length > CHARACTERS_MAX * 2 ? typed : typed.replaceAll(/\s/g, '').replaceAll(/[a-z]/g, (letter) => letter.toUpperCase());
-  if (text.length > CHARACTERS_MAX) throw malformed('it is too long');
+  const text = normalised(typed);
   const prefix = ANY_PREFIX.exec(text)?.[0];
   if (prefix === undefined) throw malformed(`it does not begin with ${PREFIX}`);
   if (prefix !== PREFIX) throw newer(`it begins with ${prefix}`);
@@ -111,7 +127,7 @@ function whereIsTheSlip(text: string): string {
 }
 
 /** `at`: index behind the prefix. */
-const groupAt = (at: number): string => `group ${Math.floor(at / GROUP_CHARACTERS) + 1} of five characters after ${PREFIX}`;
+const groupAt = (at: number): string => `group ${Math.floor(at / GROUP_CHARACTERS) + 1} of five characters after the colon`;
 
 function readBody(body: Uint8Array): ClaimCode {
   const parts = asArray(body);

@@ -5,9 +5,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Clock } from '#runtime/core/clock.ts';
 import { ERRORS, TenzroError, type ErrorCode } from '#runtime/core/errors.ts';
-import type { ClaimRecord } from './claimer.ts';
+import type { ClaimRecord, ClaimSecret } from './claimer.ts';
 import { Claim, type ClaimerPorts } from './claimerRun.ts';
-import type { ClaimCode } from './code.ts';
 import type { ClaimChannel, Dial } from './lan/dial.ts';
 import type { ClaimerSuite } from './suite.ts';
 
@@ -34,7 +33,7 @@ const ANSWER_MS = 5_000;
 const PAUSE_MS = 1_000;
 
 /** Rejects with `claim.link` where nobody could be reached, and with what `write` rejected with. `signal`: the operator gives up, which ends nothing that was handed over. */
-export async function attemptClaim(code: Pick<ClaimCode, 'keyDigest' | 'secret'>, options: ConversationOptions, signal: AbortSignal): Promise<ClaimOutcome> {
+export async function attemptClaim(code: ClaimSecret, options: ConversationOptions, signal: AbortSignal): Promise<ClaimOutcome> {
   return converse(options, signal, (claim) => { claim.start(code); });
 }
 

@@ -13,11 +13,11 @@ const SIDE_MAX = 32_768;
 const CODES_MAX = 16;
 const CLAIM_CODE = /^TZ\d/i;
 
-/** The text of the one claim code on an image; other QR codes beside it do not matter. Throws `claim.image`, `claim.no_code`. */
-export async function claimCodeOn(image: Uint8Array): Promise<string> {
+/** The text of the one claim code on an image (of one kind: a gateway's, unless `kind` says otherwise); other QR codes beside it do not matter. Throws `claim.image`, `claim.no_code`. */
+export async function claimCodeOn(image: Uint8Array, kind = CLAIM_CODE): Promise<string> {
   const texts = await readQrCodes(image);
-  const [code, ...others] = new Set(texts.filter((text) => CLAIM_CODE.test(text)));
-  if (code === undefined) throw new TenzroError('claim.no_code', texts.length === 0 ? 'no QR code can be read on the image' : 'the QR code on the image is none of a gateway');
+  const [code, ...others] = new Set(texts.filter((text) => kind.test(text)));
+  if (code === undefined) throw new TenzroError('claim.no_code', texts.length === 0 ? 'no QR code can be read on the image' : 'the QR code on the image is none of ours');
   if (others.length > 0) throw new TenzroError('claim.no_code', `${others.length + 1} different claim codes are on the image: take a picture of one`);
   return code;
 }

@@ -61,7 +61,7 @@ export const claimerSuite: ClaimerSuite = {
   examine(hello, offer, keyDigest) {
     const asked = offer.request && decodeRequest(offer.request);
     if (asked && !equalBytes(asked.signingKey, offer.signingKey)) throw new TenzroError('claim.identity', 'the offer is by another key than its enrolment request');
-    if (!equalBytes(claimKeyDigest({ signingKey: sha256(offer.signingKey), ...(asked ? { ak: sha256(asked.akPublic) } : {}) }), keyDigest)) throw new TenzroError('claim.identity', 'the keys are not those of the code');
+    if (keyDigest && !equalBytes(claimKeyDigest({ signingKey: sha256(offer.signingKey), ...(asked ? { ak: sha256(asked.akPublic) } : {}) }), keyDigest)) throw new TenzroError('claim.identity', 'the keys are not those of the code');
     if (!verifyMlDsa65(offer.signingKey, offerTerms(hello, offer), offer.signature)) throw new TenzroError('claim.identity', 'the offer is not signed by its identity key for this claim');
   },
   accept(hello, offer, secret, challenge) {

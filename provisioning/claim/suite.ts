@@ -41,8 +41,8 @@ export interface DeviceSuite {
 }
 
 export interface ClaimerSuite {
-  /** Throws `claim.identity` unless the keys are those of the code and signed this offer for this hello. */
-  examine(hello: Hello, offer: Offer, keyDigest: Uint8Array): void;
+  /** Throws `claim.identity` unless the keys signed this offer for this hello, and are those of the code; undefined: the code was the operator's, and names none. */
+  examine(hello: Hello, offer: Offer, keyDigest: Uint8Array | undefined): void;
   /** Throws `hpke.malformed`. */
   accept(hello: Hello, offer: Offer, secret: Uint8Array, challenge: Uint8Array | undefined): { readonly accept: Accept; readonly keys: SessionKeys };
   /** Throws `hpke.open`. */

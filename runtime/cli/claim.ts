@@ -1,13 +1,18 @@
-/** `tenzro claim show|labels|read`: the code by which a gateway is claimed, drawn where it stands and read where the operator is. */
+/** `tenzro claim show|scan|labels|read`: the code by which a gateway is claimed, drawn where it stands and read where the operator is; or the other way round. */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { uptime } from 'node:os';
 import { claimKeyDigest, decodeClaimCode, encodeClaimCode, newClaimCode, spacedClaimCode, type Transport } from '#provisioning/claim/code.ts';
+import { claimCodeByCamera } from '#provisioning/claim/camera.ts';
+import { placesHeard } from '#provisioning/claim/find.ts';
+import { decodeFleetCode, FLEET_CODE } from '#provisioning/claim/fleetCode.ts';
+import { relay, type RelayEnd } from '#provisioning/claim/lan/relay.ts';
 import { labelSheet, type Label } from '#provisioning/claim/labels.ts';
 import { claimCodeOn } from '#provisioning/claim/photo.ts';
 import { modulesOf, pngOf, terminalLines, type TerminalLook } from '#provisioning/claim/qr.ts';
 import { SHOWN_LIFETIME_MS, WaitingCodes, shownFrom, type Moment, type WaitingCode } from '#provisioning/claim/waiting.ts';
 import { toHex } from '#runtime/core/bytes.ts';
 import { TenzroError, messageOf } from '#runtime/core/errors.ts';
+import { LIMITS } from '#runtime/core/limits.ts';
 import { printable } from '#runtime/core/printable.ts';
 import { sha256 } from '#runtime/crypto/hash.ts';
 import { decodeBlock } from '#runtime/ledger/block.ts';
@@ -127,8 +132,51 @@ function momentNow(): Moment {
   return { boot: read('/proc/sys/kernel/random/boot_id').toString('latin1').trim(), uptimeMs: Math.round(uptime() * 1000) };
 }
 
+export interface ScanFlags extends CommonFlags {
+  readonly image?: string;
+  readonly code?: string;
+  readonly camera?: boolean;
+}
+
+/**
+ * The other direction: what an operator shows (`tenzro fleet claim --show`) becomes this gateway's own waiting code, and bytes go between the running gateway and
+ * the operator. The gateway judges the claim as any other.
+ */
+export async function claimScan(io: Io, flags: ScanFlags): Promise<void> {
+  io.catchSignals();
+  const { settings: { dataDir } } = configOf(flags);
+  const keyDigest = await keyDigestOf(dataDir);
+  const { secret, places } = decodeFleetCode(await scannedText(io, flags));
+  const code = { ...newClaimCode(keyDigest, TRANSPORTS), secret };
+  try {
+    await new WaitingCodes(dataDir).write(shownFrom(code, momentNow()));
+  } finally {
+    secret.fill(0);
+  }
+  const gateway = await ownPlace(code.discriminator, io.signal);
+  if (!flags.json) io.line('connected: compare the six words that tenzro status shows with those of the operator');
+  await relay(gateway, places, io.signal);
+  if (flags.json) io.json({ ended: true });
+  else io.line('the operator has ended the conversation; tenzro status says whose this gateway is');
+}
+
+async function scannedText(io: Io, { image, code, camera }: ScanFlags): Promise<string> {
+  if ([image, code, camera].filter((given) => given !== undefined).length !== 1) throw new TenzroError('cli.usage', 'name one of --image FILE, --camera and --code CODE (--code - reads it from stdin)');
+  if (image !== undefined) return claimCodeOn(read(image), FLEET_CODE);
+  if (code !== undefined) return code === '-' ? readFileSync(STDIN, 'utf8') : code;
+  return claimCodeByCamera((why) => { io.error(why); }, io.signal, FLEET_CODE);
+}
+
+/** Where the gateway on this machine takes claims: it announces the discriminator that only this machine knows. */
+async function ownPlace(discriminator: number, signal: AbortSignal): Promise<RelayEnd> {
+  for await (const { address, port, discriminators } of placesHeard(AbortSignal.any([signal, AbortSignal.timeout(LIMITS.claimFindMs)]))) {
+    if (discriminators.includes(discriminator)) return { host: address, port };
+  }
+  throw new TenzroError('claim.not_found', 'the gateway on this machine takes no claims: is it running, and free?');
+}
+
 /** Whoever reads it may claim a gateway; what is there already is left alone. */
-function writeNew(path: string, bytes: Uint8Array): void {
+export function writeNew(path: string, bytes: Uint8Array): void {
   try {
     writeFileSync(path, bytes, { flag: 'wx', mode: OWNER_ONLY });
   } catch (cause) {

@@ -193,6 +193,12 @@ function declareClaim(root: Command, io: Io): void {
     .option('--png <file>', 'write the QR code as a picture; an existing one is left alone')
     .addOption(new Option('--ground <colour>', 'ground of a terminal without colours').choices(['dark', 'light']))
     .action(async (flags: import('./claim.ts').ShowFlags) => { await (await import('./claim.ts')).claimShow(io, flags); });
+  add(claim, 'scan', 'The other direction: reads the code that an operator shows with tenzro fleet claim --show, and lets them claim this running gateway.', ['tenzro claim scan --camera', 'tenzro claim scan --image photo.jpg'])
+    .option(...JSON_FLAG)
+    .option('--image <file>', 'PNG or JPEG with the QR code on it')
+    .option('--camera', 'look through a camera of this machine until it sees a code')
+    .option('--code <code>', 'the code as text; - reads it from stdin, so that it stands in no list of processes')
+    .action(async (flags: import('./claim.ts').ScanFlags) => { await (await import('./claim.ts')).claimScan(io, flags); });
   claim.command('labels <file>').description('Makes a PDF sheet of labels from lines of a code, a blank and a name; - reads stdin.')
     .requiredOption('-o, --output <file>', 'file to write; an existing one is left alone')
     .option(...JSON_FLAG)
@@ -284,6 +290,9 @@ function declareOwnership(fleet: Command, io: Io): void {
     .option('--code <code>', 'the code as text; - reads it from stdin, so that it stands in no list of processes')
     .option('--image <file>', 'PNG or JPEG with the QR code on it')
     .option('--camera', 'look through a camera of this machine until it sees a code')
+    .option('--show', 'the other direction: show a code that the gateway scans (tenzro claim scan), and wait for it')
+    .option('--listen <host:port>', 'with --show: where to wait; default: a free port on every interface')
+    .option('--png <file>', 'with --show: write the QR code as a picture; an existing one is left alone')
     .option('--resume', 'only ask what became of claims whose end is not known')
     .option('--name <id>', 'node.name of a gateway without a TPM, which cannot state it itself')
     .option('--address <host:port>', 'where the gateway is; default: it is looked for on this network')

@@ -6,7 +6,7 @@ import { claimCodeByCamera } from '#provisioning/claim/camera.ts';
 import { ClaimStore } from '#provisioning/claim/claimStore.ts';
 import { decodeClaimCode, type ClaimCode } from '#provisioning/claim/code.ts';
 import { claimCodeOn } from '#provisioning/claim/photo.ts';
-import { Claimer, type ClaimStep } from '#runtime/claimer.ts';
+import { Claimer, type ClaimerOptions, type ClaimStep, type ClaimWishes } from '#runtime/claimer.ts';
 import type { DeviceView } from '#runtime/claimJudge.ts';
 import { FleetOffice } from '#runtime/controller/claimClient.ts';
 import { systemClock } from '#runtime/core/clock.ts';
@@ -17,6 +17,7 @@ import { EXIT, type Io } from '../io.ts';
 import { read } from '../verify.ts';
 import { openOwnerKey, otherKeyOf } from './owner.ts';
 import { readSecret } from './passphrase.ts';
+import { showAndWait } from './show.ts';
 
 export interface ClaimFlags {
   readonly dir: string;
@@ -24,6 +25,9 @@ export interface ClaimFlags {
   readonly image?: string;
   readonly camera?: boolean;
   readonly resume?: boolean;
+  readonly show?: boolean;
+  readonly listen?: string;
+  readonly png?: string;
   readonly name?: string;
   readonly address?: string;
   readonly wifi?: string;
@@ -41,27 +45,29 @@ const FIRST_BLOCK_MS = 60_000;
 
 export async function fleetClaim(io: Io, flags: ClaimFlags): Promise<void> {
   io.catchSignals();
-  const code = flags.resume ? undefined : await codeOf(io, flags);
+  const code = flags.resume || flags.show ? undefined : await codeOf(io, flags);
   const networks = await networksOf(io, flags);
   const owner = await openOwnerKey(io, flags);
   const begunMicros = systemClock.wallMicros();
   const watch = new Watch(io, flags.json === true);
-  const claimer = new Claimer({
+  const options: ClaimerOptions = {
     office: await FleetOffice.open(flags.dir, owner.publicKey), store: new ClaimStore(flags.dir), owner, otherOwnerKey: otherKeyOf(flags.dir, owner.publicKey),
     policy: loadPolicy(flags.policy ?? join(flags.dir, 'policy.yaml')).policy, clock: systemClock, onStep: (step) => { watch.step(step); },
     confirm: (view) => confirm(io, view, flags), note: (why, detail) => { watch.note(why, detail); },
-  });
+  };
+  const claimer = new Claimer(options);
   await resumeAll(io, claimer, flags, watch);
-  if (!code) return;
+  if (!code && !flags.show) return;
+  const wishes: ClaimWishes = { networks, ...(flags.name === undefined ? {} : { name: flags.name }), ...(flags.address === undefined ? {} : { address: flags.address }), ...(flags.broker === undefined ? {} : { broker: flags.broker }) };
   try {
-    const gateway = await claimer.claim(code, { networks, ...(flags.name === undefined ? {} : { name: flags.name }), ...(flags.address === undefined ? {} : { address: flags.address }), ...(flags.broker === undefined ? {} : { broker: flags.broker }) }, io.signal);
+    const gateway = code ? await claimer.claim(code, wishes, io.signal) : await showAndWait(io, options, wishes, flags);
     await claimer.receipted(flags.dir, gateway, begunMicros, AbortSignal.any([io.signal, AbortSignal.timeout(FIRST_BLOCK_MS)])).catch((cause: unknown) => {
       if (cause instanceof TenzroError) throw cause;
       throw new TenzroError('claim.no_block', `${gateway} is yours, and no block of it came within ${FIRST_BLOCK_MS / 1_000} s`, { cause });
     });
     watch.end(gateway);
   } finally {
-    code.secret.fill(0);
+    code?.secret.fill(0);
   }
 }
 
@@ -97,12 +103,14 @@ async function networksOf(io: Io, { wifi, wifiFile }: ClaimFlags): Promise<{ rea
   return networks;
 }
 
-/** Trust on first use is said and asked for. */
-async function confirm(io: Io, { isFirstUse }: DeviceView, { yes, json }: ClaimFlags): Promise<boolean> {
-  if (yes || !isFirstUse) return true;
-  if (json || !process.stdin.isTTY) throw new TenzroError('claim.refused', 'nobody vouches for its keys, and there is no terminal to ask on: --yes takes it on first use');
+/** Trust on first use is said and asked for; and so is a gateway that came by itself, whose keys no code named. */
+async function confirm(io: Io, { isFirstUse }: DeviceView, { yes, show }: ClaimFlags): Promise<boolean> {
+  if (!show && (yes || !isFirstUse)) return true;
   using lines = createInterface({ input: process.stdin, output: process.stderr });
-  const answer = await lines.question('No maker vouches for its keys: they are believed on first use. Does the gateway show the same six words, and shall it be yours? [y/N] ', { signal: io.signal });
+  const { promise, resolve } = Promise.withResolvers<string>();
+  lines.once('close', () => { resolve(''); });
+  const asked = `${isFirstUse ? 'No maker vouches for its keys: they are believed on first use. ' : ''}Does the gateway show the same six words, and shall it be yours? [y/N] `;
+  const answer = await Promise.race([lines.question(asked, { signal: io.signal }), promise]);
   return /^y(es)?$/i.test(answer.trim());
 }
 
