@@ -12,7 +12,7 @@ export const COMMAND_CLASS = {
   diagnostics: 'interactive',
   driver_call: 'interactive',
   firmware_update: 'job',
-  log_upload: 'job',
+  log_upload: 'interactive',
   model_install: 'job',
   release: 'job',
   restart: 'job',

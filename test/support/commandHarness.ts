@@ -30,11 +30,12 @@ class HandClock implements Clock {
 
 const SILENT: Log = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined, child: () => SILENT };
 
-export interface Party { readonly signer: Signer; readonly operator: Operator }
+export interface Party { readonly signer: Signer; readonly operator: Operator; readonly seed: Uint8Array }
 
 export function newParty(name: string, may: readonly string[] = ['*']): Party {
-  const signer = signerOfSeed(newSeed());
-  return { signer, operator: { name, publicKey: signer.publicKey, kid: thumbprintOf(signer.publicKey), may } };
+  const seed = newSeed();
+  const signer = signerOfSeed(seed);
+  return { signer, seed, operator: { name, publicKey: signer.publicKey, kid: thumbprintOf(signer.publicKey), may } };
 }
 
 export const placeOf = ({ type, id }: Pick<CommandClaims, 'type' | 'id'>): Place => ({ target: MAIN_ENTITY, type, id });

@@ -2,6 +2,7 @@
 import type { Command } from 'commander';
 import type { Io } from '../io.ts';
 import type { GroupsFlags } from './groups.ts';
+import type { LogsFlags } from './logs.ts';
 import type { RolloutFlags, StartFlags } from './rollout.ts';
 import type { RunFlags } from './run.ts';
 
@@ -38,6 +39,12 @@ export function declareDispatch(fleet: Command, io: Io): void {
   declare('commands [gateway]', 'Lists commands and what became of them, the newest first.', ['tenzro fleet commands --dir fleet', 'tenzro fleet commands edge-1 --open --dir fleet'])
     .option('--open', 'only those that have not ended')
     .action(async (gateway: string | undefined, flags: { readonly dir: string; readonly open?: boolean }) => { await (await import('./run.ts')).fleetCommands(io, gateway, flags); });
+  withKey(declare('logs <gateway>', 'Prints the newest lines of the log of a gateway that runs, through a signed command. The controller must serve. Exit 1 where it does not answer.', ['tenzro fleet logs edge-1 --dir fleet', "tenzro fleet logs edge-1 --since 1h --level warn --search broker --dir fleet"]))
+    .option('--lines <count>', 'at most so many; what is too much for one answer is left out, the oldest first', '200')
+    .option('--since <time>', 'not before: 2026-11-23T08:00Z, or an age as 90s, 10m, 2h, 3d')
+    .option('--level <level>', 'debug, info, warn or error: that one and more severe ones')
+    .option('--search <text>', 'only lines that contain it')
+    .action(async (gateway: string, flags: LogsFlags) => { await (await import('./logs.ts')).fleetLogs(io, gateway, flags); });
   declareGroups(fleet, io);
   declareRollout(fleet, io);
 }
