@@ -11,7 +11,7 @@ import type { CommandClaims } from '#runtime/core/command.ts';
 import type { JsonObject } from '#runtime/core/json.ts';
 import { MAIN_ENTITY } from '#runtime/core/topic.ts';
 import { signCommand } from '#runtime/fleet/message.ts';
-import { newParty } from './commandHarness.ts';
+import { newParty, type Party } from './commandHarness.ts';
 import type { DeskVictimOptions } from './deskVictim.ts';
 import { makeBroker, type FleetBroker } from './fleet.ts';
 import { LightGateway, type Habit } from './lightGateway.ts';
@@ -75,9 +75,9 @@ export class DeskFleet implements AsyncDisposable {
 
   async ask(method: string, parameters: JsonObject, options?: AskOptions): Promise<Answer> { return callController(this.dir, method, parameters, options); }
 
-  sign(gateway: string, over: Partial<CommandClaims> = {}): { readonly gateway: string; readonly message: JsonObject } {
+  sign(gateway: string, over: Partial<CommandClaims> = {}, { signer }: Pick<Party, 'signer'> = this.owner): { readonly gateway: string; readonly message: JsonObject } {
     const claims = { gateway, target: MAIN_ENTITY, type: 'diagnostics', id: '1', issued: Math.floor(systemClock.wallMicros() / 1_000_000), ttlSeconds: 60, isDryRun: false, parameters: {}, ...over };
-    return { gateway, message: signCommand(this.owner.signer, claims) };
+    return { gateway, message: signCommand(signer, claims) };
   }
 
   /** Resolves when all have ended, with how. */
