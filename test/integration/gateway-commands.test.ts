@@ -45,7 +45,7 @@ describe('gateway: signed commands', function () {
   });
 
   it('says what it can do', async () => {
-    assert.deepEqual(await requester.capabilities(), ['attest', 'cancel', 'config_update', 'diagnostics', 'restart', 'sync_time']);
+    assert.deepEqual(await requester.capabilities(), ['attest', 'cancel', 'config_update', 'diagnostics', 'log_upload', 'model_install', 'restart', 'sync_time']);
   });
 
   it('attests over a fresh nonce, and shows each state on the topic', async () => {
@@ -67,7 +67,7 @@ describe('gateway: signed commands', function () {
     const time = await command('sync_time', 't1');
     assert.equal((time['result'] as Message)['clock_behind_s'], 0);
     assert.match(String((await command('attest', 'bad', { nonce: '12' }))['reason']), /^command\.parameters/);
-    assert.match(String((await command('model_install', 'm1'))['reason']), /^command\.unsupported/);
+    assert.match(String((await command('software_update', 'm1'))['reason']), /^command\.unsupported/);
     assert.equal((await command('cancel', 'c1', { type: 'attest', id: '1' }))['status'], 'failed');
   });
 

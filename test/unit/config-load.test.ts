@@ -121,6 +121,21 @@ describe('config', () => {
     assert.match(rule('mode: every, deadband: 1'), /deadband: has a meaning only with mode: onChange/);
   });
 
+  it('checks what may be called of what acts, and when maintenance is', () => {
+    const rows = (row: string, calls = ''): string => problems(`actuators: [{ driver: fan, operation: speed, min: 0, max: 9${row} }]\nfleet: { driverCalls: [${calls}] }`).join();
+    assert.equal(rows('', 'fan.speed'), '');
+    assert.match(rows('', 'fan.sped'), /driverCalls\[0\]: 'fan\.sped' is none of actuators/);
+    assert.match(rows('', 'fan'), /write driver\.operation/);
+    assert.match(rows(', key: k'), /key: has a meaning only with topic/);
+    assert.match(rows(', topic: a/+/b'), /one topic, without wildcards/);
+    assert.match(rows(', topic: te/device/main///cmd/restart/1'), /topics of the gateway itself/);
+    assert.match(problems('actuators: [{ driver: fan, operation: speed, min: 2, max: 1 }]').join(), /max \(1\) is below min \(2\)/);
+    assert.match(problems('actuators: [{ driver: fan, operation: speed, min: 0, max: 1 }, { driver: fan, operation: speed, min: 0, max: 1 }]').join(), /'fan\.speed' is there twice/);
+    assert.deepEqual(problems("fleet: { maintenance: [{ days: [mon], from: '22:00', to: '02:00' }] }"), []);
+    assert.match(problems("fleet: { maintenance: [{ from: '24:00', to: '02:00' }] }").join(), /write hh:mm/);
+    assert.match(problems("fleet: { maintenance: [{ days: [monday], from: '22:00', to: '02:00' }] }").join(), /days\[0\]/);
+  });
+
   it('asks who could read what is confidential, and keeps the TLS version that was chosen', () => {
     const rule = 'ingest: { record: [{ topic: t, mode: every, confidential: true }] }';
     assert.match(problems(rule).join(), /ingest\.record\[0\]\.confidential: confidential\.recipients names nobody/);
