@@ -1,67 +1,107 @@
 /** The composition root of `tenzro fleet serve`: joins the controller's folder, the fleet's broker, the parts that speak over it, and the store. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { whenAborted } from '#runtime/core/abort.ts';
 import { systemClock as clock } from '#runtime/core/clock.ts';
-import { messageOf } from '#runtime/core/errors.ts';
+import { TenzroError, messageOf } from '#runtime/core/errors.ts';
 import type { Log } from '#runtime/core/ports.ts';
-import { joinApis, openApi } from '#runtime/controller/api.ts';
+import { joinApis, openApi, type Api } from '#runtime/controller/api.ts';
 import { Chains } from '#runtime/controller/chains.ts';
 import { filesOf, openHouse, receiptKeyOf, storeOf } from '#runtime/controller/house.ts';
 import type { ControllerPart, PartContext } from '#runtime/controller/part.ts';
 import { openKeyValueStore } from '#runtime/ledger/kv.ts';
+import { acquireLock } from '#runtime/ledger/lock.ts';
 import { Hub } from '#runtime/link/hub.ts';
 import { openLink } from '#runtime/link/mqttLink.ts';
 import { CounterTable } from '#runtime/observe/counters.ts';
 import { createLog } from '#runtime/observe/log.ts';
 import { openDispatch, ownersIn } from './dispatching.ts';
+import { openFleetBroker, type FleetBroker, type FleetBrokerOptions } from './fleetBroker.ts';
 import { openRegistry } from './registering.ts';
 import { authoritiesOf, passwordIn } from './uplinking.ts';
+
+/** A broker that others run. */
+export interface OuterBroker {
+  /** `mqtts://host:port`. */
+  readonly url: string;
+  readonly caFile?: string;
+  readonly user?: string;
+  readonly passwordFile?: string;
+}
 
 export interface ControllerOptions {
   readonly dir: string;
   /** Of the folder; zeroed when the keys are open. */
   readonly passphrase: Buffer;
-  /** The fleet's broker, `mqtts://host:port`. */
-  readonly broker: string;
-  readonly caFile?: string;
-  readonly user?: string;
-  readonly passwordFile?: string;
+  /** The fleet's broker, or where its own one listens. */
+  readonly broker: OuterBroker | FleetBrokerOptions['listen'];
   readonly logForm: 'people' | 'json';
   readonly color: boolean;
   /** Told once, when it is connected and subscribed. */
-  readonly onReady: (ready: { readonly broker: string; readonly receiptKey: string; readonly chains: number; readonly keyExchange: string }) => void;
+  readonly onReady: (ready: Ready) => void;
 }
 
-/** Serves until `signal` aborts, or the disk breaks. Throws `controller.*`, `ledger.*`, `config.unreadable`, `link.credentials`. */
-export async function runController({ dir, passphrase, broker, caFile = '', user, passwordFile, logForm, color, onReady }: ControllerOptions, signal: AbortSignal): Promise<void> {
+export interface Ready {
+  readonly broker: string;
+  readonly receiptKey: string;
+  readonly chains: number;
+  readonly keyExchange: string;
+}
+
+/** What has not been written by then has no space. */
+const STOP_DEADLINE_MS = 5_000;
+
+/** Serves until `signal` aborts, or the disk breaks. Throws `controller.*`, `ledger.*`, `broker.*`, `fleet.key`, `config.unreadable`, `link.credentials`. */
+export async function runController({ dir, passphrase, broker, logForm, color, onReady }: ControllerOptions, signal: AbortSignal): Promise<void> {
   const log = createLog({ level: 'info', form: logForm, color });
   const counters = new CounterTable();
   const house = await openHouse(dir, passphrase).finally(() => { passphrase.fill(0); });
   await using resources = new AsyncDisposableStack();
-  const store = resources.use(await openKeyValueStore(filesOf(dir).store, (state, detail) => { tellState(log, state, detail); }, 'keep'));
+  resources.use(lockHouse(dir));
+  const onStoreState = (state: string, detail: string): void => { tellState(log, state, detail); };
+  const store = resources.use(await openKeyValueStore(filesOf(dir).store, onStoreState, 'keep'));
+  const context: PartContext = { dir, house, store, clock, counters, log };
   const chains = new Chains(store);
-  const parts = openParts({ dir, house, store, clock, counters, log }, chains);
-  const [ca, password] = [await authoritiesOf(caFile), passwordFile === undefined ? undefined : await passwordIn(passwordFile)];
+  const { parts, register } = openParts(context, chains);
   const hub = new Hub(parts.flatMap(({ users = [] }) => users), log);
-  const link = resources.use(openLink({ url: broker, ca, clientId: `te-controller-${house.name}`, ...(user === undefined ? {} : { user }), ...(password === undefined ? {} : { password }), hub }));
-  resources.use(await openApi(dir, joinApis(parts.map(({ api = {} }) => api)), log));
+  const { link, url, facts } = resources.use('url' in broker ? await reachBroker(broker, house.name, hub) : await openFleetBroker(context, { listen: broker, register, hub, onStoreState }));
+  const status: Api = {
+    'controller.status': async () => ({ name: house.name, receiptKey: receiptKeyOf(house.signer), uptimeMs: Math.round(performance.now()), url, isReady: link.isReady, fault: link.fault, broker: facts(), chains: chains.size, counters: counters.snapshot() }),
+  };
+  resources.use(await openApi(dir, joinApis([status, ...parts.map(({ api = {} }) => api)]), log));
   const stop = new AbortController();
   const broken = Promise.withResolvers<never>();
   broken.promise.catch(() => undefined); // whoever serves has it
   const work = parts.map(async (part) => part.follow?.(stop.signal).catch((error: unknown) => { broken.reject(error); }));
   try {
-    if (await Promise.race([link.ready(signal), broken.promise])) onReady({ broker, receiptKey: receiptKeyOf(house.signer), chains: chains.size, keyExchange: link.keyExchange ?? 'unknown' });
+    if (await Promise.race([link.ready(signal), broken.promise])) onReady({ broker: url, receiptKey: receiptKeyOf(house.signer), chains: chains.size, keyExchange: link.keyExchange ?? 'unknown' });
     await Promise.race([whenAborted(signal), broken.promise]);
     log.info({ counters: counters.snapshot() }, 'stopping');
   } finally {
     stop.abort();
-    await Promise.all(work);
+    await Promise.race([Promise.all(work), sleep(STOP_DEADLINE_MS, undefined, { ref: false })]);
   }
 }
 
 /** Everything that the controller does, each in its own file. */
-function openParts(context: PartContext, chains: Chains): readonly ControllerPart[] {
-  const { acts, part } = openRegistry(context, { chains, isOpen: context.house.isOpen });
-  return [part, openDispatch(context, { acts, operators: ownersIn(context) })];
+function openParts(context: PartContext, chains: Chains): { readonly parts: readonly ControllerPart[]; readonly register: FleetBrokerOptions['register'] } {
+  const { acts, register, part } = openRegistry(context, { chains, isOpen: context.house.isOpen });
+  return { parts: [part, openDispatch(context, { acts, operators: ownersIn(context) })], register };
+}
+
+async function reachBroker({ url, caFile = '', user, passwordFile }: OuterBroker, name: string, hub: Hub): Promise<FleetBroker> {
+  const [ca, password] = [await authoritiesOf(caFile), passwordFile === undefined ? undefined : await passwordIn(passwordFile)];
+  const link = openLink({ url, ca, clientId: `te-controller-${name}`, ...(user === undefined ? {} : { user }), ...(password === undefined ? {} : { password }), hub });
+  return { link, url, facts: () => ({ keyExchange: link.keyExchange ?? null }), [Symbol.asyncDispose]: () => link[Symbol.asyncDispose]() };
+}
+
+/** Throws `controller.running`. */
+function lockHouse(dir: string): Disposable {
+  try {
+    return acquireLock(filesOf(dir).lock);
+  } catch (cause) {
+    if (cause instanceof TenzroError && cause.code === 'ledger.locked') throw new TenzroError('controller.running', cause.message, { cause });
+    throw cause;
+  }
 }
 
 /** Every chain that the controller in `dir` keeps, beside a running one too. */

@@ -11,6 +11,7 @@ import { LIMITS } from '#runtime/core/limits.ts';
 import type { Counters, Intake, KeyValueStore, Log } from '#runtime/core/ports.ts';
 import type { Admission } from './admission.ts';
 import { GATEWAY_BOUNDS, type BrokerBounds } from './bounds.ts';
+import type { EngineClient } from './clients.ts';
 import { Door } from './door.ts';
 import { Emitter } from './emitter.ts';
 import { FastLane, type LaneClient } from './fastLane.ts';
@@ -36,7 +37,13 @@ export interface BrokerOptions {
   readonly bounds?: BrokerBounds;
 }
 
-interface ClientFacts { readonly id: string; readonly user: string | undefined; readonly address: string }
+interface ClientFacts {
+  readonly id: string;
+  readonly user: string | undefined;
+  readonly address: string;
+  /** `spkiPin` of the key that it proved in TLS; undefined where it showed no certificate. */
+  keyDigest(): Uint8Array | undefined;
+}
 
 export interface Broker extends AsyncDisposable {
   /** Publishes in the gateway's own name: delivered and retained like any message, never recorded. Resolves when it was handed on. */
@@ -47,8 +54,8 @@ export interface Broker extends AsyncDisposable {
   clients(): readonly ClientFacts[];
   /** What is retained on topics that `filters` match; the payloads are not the caller's to change. */
   retained(filters: readonly string[]): Iterable<{ readonly topic: string; readonly payload: Uint8Array }>;
-  /** Ends every connection of that user, as a lost one: its will fires. */
-  cut(user: string): void;
+  /** Ends connections as lost ones: their wills fire. */
+  cut(isOut: (client: ClientFacts) => boolean): void;
   /** New connections get what the listeners' plans give now. Rejects with `broker.listener`. */
   renewTls(): Promise<void>;
 }
@@ -99,19 +106,21 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
       });
     },
     listeners: () => listeners.map((listener) => listener.facts()),
-    clients: () => [...door.present.values()].map((client) => {
-      const connection = door.connectionOf(client);
-      return { id: client.id, user: connection?.user, address: connection?.address ?? '' };
-    }),
+    clients: () => [...door.present.values()].map((client) => factsOf(door, client)),
     *retained(filters) {
       for (const packet of persistence.retained(filters)) yield { topic: packet.topic, payload: payloadBytes(packet) };
     },
-    cut: (user) => {
-      for (const client of door.present.values()) if (door.connectionOf(client)?.user === user) client.conn.destroy(new TenzroError('broker.credentials', `${user} is not admitted any more`));
+    cut: (isOut) => {
+      for (const client of door.present.values()) if (isOut(factsOf(door, client))) client.conn.destroy(new TenzroError('broker.cut', `client ${client.id} may not stay`));
     },
     async renewTls() { await Promise.all(listeners.map((listener) => listener.renew())); },
     [Symbol.asyncDispose]: () => resources.disposeAsync(),
   };
+}
+
+function factsOf(door: Door, client: EngineClient): ClientFacts {
+  const connection = door.connectionOf(client);
+  return { id: client.id, user: connection?.user, address: connection?.address ?? '', keyDigest: () => connection?.keyDigest() };
 }
 
 /** No new ones, then the engine says goodbye to its clients (their wills fire), then whoever has not even said CONNECT goes. */

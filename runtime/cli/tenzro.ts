@@ -254,13 +254,20 @@ function declareController(fleet: Command, io: Io): void {
     .option('--passphrase-file <file>', 'take the passphrase from the first line of a file; else it is asked for')
     .option('--open', 'a fleet without claiming: whoever the broker lets in belongs to it')
     .action(async (flags: import('./fleet/controller.ts').InitFlags) => { await (await import('./fleet/controller.ts')).fleetInit(io, flags); });
-  declare('serve', 'Verifies, keeps and receipts the chains that gateways send, until SIGINT or SIGTERM.', ['tenzro fleet serve --dir /var/lib/tenzro-fleet --broker mqtts://localhost:8883 --ca ca.pem --user controller --password-file broker.password'])
-    .requiredOption('--broker <url>', "the fleet's broker, mqtts://host:port")
-    .option('--ca <file>', "PEM certificates that the broker's must chain to; default: the system's authorities")
-    .option('--user <name>', 'user name for the broker')
+  declare('serve', 'Verifies, keeps and receipts the chains that gateways send, until SIGINT or SIGTERM; with its own MQTT broker, or with another.', ['tenzro fleet serve --dir fleet', 'tenzro fleet serve --dir fleet --listen 192.0.2.7:8883', 'tenzro fleet serve --dir fleet --broker mqtts://localhost:8883 --ca ca.pem --user controller --password-file broker.password'])
+    .option('--listen <host:port>', 'where its own broker listens, with TLS; default 0.0.0.0:8883')
+    .option('--broker <url>', 'use this broker instead, mqtts://host:port')
+    .option('--ca <file>', "PEM certificates that its certificate must chain to; default: the system's authorities")
+    .option('--user <name>', 'user name for it')
     .option('--password-file <file>', 'file, readable by its owner only, whose first line is the password')
     .option('--passphrase-file <file>', 'take the passphrase of the folder from the first line of a file; else it is asked for')
     .action(async (flags: import('./fleet/controller.ts').ServeFlags) => { await (await import('./fleet/controller.ts')).fleetServe(io, flags); });
+  declare('status', 'Says how the controller is that serves there: its broker, who is connected, what it counted.', ['tenzro fleet status --dir fleet --json | jq .broker'])
+    .action(async (flags: import('./fleet/controller.ts').DirFlags) => { await (await import('./fleet/controller.ts')).fleetStatus(io, flags); });
+  declare('broker-user <name>', 'Lets a person look on at the own broker: read all, say nothing. Again: another password.', ['tenzro fleet broker-user anna --dir fleet', 'tenzro fleet broker-user anna --remove --dir fleet'])
+    .option('--password-file <file>', 'take the password from the first line of a file; else it is asked for')
+    .option('--remove', 'that name may not come in any more')
+    .action(async (name: string, flags: import('./fleet/controller.ts').UserFlags) => { await (await import('./fleet/controller.ts')).fleetBrokerUser(io, name, flags); });
   declare('ls', 'Lists the gateways, how far their chains are kept, and what the policy says of them. Exit 1 where one is frozen or falls short.', ['tenzro fleet ls --dir /var/lib/tenzro-fleet'])
     .action(async (flags: import('./fleet/register.ts').DirFlags) => { await (await import('./fleet/register.ts')).fleetLs(io, flags); });
   declare('show <gateway>', 'Shows a gateway, or a chain by its id. Exit 1 where it is frozen or falls short of the policy.', ['tenzro fleet show edge-1 --dir /var/lib/tenzro-fleet --json'])

@@ -173,6 +173,7 @@ export const ERRORS = {
   'broker.retained_full': row('pushback', 'No more retained messages fit: clear old ones with empty retained publishes.'),
   'broker.session_lost': row('pushback', 'A durable session or its oldest queued messages gave way to a limit: let its client connect more often.'),
   'broker.unregistered': row('input', 'No gateway of the fleet has that key: it was never claimed here, or was released or revoked. Claim it with tenzro fleet claim.'),
+  'broker.cut': row('input', 'The client may not stay: its gateway was released or revoked, or its password changed.'),
   'broker.internal': row('bug', 'This is a defect in Tenzro Edge: report it with the log lines around it.'),
 
   // ledger
@@ -263,6 +264,7 @@ export const ERRORS = {
   'controller.acts': row('input', "The log of the controller's acts is not as it was written: from the stated index on nothing in it is to be believed. Compare it with an export that you took earlier."),
   'controller.request': row('usage', 'The controller cannot do what it was asked: the message says what is wrong with it.'),
   'controller.offline': row('environment', 'No controller serves in that folder: start tenzro fleet serve --dir DIR in another shell.'),
+  'controller.users': row('environment', 'The file of users does not hold: mend it, or remove it and add them again with tenzro fleet broker-user.'),
   'controller.running': row('usage', 'One folder, one controller: stop the other tenzro fleet serve, or name another folder.'),
   'controller.unanswered': row('environment', 'The controller went away before it had answered: look at its log, and ask again; what it has done stays done.'),
   'controller.full': row('pushback', 'The controller keeps as much as it may of chains or of entries without a block: look for clients that invent chains.'),

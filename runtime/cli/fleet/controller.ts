@@ -1,13 +1,16 @@
-/** `tenzro fleet init|serve`: the controller that verifies, keeps and receipts the chains of a fleet. */
+/** `tenzro fleet init|serve|status|broker-user`: the controller that verifies, keeps and receipts the chains of a fleet. */
 import { hostname } from 'node:os';
 import { systemClock } from '#runtime/core/clock.ts';
 import { TenzroError } from '#runtime/core/errors.ts';
 import { printable } from '#runtime/core/printable.ts';
-import { runController } from '#runtime/controllerMain.ts';
-import { buildHouse, filesOf } from '#runtime/controller/house.ts';
+import { hashPassword } from '#runtime/broker/auth.ts';
+import { runController, type ControllerOptions } from '#runtime/controllerMain.ts';
+import { callController } from '#runtime/controller/apiClient.ts';
+import { buildHouse, filesOf, settingsIn } from '#runtime/controller/house.ts';
+import { PERSON_NAME, writePerson } from '#runtime/controller/people.ts';
 import { thumbprintOf } from '#runtime/crypto/jws.ts';
 import { allowsColor, type Io } from '../io.ts';
-import { readNewPassphrase, readPassphrase } from './passphrase.ts';
+import { readNewPassphrase, readPassphrase, readSecret } from './passphrase.ts';
 
 export interface DirFlags {
   readonly dir: string;
@@ -44,6 +47,7 @@ export async function fleetInit(io: Io, { dir, name = hostname(), host = [], ope
 }
 
 export interface ServeFlags extends DirFlags {
+  readonly listen?: string;
   readonly broker?: string;
   readonly ca?: string;
   readonly user?: string;
@@ -51,19 +55,71 @@ export interface ServeFlags extends DirFlags {
   readonly passphraseFile?: string;
 }
 
-export async function fleetServe(io: Io, { dir, broker = '', ca, user, passwordFile, passphraseFile, json }: ServeFlags): Promise<void> {
-  if (!/^mqtts?:\/\//.test(broker) || !URL.canParse(broker)) throw new TenzroError('cli.usage', `'${broker}' is not mqtts://host:port`);
+export async function fleetServe(io: Io, { dir, passphraseFile, json, ...where }: ServeFlags): Promise<void> {
+  const broker = brokerOf(where);
   const passphrase = await readPassphrase(io, passphraseFile);
   io.catchSignals();
   await runController({
-    dir, passphrase, broker, ...(ca === undefined ? {} : { caFile: ca }), ...(user === undefined ? {} : { user }), ...(passwordFile === undefined ? {} : { passwordFile }),
-    logForm: io.isTTY ? 'people' : 'json', color: allowsColor(process.stderr.isTTY),
+    dir, passphrase, broker, logForm: io.isTTY ? 'people' : 'json', color: allowsColor(process.stderr.isTTY),
     onReady: (ready) => {
       if (json) io.json(ready);
-      else io.line(`controller ready on ${printable(ready.broker)} (${ready.keyExchange}), ${ready.chains} chains, receipt key ${ready.receiptKey}`);
+      else io.line(`controller ready on ${printable(ready.broker)} (${'url' in broker ? ready.keyExchange : 'its own broker'}), ${ready.chains} chains, receipt key ${ready.receiptKey}`);
     },
   }, io.signal);
 }
+
+function brokerOf({ listen, broker, ca, user, passwordFile }: Omit<ServeFlags, 'dir'>): ControllerOptions['broker'] {
+  if (broker === undefined) {
+    if (ca !== undefined || user !== undefined || passwordFile !== undefined) throw new TenzroError('cli.usage', '--ca, --user and --password-file are for a broker that others run: name it with --broker');
+    return parseListen(listen ?? DEFAULT_LISTEN);
+  }
+  if (listen !== undefined) throw new TenzroError('cli.usage', '--listen is for the own broker, --broker for another: choose one');
+  if (!/^mqtts?:\/\//.test(broker) || !URL.canParse(broker)) throw new TenzroError('cli.usage', `'${broker}' is not mqtts://host:port`);
+  return { url: broker, ...(ca === undefined ? {} : { caFile: ca }), ...(user === undefined ? {} : { user }), ...(passwordFile === undefined ? {} : { passwordFile }) };
+}
+
+const DEFAULT_LISTEN = '0.0.0.0:8883';
+const PORT_MAX = 65_535;
+
+function parseListen(text: string): { readonly host: string; readonly port: number } {
+  const [, bracketed, plain, digits = ''] = /^(?:\[([0-9A-Fa-f:.]+)\]|([^:[\]]+)):(\d{1,5})$/.exec(text) ?? [];
+  const host = bracketed ?? plain;
+  if (host === undefined || Number(digits) > PORT_MAX) throw new TenzroError('cli.usage', `--listen ${text}: write host:port, as ${DEFAULT_LISTEN} or [::]:8883`);
+  return { host, port: Number(digits) };
+}
+
+export async function fleetStatus(io: Io, { dir, json }: DirFlags): Promise<void> {
+  const status = await callController(dir, 'controller.status', {}, { signal: io.signal });
+  if (json) return io.json(status);
+  for (const [name, value] of Object.entries(status)) io.line(`${name.padEnd(12)} ${printable(typeof value === 'string' ? value : JSON.stringify(value))}`);
+}
+
+export interface UserFlags extends DirFlags {
+  readonly passwordFile?: string;
+  readonly remove?: boolean;
+}
+
+/** Takes effect on a running controller within seconds. */
+export async function fleetBrokerUser(io: Io, name: string, { dir, passwordFile, remove = false, json }: UserFlags): Promise<void> {
+  if (!PERSON_NAME.test(name)) throw new TenzroError('cli.usage', 'a user name is 1 to 64 letters, digits, _ . @ and -');
+  await settingsIn(dir);
+  const hash = remove ? undefined : await hashOf(io, passwordFile);
+  if (!(await writePerson(filesOf(dir).users, name, hash))) throw new TenzroError('controller.unknown', `no user is called ${name} here`);
+  if (json) io.json({ name, removed: remove });
+  else io.line(remove ? `${name} may not come in any more` : `${name} may look on:  mosquitto_sub -h HOST -p 8883 --cafile ${printable(filesOf(dir).ca)} -u ${name} -P … -t 'te/#' -v`);
+}
+
+async function hashOf(io: Io, passwordFile: string | undefined): Promise<string> {
+  const password = await readSecret(io, 'Password (not shown): ', passwordFile);
+  try {
+    if (password.length < PASSWORD_BYTES_MIN) throw new TenzroError('cli.usage', `a password has ${PASSWORD_BYTES_MIN} characters or more`);
+    return await hashPassword(password.toString('utf8'));
+  } finally {
+    password.fill(0);
+  }
+}
+
+const PASSWORD_BYTES_MIN = 8;
 
 const SAMPLE_POLICY = `# What this fleet asks of its gateways' chains (docs/reference/verifier-checks.md, "Policy file"). Read again whenever the file changes.
 version: 1
