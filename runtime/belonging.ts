@@ -1,4 +1,5 @@
 /** The composition root of what ties a gateway to its fleets: its owner, the upstreams, and the commands that come over them and over its own broker. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Owner } from '#runtime/core/fleet.ts';
 import type { JsonObject } from '#runtime/core/json.ts';
 import type { FleetStatus } from '#runtime/observe/status.ts';
@@ -25,7 +26,15 @@ export interface Belonging {
   onOwned(owner: Owner): void;
   /** Its keys count no more at once; resolves when the connection to its broker is closed. */
   onDisowned(): Promise<void>;
+  /** Resolves when the owner's fleet has receipted that many entries; at the latest after a time that is enough for a fleet that is there. */
+  delivered(entries: number): Promise<void>;
+  /** Of an owner: the provable time is not before it, µs since 1970. */
+  raiseTime(micros: number): void;
 }
+
+/** A fleet that is away learns of a release from its claim's end. */
+const DELIVERY_MS = 30_000;
+const DELIVERY_POLL_MS = 250;
 
 export function openBelonging({ signer, statement, ...options }: BelongingOptions): Belonging {
   const { settings } = options;
@@ -36,6 +45,12 @@ export function openBelonging({ signer, statement, ...options }: BelongingOption
   return {
     upstreams,
     follow: async (signal) => { await Promise.all([commanding.commander.follow(signal), twinning.follow(signal)]); },
+    async delivered(entries) {
+      const isOver = AbortSignal.timeout(DELIVERY_MS);
+      const receipted = (): number => upstreams.status().find(({ name }) => name === OWNER_UPSTREAM)?.receipt?.treeSize ?? 0;
+      while (receipted() < entries && !isOver.aborted) await sleep(DELIVERY_POLL_MS, undefined, { signal: isOver, ref: false }).catch(() => undefined); // it is over: the loop ends
+    },
+    raiseTime: (micros) => { commanding.commander.raiseTime(micros); },
     status: () => ({ upstreams: upstreams.status(), commands: commanding.commander.open(), owner: owned }),
     onOwned(owner) {
       owned = { words: owner.words, keys: owner.ownerKeys.map((key) => thumbprintOf(key)) };

@@ -64,7 +64,8 @@ function certificatesOf(caFile: string): string | string[] {
   }
 }
 
-function enrolleeOf(tpm: Tpm, reader: ChainReader, identity: GatewayIdentity): Enrollee {
+/** `request` needs a genesis. */
+export function enrolleeOf(tpm: Tpm, reader: ChainReader, identity: GatewayIdentity): Enrollee {
   return {
     async request() {
       const { chainId, device, identity: { akPublic, ekPublic, ekCertificate, ekChain = [], signingKey, exchangeKey } } = genesisOf(reader);

@@ -38,6 +38,7 @@ import { LogRing } from '#runtime/observe/logRing.ts';
 import { ProgressWatch } from '#runtime/observe/progress.ts';
 import type { GatewayStatus, IdentityStatus } from '#runtime/observe/status.ts';
 import { openAttestation, type Attestation } from './attestation.ts';
+import { Claiming } from './claiming.ts';
 import { openBelonging, type Belonging } from './belonging.ts';
 import { INSTALLED_MODELS, Modelling } from './modelling.ts';
 import { feedSystem, playScenario } from './sources.ts';
@@ -65,7 +66,6 @@ const WATCH_INTERVAL_MS = 1_000;
 /** A console that lags behind shows what is new, not everything. */
 const CONSOLE_LAG_MAX = 512;
 const ERRORS_PER_SECOND_MAX = 10;
-const UNCLAIMED = { kind: 'none', reason: 'this gateway takes no claims: its operators are those of its configuration' } as const;
 const TRUST_TOPIC = formatTopic({ kind: 'channel', entity: MAIN_ENTITY, channel: 'twin', type: 'trust', suffix: '' });
 
 /** Runs until `signal` aborts and the shutdown is complete. Throws a TenzroError when it cannot start, or when the ledger fails for good. */
@@ -137,9 +137,13 @@ class Gateway {
     }));
     const { attester, freshProofs } = attestation;
     const belonging = openBelonging({
-      ...this.#options, signer: async () => (await attestation.identity.keys()).signer, statement: () => this.#statement(), writer, reader, store, broker, freshProofs, status: () => this.#status(), logLines: () => this.#ring.lines(), models: new Modelling(dataDir, settings.infer, inference), release: UNCLAIMED, clock, counters: this.#counters, log: this.#log.child({ room: 'fleet' }),
+      ...this.#options, signer: async () => (await attestation.identity.keys()).signer, statement: () => this.#statement(), writer, reader, store, broker, freshProofs, status: () => this.#status(), logLines: () => this.#ring.lines(), models: new Modelling(dataDir, settings.infer, inference), release: { kind: 'value', value: { isOwned: () => claiming.isOwned, delivered: () => belonging.delivered(reader.size()), release: () => claiming.release() } }, clock, counters: this.#counters, log: this.#log.child({ room: 'fleet' }),
     });
-    return { writer, reader, doors, broker, inference, attestation, attester, belonging };
+    const claiming = new Claiming({
+      settings, writer, reader, store, identity: attestation.identity, tpm: attestation.tpm, clock, counters: this.#counters, log: this.#log.child({ room: 'claim' }), say: (text) => this.#say(text),
+      onOwned: async (owner) => belonging.onOwned(owner), onDisowned: () => belonging.onDisowned(), onTime: (micros) => belonging.raiseTime(micros),
+    });
+    return { writer, reader, doors, broker, inference, attestation, attester, belonging, claiming };
   }
 
   async #startWriter(): Promise<WriterClient> {
@@ -185,7 +189,7 @@ class Gateway {
     this.#record(KIND.config, [[CONFIG_BODY.digest, sha256(Buffer.from(JSON.stringify(this.#options.settings)))]]);
     const stop = { sources: new AbortController(), inference: new AbortController(), rest: new AbortController() };
     const feed = { settings: this.#options.settings, intake: parts.writer, broker: parts.broker, clock, counters: this.#counters };
-    const sources = [feedSystem(feed, stop.sources.signal), this.#playScenario(parts, stop.sources.signal), parts.belonging.follow(stop.sources.signal)].map((work) => this.#guard(work));
+    const sources = [feedSystem(feed, stop.sources.signal), this.#playScenario(parts, stop.sources.signal), parts.belonging.follow(stop.sources.signal), parts.claiming.follow(stop.sources.signal)].map((work) => this.#guard(work));
     const inference = this.#guard(parts.inference.follow(stop.inference.signal));
     const rest = [parts.attester.follow(stop.rest.signal), parts.attestation.lease?.follow(stop.rest.signal) ?? Promise.resolve(), parts.belonging.upstreams.follow(stop.rest.signal), this.#watch(parts, stop.rest.signal), this.#followOnConsole(parts, stop.rest.signal)].map((work) => this.#guard(work));
     try {
@@ -343,6 +347,7 @@ class Gateway {
       trust: this.#trust,
       anchor: anchorStatus(this.#lastBlock),
       identity: parts.attestation.identity.status(),
+      claim: parts.claiming.status(),
       lease: parts.attestation.lease?.status() ?? null,
       fleet: parts.belonging.status(),
       broker: { listeners: parts.broker.listeners().map(listenerStatus), clients: parts.broker.clients().length },
@@ -362,6 +367,7 @@ interface Parts {
   readonly inference: Inference;
   readonly attestation: Attestation;
   readonly attester: Attestation['attester'];
+  readonly claiming: Claiming;
   readonly belonging: Belonging;
 }
 

@@ -85,6 +85,8 @@ export type DeviceInput = { readonly nowMicros: number } & (
   | { readonly kind: 'failed'; readonly number: number; readonly code: ErrorCode; readonly detail: string }
   | { readonly kind: 'written' }
   | { readonly kind: 'unwritten' }
+  /** An owner's command that was judged elsewhere. Without effect while anything is under way: MUST be repeated until the record names nobody. */
+  | { readonly kind: 'release' }
   | { readonly kind: 'tick' }
 );
 
@@ -130,6 +132,7 @@ export function stepDevice(state: DeviceState, input: DeviceInput, suite: Device
     case 'failed': return onFailed(state, input, suite);
     case 'written': return onWritten(state, suite);
     case 'unwritten': return state.phase.kind === 'writing' ? inDoubt(state, input.nowMicros) : same(state);
+    case 'release': return onRelease(state, input.nowMicros);
     case 'tick': return onTick(state, input.nowMicros, suite);
   }
 }
@@ -315,6 +318,11 @@ function onOrder(state: DeviceState, order: Order, nowMicros: number, suite: Dev
   } catch (error) {
     return { state, effects: [refuse('claim.order'), noteOf(error)] };
   }
+}
+
+function onRelease(state: DeviceState, nowMicros: number): DeviceStep {
+  const { owner, lastOrder: _, ...without } = state.record;
+  return state.phase.kind === 'open' && owner ? write(state, { ...without, generation: without.generation + 1 }, { kind: 'ordered' }, nowMicros) : same(state);
 }
 
 function answerToOrder({ lastOrder, generation }: DeviceRecord, suite: DeviceSuite): readonly DeviceEffect[] {

@@ -66,6 +66,9 @@ export class ClaimDevice implements Disposable {
     this.#take({ kind: 'secrets', secrets: codes.map(({ secret, lifetimeMs }) => ({ secret, untilMicros: nowMicros + lifetimeMs * 1_000 })), nowMicros });
   }
 
+  /** At an owner's command, judged elsewhere. Without effect while anything is under way: to be repeated while there is an owner. */
+  release(): void { this.#take({ kind: 'release', nowMicros: this.#now() }); }
+
   /** MUST be called every second or so: deadlines are seen here. */
   tick(): void { this.#take({ kind: 'tick', nowMicros: this.#now() }); }
 

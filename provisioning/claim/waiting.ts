@@ -3,6 +3,8 @@
  * `printed.cbor` until the gateway is claimed. `tenzro claim show` alone writes them; the gateway reads them, and removes both once it has an owner.
  * A file is deterministic CBOR `[magic, version, code, boot, until]`, then SHA-256 of it, which finds damage (it protects against nobody).
  */
+import { readFile } from 'node:fs/promises';
+import { uptime } from 'node:os';
 import { join } from 'node:path';
 import { equalBytes } from '#runtime/core/bytes.ts';
 import { TenzroError } from '#runtime/core/errors.ts';
@@ -25,6 +27,11 @@ type Way = keyof typeof NAME;
 export interface Moment {
   readonly boot: string;
   readonly uptimeMs: number;
+}
+
+/** proc(5), random(4). */
+export async function momentNow(): Promise<Moment> {
+  return { boot: (await readFile('/proc/sys/kernel/random/boot_id', 'latin1')).trim(), uptimeMs: Math.round(uptime() * 1_000) };
 }
 
 export interface WaitingCode {

@@ -18,6 +18,7 @@ export interface GatewayStatus {
   /** Null where no verifier is configured. */
   readonly lease: LeaseStatus | null;
   readonly fleet: FleetStatus;
+  readonly claim: ClaimStatus;
   readonly broker: { readonly listeners: readonly ListenerStatus[]; readonly clients: number };
   readonly models: readonly ModelStatus[];
   /** Progress: a follower with work before it that does not move is named here. */
@@ -63,6 +64,24 @@ export interface LeaseStatus {
   readonly enrolled: boolean;
   /** Key exchange of the last connection to the verifier; null before it. */
   readonly keyExchange: string | null;
+}
+
+/** Whose the gateway is. */
+export interface ClaimStatus {
+  /** unready: its keys are not open yet · unclaimed: no code waits · waiting: one does · claiming: somebody has confirmed it · locked: after five wrong secrets, until power is cycled · owned. */
+  readonly state: 'unready' | 'unclaimed' | 'waiting' | 'claiming' | 'locked' | 'owned';
+  /** Where claims and orders are taken; null while nobody may come. */
+  readonly port: number | null;
+  /** Discriminators of the codes that wait. */
+  readonly discriminators: readonly number[];
+  /** Of the claim that is under way or made the owner. */
+  readonly words: string | null;
+  readonly claimId: string | null;
+  /** Rises with every claim and order; null until the record is read. */
+  readonly generation: number | null;
+  /** What went wrong last; null while nothing did. */
+  readonly code: string | null;
+  readonly detail: string | null;
 }
 
 /** The gateway's keys. Never a secret. */
