@@ -38,19 +38,19 @@ export async function startAedes(): Promise<Contender> {
 }
 
 /** Undefined where mosquitto is not installed. Its persistence writes a snapshot now and then: its PUBACK does not mean stored. */
-export async function startMosquitto(): Promise<Contender | undefined> {
+export async function startMosquitto(port?: number): Promise<Contender | undefined> {
   const file = findPeer('mosquitto');
   if (file === undefined) return undefined;
   await using stack = new AsyncDisposableStack();
   const dir = stack.use(tempDir('mosquitto'));
-  const port = await freePort();
+  const ownPort = port ?? await freePort();
   const config = join(dir.path, 'mosquitto.conf');
   writeFileSync(config, [
-    `listener ${port} 127.0.0.1`, 'allow_anonymous true', 'persistence true', `persistence_location ${dir.path}/`, 'autosave_interval 5',
+    `listener ${ownPort} 127.0.0.1`, 'allow_anonymous true', 'persistence true', `persistence_location ${dir.path}/`, 'autosave_interval 5',
     ...(process.getuid?.() === 0 ? ['user root'] : []), '',
   ].join('\n'));
   const program = stack.use(new Program(file, ['-c', config]));
-  await until('mosquitto', () => acceptsMqtt(port));
+  await until('mosquitto', () => acceptsMqtt(ownPort));
   const owned = stack.move();
-  return { port, pid: program.pid, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+  return { port: ownPort, pid: program.pid, [Symbol.asyncDispose]: () => owned.disposeAsync() };
 }

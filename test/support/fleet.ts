@@ -51,7 +51,7 @@ export interface Controller {
   readonly dir: string;
   readonly receiptKey: string;
   /** Starts it, also after a kill; resolves when it is connected. */
-  start(broker: FleetBroker): Promise<Program>;
+  start(broker: Pick<FleetBroker, 'url'> & Partial<FleetBroker>): Promise<Program>;
   ls(): Promise<readonly ChainView[]>;
 }
 
@@ -76,7 +76,7 @@ export async function makeController(dir: string): Promise<Controller> {
   return {
     dir: home, receiptKey,
     async start({ url, caFile, passwordFile }) {
-      const program = new Program(process.execPath, [COMMAND, 'fleet', 'serve', '--dir', home, '--broker', url, '--ca', caFile, '--user', 'fleet', '--password-file', passwordFile, '--passphrase-file', passphraseFile]);
+      const program = new Program(process.execPath, [COMMAND, 'fleet', 'serve', '--dir', home, '--broker', url, ...(caFile === undefined ? [] : ['--ca', caFile]), ...(passwordFile === undefined ? [] : ['--user', 'fleet', '--password-file', passwordFile]), '--passphrase-file', passphraseFile]);
       await until('the controller', () => program.stdout.includes('controller ready'), { timeoutMs: 20_000, hopeless: () => (program.running ? undefined : program.output) });
       return program;
     },

@@ -12,14 +12,13 @@ import { nextStretch } from '#runtime/uplink/stretch.ts';
 import { makeController } from '#test/support/fleet.ts';
 import { message, seal, send, startLedger } from '#test/support/ledger.ts';
 import { connectClient } from '#test/support/mqttClient.ts';
-import { Program, useOf } from '#test/support/process.ts';
+import { useOf } from '#test/support/process.ts';
 import { silentLog, TestCounters } from '#test/support/sealHarness.ts';
 import { tempDir } from '#test/support/temp.ts';
 import { until } from '#test/support/until.ts';
 import { startMosquitto } from '../contenders.ts';
 import { alone, median, paired, type Bench, type Figure } from '../figure.ts';
 
-const COMMAND = join(import.meta.dirname, '..', '..', '..', 'runtime', 'cli', 'tenzro.js');
 /** One block in ten seconds over ten readings a second. */
 const ENTRIES_PER_BLOCK = 100;
 const MICROS_PER_S = 1e6;
@@ -48,8 +47,7 @@ interface Drain {
 async function drain(dir: string, reader: ChainReader, url: string): Promise<Drain> {
   await using stack = new AsyncDisposableStack();
   const controller = await makeController(dir);
-  const serving = stack.use(new Program(process.execPath, [COMMAND, 'fleet', 'serve', '--dir', controller.dir, '--broker', url]));
-  await until('the controller', () => serving.stdout.includes('controller ready'), { timeoutMs: 20_000, hopeless: () => (serving.running ? undefined : serving.output) });
+  const serving = stack.use(await controller.start({ url }));
   const before = useOf(serving.pid).cpuSeconds;
   const counters = new TestCounters();
   const uplink = new Uplink({
