@@ -10,6 +10,7 @@ import { LIMITS } from '#runtime/core/limits.ts';
 import type { Counters, FleetLink, KeyValueStore, LinkUser, Log } from '#runtime/core/ports.ts';
 import type { UplinkSettings } from '#runtime/core/settings.ts';
 import type { UpstreamStatus } from '#runtime/core/types.ts';
+import { judgeBrokerChain } from '#runtime/crypto/brokerChain.ts';
 import { clientCertificate, clientKey } from '#runtime/crypto/clientIdentity.ts';
 import type { Signer } from '#runtime/crypto/mldsa.ts';
 import type { ChainReader } from '#runtime/ledger/reader.ts';
@@ -18,7 +19,8 @@ import { Hub } from '#runtime/link/hub.ts';
 import { STATUS_DOWN, StatusVoice, statusTopic } from '#runtime/link/statusVoice.ts';
 import { Uplink } from '#runtime/uplink/follower.ts';
 
-type Credentials = Pick<Upstream, 'ca' | 'login' | 'certificate'>;
+/** `isPublic`: `ca` are the system's authorities, judged by the wall clock as everywhere. */
+type Credentials = Pick<Upstream, 'ca' | 'login' | 'certificate'> & { readonly isPublic?: boolean };
 
 /** An upstream, of which what lies in files is read when it is connected to. */
 export interface UpstreamPlan extends Omit<Upstream, keyof Credentials> {
@@ -32,7 +34,7 @@ export function configuredPlan({ name, url, caFile, user, passwordFile, certific
   return {
     name, url, receiptKey: Buffer.from(receiptKey, 'hex'), maxBytesPerSecond, forward,
     credentials: async () => ({
-      ca: await authoritiesOf(caFile), ...(user === '' ? {} : { login: { user, password: passwordFile === '' ? '' : await passwordIn(passwordFile) } }),
+      ca: await authoritiesOf(caFile), isPublic: caFile === '', ...(user === '' ? {} : { login: { user, password: passwordFile === '' ? '' : await passwordIn(passwordFile) } }),
       ...(certificate ? { certificate: { kind: 'own' } } : {}),
     }),
   };
@@ -117,13 +119,13 @@ export class Uplinking {
   async #connect(): Promise<FleetLink> {
     const { gateway, signer: openSigner, usersOf, log } = this.#options;
     const { name, url } = this.plan;
-    const { ca, login, certificate } = await this.plan.credentials();
+    const { ca, login, certificate, isPublic = false } = await this.plan.credentials();
     const signer = certificate ? await openSigner() : undefined;
     const { openLink } = await import('#runtime/link/mqttLink.ts');
     const identity = signer && { cert: certificate?.kind === 'issued' ? certificate.pem : clientCertificate(signer, gateway), key: clientKey(signer) };
     try {
       return openLink({
-        url, ca, clientId: `te-${gateway}-${name}`, ...login, ...(identity ? { identity } : {}), will: { topic: statusTopic(gateway), payload: STATUS_DOWN },
+        url, ca, ...(isPublic ? {} : { judge: (chain, host) => judgeBrokerChain({ chain, roots: ca, host, provenMicros: this.#uplink.provenMicros }) }), clientId: `te-${gateway}-${name}`, ...login, ...(identity ? { identity } : {}), will: { topic: statusTopic(gateway), payload: STATUS_DOWN },
         hub: new Hub([this.#uplink, this.#voice, ...usersOf(name)], log.child({ room: `uplink ${name}` })),
       });
     } finally {

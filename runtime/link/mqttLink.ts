@@ -1,21 +1,29 @@
 /** The way to an MQTT broker: the only shipped file that imports `mqtt`. MQTT 3.1.1 with QoS 0 and 1, so that every broker of a fleet will do. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { createSecureContext, TLSSocket } from 'node:tls';
-import { connect, type IClientOptions, type MqttClient } from 'mqtt';
+import { isIP } from 'node:net';
+import { connect as connectTls, createSecureContext, TLSSocket, type SecureContext } from 'node:tls';
+import { connect, MqttClient, type IClientOptions } from 'mqtt';
 import { TenzroError, messageOf } from '#runtime/core/errors.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
 import type { FleetLink } from '#runtime/core/ports.ts';
 import { negotiatedGroup, secureClientOptions } from '#runtime/crypto/tls.ts';
 import type { Hub } from './hub.ts';
 
+const CLIENT = { protocolVersion: 4, clean: true, queueQoSZero: false, reconnectOnConnackError: true } as const;
+
 /** A client that keeps connecting, also to a broker that refuses it today (mqtt.js by itself gives up then), and queues nothing of QoS 0. */
-export const connectMqtt = (options: IClientOptions): MqttClient => connect({ protocolVersion: 4, clean: true, queueQoSZero: false, reconnectOnConnackError: true, ...options });
+export const connectMqtt = (options: IClientOptions): MqttClient => connect({ ...CLIENT, ...options });
 
 export interface LinkOptions {
   /** `mqtts://host:port`, or `mqtt://` where nobody listens on the way. */
   readonly url: string;
   /** PEM certificates that the broker's must chain to. */
   readonly ca: string | readonly string[];
+  /**
+   * What is wrong with the certificates (DER, the broker's first) that were shown by `host`; undefined: nothing. In place of OpenSSL's judgement, which asks
+   * the wall clock; without it, that one counts.
+   */
+  readonly judge?: (chain: readonly Uint8Array[], host: string) => string | undefined;
   readonly user?: string;
   readonly password?: string;
   /** Shown to a broker that asks for a certificate, PEM. The key may be zeroed when `openLink` has returned. */
@@ -44,16 +52,19 @@ class MqttLink implements FleetLink {
   #wake = Promise.withResolvers<void>();
 
   constructor(options: LinkOptions) {
-    const { url, ca, user, password, identity, clientId, will, hub } = options;
+    const { url, ca, judge, user, password, identity, clientId, will, hub } = options;
     this.#options = options;
     const { protocol, hostname, port } = new URL(url);
     const isTls = protocol === 'mqtts:';
     const host = hostname.replace(/^\[|\]$/g, '');
-    this.#client = connectMqtt({
-      host, port: Number(port) || (isTls ? 8883 : 1883), protocol: isTls ? 'mqtts' : 'mqtt', clientId, keepalive: KEEPALIVE_S, connectTimeout: CONNECT_TIMEOUT_MS, reconnectPeriod: jittered(this.#retryMs), resubscribe: false,
-      ...(isTls ? { secureContext: createSecureContext({ ...secureClientOptions(), ca: typeof ca === 'string' ? ca : [...ca], ...identity }), rejectUnauthorized: true } : {}), ...(user === undefined ? {} : { username: user }), ...(password === undefined ? {} : { password }),
+    const context = isTls ? createSecureContext({ ...secureClientOptions(), ca: typeof ca === 'string' ? ca : [...ca], ...identity }) : undefined;
+    const place = { host, port: Number(port) || (isTls ? 8883 : 1883) };
+    const plan: IClientOptions = {
+      ...place, protocol: isTls ? 'mqtts' : 'mqtt', clientId, keepalive: KEEPALIVE_S, connectTimeout: CONNECT_TIMEOUT_MS, reconnectPeriod: jittered(this.#retryMs), resubscribe: false,
+      ...(context ? { secureContext: context, rejectUnauthorized: true } : {}), ...(user === undefined ? {} : { username: user }), ...(password === undefined ? {} : { password }),
       ...(will ? { will: { topic: will.topic, payload: Buffer.from(will.payload), qos: 1, retain: true } } : {}),
-    });
+    };
+    this.#client = context && judge ? new MqttClient(() => judgedStream({ ...place, context, judge }), { ...CLIENT, ...plan }) : connectMqtt(plan);
     this.#client.on('connect', () => { this.#connected().catch((error: unknown) => { this.#lastError = messageOf(error); }); });
     this.#client.on('close', () => { this.#lost(); });
     this.#client.on('error', (error) => { this.#lastError = messageOf(error); });
@@ -120,6 +131,33 @@ class MqttLink implements FleetLink {
     this.#notReady('closed');
     await within(CLOSE_TIMEOUT_MS, this.#client.endAsync(!wasReady));
   }
+}
+
+interface JudgedPlace {
+  readonly host: string;
+  readonly port: number;
+  readonly context: SecureContext;
+  readonly judge: NonNullable<LinkOptions['judge']>;
+}
+
+/** Judged in the turn in which the handshake ends, before anything of ours is encrypted: a stranger gets no password. */
+function judgedStream({ host, port, context, judge }: JudgedPlace): TLSSocket {
+  const socket = connectTls({ host, port, secureContext: context, rejectUnauthorized: false, ...(isIP(host) === 0 ? { servername: host } : {}) });
+  return socket.once('secureConnect', () => {
+    const fault = judge(chainOf(socket), host);
+    if (fault !== undefined) socket.destroy(new TenzroError('tls.certificate', fault));
+  });
+}
+
+/** As it was shown, DER; ends where a certificate names itself as issuer, or none. */
+function chainOf(socket: TLSSocket): readonly Uint8Array[] {
+  const chain: Uint8Array[] = [];
+  const seen = new Set<string>();
+  for (let certificate = socket.getPeerCertificate(true); certificate?.raw && !seen.has(certificate.fingerprint256); certificate = certificate.issuerCertificate) {
+    seen.add(certificate.fingerprint256);
+    chain.push(certificate.raw);
+  }
+  return chain;
 }
 
 /** Waits for a courtesy, but not for ever, and not for its success. */

@@ -62,6 +62,9 @@ export class Uplink implements LinkUser {
   /** SHA-256 of the newest receipt: what the next block names. */
   get receiptDigest(): Uint8Array | undefined { return this.#receipts.newest?.digest; }
 
+  /** A time that has passed for sure: when the controller gave its newest receipt, µs since 1970; 0: none yet. */
+  get provenMicros(): number { return this.#receipts.newest?.receipt.wallMicros ?? 0; }
+
   processed(): number { return this.#receipts.newest?.receipt.treeSize ?? 0; }
 
   status(): Pick<UpstreamStatus, 'lag' | 'receipt' | 'fault'> {
