@@ -138,9 +138,12 @@ export class Attempt {
     return this.#end(first.kind === 'unknown' && this.#code.keyDigest ? await inquireClaim(first.record, talk, AbortSignal.any([signal, AbortSignal.timeout(60_000)])) : first);
   }
 
-  #end(outcome: ClaimOutcome): string {
-    if (outcome.kind === 'failed') throw new TenzroError(outcome.code, outcome.detail);
-    const gateway = this.#candidate?.name ?? '';
+  async #end(outcome: ClaimOutcome): Promise<string> {
+    const { name: gateway = '', claimId } = this.#candidate ?? {};
+    if (outcome.kind === 'failed') {
+      if (claimId) await this.#options.office.abandoned(gateway, claimId);
+      throw new TenzroError(outcome.code, outcome.detail);
+    }
     if (outcome.kind === 'unknown') throw new TenzroError('claim.in_doubt', `${gateway} was handed everything, and has not said yet whether it is yours`);
     this.#options.onStep({ kind: 'owned' });
     return gateway;
@@ -167,6 +170,7 @@ export class Attempt {
     const ownerKeys = [owner.publicKey, otherOwnerKey] as const;
     const asked = offer.request && decodeRequest(offer.request);
     this.#candidate = { name: gateway, claimId, identityKey: offer.signingKey, tpm: asked && { ak: toHex(sha256(asked.akPublic)), ek: toHex(sha256(asked.ekPublic)) }, statement, ownerKeys };
+    await office.begin(this.#candidate);
     const certificates = await office.certificates(gateway, offer.signingKey);
     return signHandOver({
       claimId, transcript, networks: this.#wishes.networks, broker: this.#wishes.broker ?? office.facts.brokerAt(channel.localAddress), fleetCa: office.facts.ca, ownerKeys,
@@ -183,15 +187,14 @@ export class Attempt {
     return found;
   }
 
-  /** Pending on disk before it is in the register, and in the register before anything leaves; ended in the register before it is on disk. */
+  /** Pending on disk before anything leaves; ended in the register before it is on disk. */
   async #write(record: ClaimRecord): Promise<void> {
     const candidate = this.#candidate;
     if (!candidate) throw new TenzroError('core.invariant', 'a claim is judged before it is written');
-    const { clock, store, office, onStep } = this.#options;
+    const { clock, store, onStep } = this.#options;
     const kept: KeptClaim = { ...record, gateway: candidate.name, address: this.#address, discriminator: this.#code.discriminator ?? 0, begun: Math.floor(clock.wallMicros() / 1_000_000), generation: 0 };
     if (record.outcome !== 'pending') return settle(this.#options, kept);
     await store.write(kept);
-    await office.begin(candidate);
     onStep({ kind: 'handing' });
   }
 }

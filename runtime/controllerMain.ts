@@ -5,6 +5,7 @@ import { systemClock as clock } from '#runtime/core/clock.ts';
 import { TenzroError, messageOf } from '#runtime/core/errors.ts';
 import type { Log } from '#runtime/core/ports.ts';
 import { joinApis, openApi, type Api } from '#runtime/controller/api.ts';
+import { certificatesApi } from '#runtime/controller/certificatesApi.ts';
 import { Chains } from '#runtime/controller/chains.ts';
 import { filesOf, openHouse, receiptKeyOf, storeOf } from '#runtime/controller/house.ts';
 import type { ControllerPart, PartContext } from '#runtime/controller/part.ts';
@@ -85,7 +86,7 @@ export async function runController({ dir, passphrase, broker, logForm, color, o
 /** Everything that the controller does, each in its own file. */
 function openParts(context: PartContext, chains: Chains): { readonly parts: readonly ControllerPart[]; readonly register: FleetBrokerOptions['register'] } {
   const { acts, register, part } = openRegistry(context, { chains, isOpen: context.house.isOpen });
-  return { parts: [part, openDispatch(context, { acts, operators: ownersIn(context) })], register };
+  return { parts: [part, { api: certificatesApi({ ...context, register }) }, openDispatch(context, { acts, operators: ownersIn(context) })], register };
 }
 
 async function reachBroker({ url, caFile = '', user, passwordFile }: OuterBroker, name: string, hub: Hub): Promise<FleetBroker> {

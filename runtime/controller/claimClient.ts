@@ -1,9 +1,12 @@
 /** What a claim asks of the running controller: who the fleet is, certificates, and a place in the register. */
+import { readFile } from 'node:fs/promises';
 import { toHex } from '#runtime/core/bytes.ts';
 import { TenzroError } from '#runtime/core/errors.ts';
-import type { Json, JsonObject } from '#runtime/core/json.ts';
+import { isJsonObject, type Json, type JsonObject } from '#runtime/core/json.ts';
+import { derOfFile } from '#runtime/crypto/certificatePath.ts';
 import { thumbprintOf } from '#runtime/crypto/jws.ts';
 import { callController } from './apiClient.ts';
+import { filesOf, settingsIn } from './house.ts';
 
 /** What a gateway is told about its fleet. */
 export interface FleetFacts {
@@ -40,13 +43,17 @@ export class FleetOffice {
 
   /** `ownerKey`: of whoever claims. */
   static async open(dir: string, ownerKey: Uint8Array): Promise<FleetOffice> {
-    const { name, ca, receiptKey, broker } = await callController(dir, 'fleet.facts', {});
-    return new FleetOffice(dir, thumbprintOf(ownerKey), { name: textOf(name), ca: base64Of(ca), receiptKey: Buffer.from(textOf(receiptKey), 'hex'), brokerAt: (address) => brokerFor(textOf(broker), address) });
+    const { name, receiptKey, url, broker } = await callController(dir, 'controller.status', {});
+    const { hosts } = await settingsIn(dir);
+    const [ca] = derOfFile(await readFile(filesOf(dir).ca), 1) ?? [];
+    if (!ca) throw new TenzroError('controller.directory', `${filesOf(dir).ca} is not one certificate`);
+    const isOwn = isJsonObject(broker) && 'port' in broker;
+    return new FleetOffice(dir, thumbprintOf(ownerKey), { name: textOf(name), ca, receiptKey: Buffer.from(textOf(receiptKey), 'hex'), brokerAt: (address) => (isOwn ? brokerFor(textOf(url), hosts, address) : textOf(url)) });
   }
 
   /** Of the fleet's authority around this identity key: leaf, then intermediate, X.509 DER. */
   async certificates(gateway: string, identityKey: Uint8Array): Promise<readonly Uint8Array[]> {
-    const { certificates } = await this.#call('certificates.issue', { gateway, identityKey: base64(identityKey) });
+    const { certificates } = await this.#call('certificates.issue', { gateway, signingKey: base64(identityKey) });
     if (!Array.isArray(certificates)) throw unexpected();
     return (certificates as readonly Json[]).map(base64Of);
   }
@@ -63,13 +70,13 @@ export class FleetOffice {
   #call(method: string, parameters: JsonObject): Promise<JsonObject> { return callController(this.#dir, method, { ...parameters, who: this.#who }); }
 }
 
-/** The embedded broker listens everywhere or on one address: gateways reach it where they see this machine. */
-function brokerFor(broker: string, address: string): string {
-  const url = new URL(broker);
-  return WILDCARD.includes(url.hostname) ? `mqtts://${address.includes(':') ? `[${address}]` : address}:${url.port}` : broker;
+/** The fleet's own broker: gateways reach it where they see this machine, unless its names were given, which its certificate then holds. */
+function brokerFor(url: string, hosts: readonly string[], address: string): string {
+  if (hosts.length > 0 && !hosts.includes(address) && !isLoopback(address)) return url;
+  return `mqtts://${address.includes(':') ? `[${address}]` : address}:${new URL(url).port}`;
 }
 
-const WILDCARD: readonly string[] = ['0.0.0.0', '[::]', ''];
+const isLoopback = (address: string): boolean => address === '::1' || address.startsWith('127.');
 const base64 = (bytes: Uint8Array): string => Buffer.from(bytes).toString('base64');
 const base64Of = (value: Json | undefined): Buffer => Buffer.from(textOf(value), 'base64');
 function textOf(value: Json | undefined): string {
