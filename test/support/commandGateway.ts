@@ -74,7 +74,8 @@ export class Requester {
     this.#root = root;
   }
 
-  static async of(gateway: Gateway): Promise<Requester> { return new Requester(['-h', '127.0.0.1', '-p', String(await gateway.port())], `te/${MAIN_ENTITY}/cmd`); }
+  static async of(gateway: Gateway): Promise<Requester> { return Requester.at(await gateway.port()); }
+  static at(port: number): Requester { return new Requester(['-h', '127.0.0.1', '-p', String(port)], `te/${MAIN_ENTITY}/cmd`); }
 
   static over({ port, caFile, passwordFile }: Pick<FleetBroker, 'port' | 'caFile' | 'passwordFile'>): Requester {
     return new Requester(['-h', 'localhost', '-p', String(port), '--cafile', caFile, '-u', 'fleet', '-P', readFileSync(passwordFile, 'utf8').trim()], `te/${NODE_NAME}/${MAIN_ENTITY}/cmd`);

@@ -47,7 +47,7 @@ function placeNamedBy({ type, id }: CommandMessage): Place {
 }
 
 /** What a broker retains, which outlives the process too. It delivers what the gateway says to the gateway itself as well. */
-export class CommandBroker {
+class CommandBroker {
   readonly retained = new Map<string, CommandMessage>();
   #source: CommandSource = { announce: () => undefined };
 
