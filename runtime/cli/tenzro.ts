@@ -187,11 +187,13 @@ function declareIdentity(root: Command, io: Io): void {
 
 function declareClaim(root: Command, io: Io): void {
   const claim = root.command('claim').description('The code by which a gateway is claimed: shown where it stands, read where its owner is.');
-  add(claim, 'show', 'Shows a code that works once and for ten minutes, as QR and to type; beside a running gateway and on a stopped one.', ['tenzro claim show', 'tenzro claim show --png code.png', 'tenzro claim show --printed --json'])
+  add(claim, 'show', 'Shows a code that works once and for ten minutes, as QR and to type; beside a running gateway and on a stopped one. Refused while the gateway has an owner.', ['tenzro claim show', 'tenzro claim show --png code.png', 'tenzro claim show --printed --json'])
     .option(...JSON_FLAG)
     .option('--printed', 'the code for a label instead: works once, until the gateway is claimed')
     .option('--png <file>', 'write the QR code as a picture; an existing one is left alone')
     .addOption(new Option('--ground <colour>', 'ground of a terminal without colours').choices(['dark', 'light']))
+    .option('--wait', 'stay until the gateway is claimed, and show the words; as on a terminal')
+    .option('--no-wait', 'only show the code')
     .action(async (flags: import('./claim.ts').ShowFlags) => { await (await import('./claim.ts')).claimShow(io, flags); });
   add(claim, 'scan', 'The other direction: reads the code that an operator shows with tenzro fleet claim --show, and lets them claim this running gateway.', ['tenzro claim scan --camera', 'tenzro claim scan --image photo.jpg'])
     .option(...JSON_FLAG)
@@ -230,6 +232,7 @@ function declareFleet(root: Command, io: Io): void {
     .option('--params <json>', 'parameters, a JSON object')
     .option('--not-before <time>', 'wait until then, within the validity: 2026-11-23T22:00Z')
     .option('--dry-run', 'the gateway only looks whether it could')
+    .option('--urgent', 'wait for no maintenance window of the gateway')
     .option('--passphrase-file <file>', 'take the passphrase from the first line of a file; else it is asked for')
     .addHelpText('after', "\nExamples:\n  $ tenzro fleet sign --key owner.key --gateway edge-1 --type attest --id 1 --params '{\"nonce\":\"'$(openssl rand -hex 32)'\"}' > cmd.json\n  $ mosquitto_pub -r -q 1 -t te/device/main///cmd/attest/1 -f cmd.json")
     .action(async (flags: import('./fleet/sign.ts').SignFlags) => { await (await import('./fleet/sign.ts')).fleetSign(io, flags); });

@@ -19,6 +19,7 @@ export interface SignFlags {
   readonly params?: string;
   readonly notBefore?: string;
   readonly dryRun?: boolean;
+  readonly urgent?: boolean;
   readonly passphraseFile?: string;
 }
 
@@ -29,7 +30,7 @@ export async function fleetSign(io: Io, flags: SignFlags): Promise<void> {
   const id = flags.id ?? randomBytes(8).toString('hex');
   const claims = {
     gateway: flags.gateway, target: MAIN_ENTITY, type: flags.type, id, issued: Math.floor(systemClock.wallMicros() / 1_000_000), ttlSeconds: secondsOf(flags.ttl),
-    ...(flags.notBefore === undefined ? {} : { notBefore: timeOf(flags.notBefore) }), isDryRun: flags.dryRun === true, parameters: parametersOf(flags.params ?? '{}'),
+    ...(flags.notBefore === undefined ? {} : { notBefore: timeOf(flags.notBefore) }), isDryRun: flags.dryRun === true, ...(flags.urgent === true ? { isUrgent: true } : {}), parameters: parametersOf(flags.params ?? '{}'),
   };
   io.json(signCommand(await readSigner(io, flags), claims));
   io.error(`for te/${MAIN_ENTITY}/cmd/${flags.type}/${id}`);
