@@ -1,6 +1,5 @@
 /** `tenzro claim show|scan|labels|read`: the code by which a gateway is claimed, drawn where it stands and read where the operator is; or the other way round. */
 import { readFileSync, writeFileSync } from 'node:fs';
-import { uptime } from 'node:os';
 import { claimKeyDigest, decodeClaimCode, encodeClaimCode, newClaimCode, spacedClaimCode, type Transport } from '#provisioning/claim/code.ts';
 import { claimCodeByCamera } from '#provisioning/claim/camera.ts';
 import { placesHeard } from '#provisioning/claim/find.ts';
@@ -9,7 +8,7 @@ import { relay, type RelayEnd } from '#provisioning/claim/lan/relay.ts';
 import { labelSheet, type Label } from '#provisioning/claim/labels.ts';
 import { claimCodeOn } from '#provisioning/claim/photo.ts';
 import { modulesOf, pngOf, terminalLines, type TerminalLook } from '#provisioning/claim/qr.ts';
-import { SHOWN_LIFETIME_MS, WaitingCodes, shownFrom, type Moment, type WaitingCode } from '#provisioning/claim/waiting.ts';
+import { momentNow, SHOWN_LIFETIME_MS, WaitingCodes, shownFrom, type Moment, type WaitingCode } from '#provisioning/claim/waiting.ts';
 import { toHex } from '#runtime/core/bytes.ts';
 import { TenzroError, messageOf } from '#runtime/core/errors.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
@@ -17,6 +16,7 @@ import { printable } from '#runtime/core/printable.ts';
 import { sha256 } from '#runtime/crypto/hash.ts';
 import { decodeBlock } from '#runtime/ledger/block.ts';
 import { openReader } from '#runtime/ledger/reader.ts';
+import { checkClaimable, watchClaim } from './claimWatch.ts';
 import { configOf, type CommonFlags, type Io } from './io.ts';
 import { read } from './verify.ts';
 
@@ -24,6 +24,8 @@ export interface ShowFlags extends CommonFlags {
   readonly printed?: boolean;
   readonly png?: string;
   readonly ground?: 'dark' | 'light';
+  /** Default: on a terminal. */
+  readonly wait?: boolean;
 }
 
 export interface ReadFlags {
@@ -44,7 +46,8 @@ export async function claimShow(io: Io, flags: ShowFlags): Promise<void> {
   const { settings: { dataDir } } = configOf(flags);
   const keyDigest = await keyDigestOf(dataDir);
   const codes = new WaitingCodes(dataDir);
-  const now = momentNow();
+  const now = await momentNow();
+  await checkClaimable(dataDir, now);
   const waiting = flags.printed ? await printedCode(codes, keyDigest, now) : shownFrom(newClaimCode(keyDigest, TRANSPORTS), now);
   try {
     if (waiting.until) await codes.write(waiting);
@@ -52,6 +55,7 @@ export async function claimShow(io: Io, flags: ShowFlags): Promise<void> {
   } finally {
     waiting.code.secret.fill(0);
   }
+  if (flags.wait ?? (io.isTTY && !flags.json)) await watchClaim(io, dataDir, waiting.until === undefined);
 }
 
 async function printedCode(codes: WaitingCodes, keyDigest: Uint8Array, now: Moment): Promise<WaitingCode> {
@@ -127,11 +131,6 @@ async function keyDigestOf(dataDir: string): Promise<Buffer> {
   return claimKeyDigest({ signingKey: sha256(identity.signingKey), ...(identity.akPublic ? { ak: sha256(identity.akPublic) } : {}) });
 }
 
-/** proc(5), random(4). */
-function momentNow(): Moment {
-  return { boot: read('/proc/sys/kernel/random/boot_id').toString('latin1').trim(), uptimeMs: Math.round(uptime() * 1000) };
-}
-
 export interface ScanFlags extends CommonFlags {
   readonly image?: string;
   readonly code?: string;
@@ -149,7 +148,7 @@ export async function claimScan(io: Io, flags: ScanFlags): Promise<void> {
   const { secret, places } = decodeFleetCode(await scannedText(io, flags));
   const code = { ...newClaimCode(keyDigest, TRANSPORTS), secret };
   try {
-    await new WaitingCodes(dataDir).write(shownFrom(code, momentNow()));
+    await new WaitingCodes(dataDir).write(shownFrom(code, await momentNow()));
   } finally {
     secret.fill(0);
   }

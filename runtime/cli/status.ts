@@ -5,7 +5,7 @@ import { printable } from '#runtime/core/printable.ts';
 import { openReader } from '#runtime/ledger/reader.ts';
 import { readStatus } from '#runtime/observe/control.ts';
 import type { ChainStatus, UpstreamStatus } from '#runtime/core/types.ts';
-import type { FleetStatus, GatewayStatus, LeaseStatus } from '#runtime/observe/status.ts';
+import type { ClaimStatus, FleetStatus, GatewayStatus, LeaseStatus } from '#runtime/observe/status.ts';
 import { NO_CHAIN, chainStatusOf } from '#runtime/ledger/chainStatus.ts';
 import { EXIT, configOf, type CommonFlags, type Io } from './io.ts';
 
@@ -71,6 +71,7 @@ function runningLines(io: Io, shown: GatewayStatus): string[] {
     `trust    ${shown.trust.level}: ${printable(shown.trust.reason)}`,
     ...(shown.identity.state === 'locked' ? [io.paint(`keys     locked (${shown.identity.code ?? ''}): ${printable(shown.identity.detail ?? '')}`, 'red'), `         ${shown.identity.hint ?? ''}`] : []),
     ...(shown.lease ? [`lease    ${leaseWords(shown.lease)}`] : []),
+    ...claimLines(io, shown.claim),
     ...fleetLines(io, shown.fleet),
     `chain    ${shown.chain.id ?? 'none yet'}: ${chainWords(shown.chain)}`,
     ...(shown.anchor ? [`anchor   counter ${shown.anchor.counter} at block ${shown.anchor.block}`] : []),
@@ -93,6 +94,15 @@ function tlsWords({ minVersion, groups }: { readonly minVersion: string; readonl
 function leaseWords({ lease, level, until, reason, verifier, enrolled, keyExchange }: LeaseStatus): string {
   const standing = until === undefined ? `${lease}: ${printable(reason ?? '')}` : `${lease}: '${printable(level)}' until ${until}${reason === undefined ? '' : ` (last attempt: ${printable(reason)})`}`;
   return `${standing}; by ${printable(verifier)}${enrolled ? ', enrolled' : ''}${keyExchange === null ? '' : `, ${keyExchange}`}`;
+}
+
+/** Nothing where nobody is about to claim it, and nothing is wrong: that is how most gateways are. */
+function claimLines(io: Io, { state, port, discriminators, words, code, detail }: ClaimStatus): string[] {
+  const lines = code === null ? [] : [io.paint(`claim    ${printable(detail ?? '')} (${code})`, 'yellow')];
+  if (state === 'waiting') lines.push(`claim    waits for its owner at port ${port ?? 'none yet'}, number ${discriminators.join(' and ')}`);
+  if (state === 'claiming') lines.push(io.paint(`claim    somebody claims this gateway: compare the words  ${words ?? ''}`, 'bold'));
+  if (state === 'locked') lines.push(io.paint('claim    locked after five wrong codes, until power is cycled', 'red'));
+  return lines;
 }
 
 function fleetLines(io: Io, { upstreams, commands, owner }: FleetStatus): string[] {
