@@ -135,7 +135,7 @@ export class Attempt {
     };
     const first = await attemptClaim(this.#code, talk, signal);
     if (first.kind === 'unknown' && this.#code.keyDigest) this.#options.onStep({ kind: 'asking' });
-    return this.#end(first.kind === 'unknown' && this.#code.keyDigest ? await inquireClaim(first.record, talk, AbortSignal.any([signal, AbortSignal.timeout(60_000)])) : first);
+    return await this.#end(first.kind === 'unknown' && this.#code.keyDigest ? await inquireClaim(first.record, talk, AbortSignal.any([signal, AbortSignal.timeout(60_000)])) : first);
   }
 
   async #end(outcome: ClaimOutcome): Promise<string> {

@@ -66,10 +66,10 @@ export function channelOf(socket: Socket, ports: ChannelPorts): ClaimChannel {
 
 export const hostAndPort = (host: string, port: number): string => (host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`);
 
-/** Throws `cli.usage`. */
-export function parseAddress(text: string): { readonly host: string; readonly port: number } {
+/** `portMin`: 0 where a free port may be asked for. Throws `cli.usage`. */
+export function parseAddress(text: string, portMin = 1): { readonly host: string; readonly port: number } {
   const [, bracketed, plain, digits] = /^(?:\[([0-9a-fA-F:.]{2,45})\]|([A-Za-z0-9.-]{1,253})):(\d{1,5})$/.exec(text) ?? [];
   const [host, port] = [bracketed ?? plain, Number(digits)];
-  if (host === undefined || port < 1 || port > 65_535) throw new TenzroError('cli.usage', `'${text}' is not HOST:PORT, as 192.168.1.20:8777 or [fe80::1]:8777`);
+  if (host === undefined || port < portMin || port > 65_535) throw new TenzroError('cli.usage', `'${text}' is not HOST:PORT, as 192.168.1.20:8777 or [fe80::1]:8777`);
   return { host, port };
 }

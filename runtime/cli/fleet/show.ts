@@ -21,7 +21,7 @@ export interface ShowFleetFlags {
 
 /** Resolves with the gateway's name. */
 export async function showAndWait(io: Io, options: ClaimerOptions, wishes: ClaimWishes, { listen, png, json }: ShowFleetFlags): Promise<string> {
-  const { host, port } = listen === undefined ? { host: EVERYWHERE, port: 0 } : parseAddress(listen);
+  const { host, port } = listen === undefined ? { host: EVERYWHERE, port: 0 } : parseAddress(listen, 0);
   const { secret } = newFleetCode([]);
   try {
     return await welcomeGateway(options, wishes, {
