@@ -13,7 +13,8 @@ import { Views } from '#runtime/controller/views.ts';
 import { claimsOf, signatureOf, signedBytesOf } from '#runtime/fleet/message.ts';
 import { readOperators } from '#runtime/fleet/operators.ts';
 
-const FORM: CommandForm = {
+/** What `runtime/fleet` reads and judges a signed command by, for the desk. */
+export const COMMAND_FORM: CommandForm = {
   read(message) {
     const jws = signatureOf(message);
     return { claims: claimsOf(message), kid: jws.kid, isSignedBy: (publicKey) => jws.isSignedBy(publicKey, signedBytesOf(message)) };
@@ -22,7 +23,7 @@ const FORM: CommandForm = {
 
 /** `operators`: the owners of the fleet, and whoever else its gateways obey. Throws `ledger.corrupt`. */
 export function openDispatch({ store, clock, counters, log }: Omit<PartContext, 'dir' | 'house'>, { acts, operators }: { readonly acts: ActBook; readonly operators: () => readonly Operator[] }): ControllerPart {
-  const desk = new Desk({ store: new DeskStore(store), form: FORM, operators, acts, clock, counters, log: log.child({ room: 'desk' }) });
+  const desk = new Desk({ store: new DeskStore(store), form: COMMAND_FORM, operators, acts, clock, counters, log: log.child({ room: 'desk' }) });
   const views = new Views(counters);
   const rollouts = new Rollouts({ store: new RolloutStore(store), desk, views, acts, clock, log: log.child({ room: 'rollouts' }) });
   return {

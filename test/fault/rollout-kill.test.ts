@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { setTimeout as delay } from 'node:timers/promises';
 import { DeskFleet } from '#test/support/deskFleet.ts';
-import { failing, type LightGateway } from '#test/support/lightGateway.ts';
+import { failing, lasting, type LightGateway } from '#test/support/lightGateway.ts';
 import { randomOf } from '#test/support/random.ts';
 import { tempDir } from '#test/support/temp.ts';
 
@@ -18,7 +18,7 @@ describe('roll-outs: kill -9 of the controller', function () {
     using dir = tempDir('rollout-kill');
     await using fleet = await DeskFleet.make(this, dir.path);
     const gateways: LightGateway[] = [];
-    for (let at = 0; at < GATEWAYS; at++) gateways.push(await fleet.gateway(`k${at}`, at < 2 ? failing('command.config', 'no space') : async () => { await delay(300); return {}; }));
+    for (let at = 0; at < GATEWAYS; at++) gateways.push(await fleet.gateway(`k${at}`, at < 2 ? failing('command.config', 'no space') : lasting(300)));
     const random = randomOf(20_261_123);
     await fleet.startController();
     const command = { type: 'diagnostics', ttlSeconds: 120 };

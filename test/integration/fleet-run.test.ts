@@ -50,7 +50,7 @@ describe('tenzro fleet run and rollout', function () {
     const { code, stdout, output } = await signing('run', '@all', 'attest', 'nonce=00112233445566778899aabbccddeeff', '--json');
     assert.equal(code, 0, output);
     const { commands } = JSON.parse(stdout) as { commands: { gateway: string; state: string; said: { result: { sequence: number } } }[] };
-    assert.deepEqual(commands.map(({ gateway, state }) => [gateway, state]).toSorted(), NAMES.map((name) => [name, 'successful']));
+    assert.deepEqual(commands.map(({ gateway, state }) => `${gateway} ${state}`).toSorted(), NAMES.map((name) => `${name} successful`));
     assert.ok(commands.every(({ said }) => said.result.sequence >= 0));
   });
 

@@ -1,4 +1,5 @@
 /** Gateways that are the real judge and executor of commands over a real connection, with a log in memory: many of them fit one process. What they do is counted. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { systemClock as clock } from '#runtime/core/clock.ts';
 import type { CommandClaims, CommandHandler, Operator } from '#runtime/core/command.ts';
 import { TenzroError } from '#runtime/core/errors.ts';
@@ -60,6 +61,12 @@ export class LightGateway implements AsyncDisposable {
 }
 
 const [UP, DOWN] = ['{"status":"up"}', '{"status":"down"}'];
+
+/** Work that takes its time. */
+export const lasting = (ms: number): Habit => async () => {
+  await sleep(ms);
+  return {};
+};
 
 export const failing = (code: 'command.config', why: string): Habit => async () => { throw new TenzroError(code, why); };
 
