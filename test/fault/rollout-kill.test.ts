@@ -5,13 +5,13 @@ import { failing, lasting, type LightGateway } from '#test/support/lightGateway.
 import { randomOf } from '#test/support/random.ts';
 import { tempDir } from '#test/support/temp.ts';
 
-const KILLS = Number(process.env['TENZRO_KILL_RUNS'] ?? 3);
+const KILLS = Number(process.env['TENZRO_KILL_RUNS'] ?? 4);
 const GATEWAYS = 24;
 /** From the connect on it waits 2 s for what the broker retains: kills come before, in and after that. */
 const LIFE_MS_MAX = 3_000;
 
-/** kill −9 of a controller in the middle of a roll-out: it goes on where it was, every gateway does every command at most once, and nobody is forgotten. */
-describe('roll-outs: kill -9 of the controller', function () {
+/** kill −9 of controller and broker, in turns, in the middle of a roll-out: it goes on where it was, every gateway does every command at most once, and nobody is forgotten. */
+describe('roll-outs: kill -9 of controller and broker', function () {
   this.timeout(180_000);
 
   it(`ends as its plan says, each command done once, over ${KILLS} kills`, async function () {
@@ -27,8 +27,11 @@ describe('roll-outs: kill -9 of the controller', function () {
     }, gateways.map(({ name }) => name));
     for (let kill = 0; kill < KILLS; kill++) {
       await delay(random(LIFE_MS_MAX));
-      await fleet.killController();
-      await fleet.startController();
+      if (kill % 2 === 1) await fleet.killBroker();
+      else {
+        await fleet.killController();
+        await fleet.startController();
+      }
     }
     const end = await fleet.ask('rollouts.watch', { id: 'kill' });
     assert.equal(end['outcome'], 'completed', JSON.stringify(end));

@@ -31,9 +31,11 @@ export class DeskFleet implements AsyncDisposable {
   readonly broker: FleetBroker;
   readonly #password: string;
   readonly #resources: AsyncDisposableStack;
+  #mosquitto: Program;
   #controller: Program | undefined;
 
-  private constructor(dir: string, broker: FleetBroker, resources: AsyncDisposableStack) {
+  private constructor(dir: string, broker: FleetBroker, mosquitto: Program, resources: AsyncDisposableStack) {
+    this.#mosquitto = mosquitto;
     this.dir = join(dir, 'controller');
     this.broker = broker;
     this.#password = readFileSync(broker.passwordFile, 'utf8').trim();
@@ -44,8 +46,7 @@ export class DeskFleet implements AsyncDisposable {
   static async make(context: Context, dir: string): Promise<DeskFleet> {
     const resources = new AsyncDisposableStack();
     const broker = await makeBroker(context, dir);
-    resources.use(await broker.start());
-    return new DeskFleet(dir, broker, resources);
+    return new DeskFleet(dir, broker, await broker.start(), resources);
   }
 
   get login(): { url: string; ca: string; user: string; password: string } {
@@ -58,6 +59,12 @@ export class DeskFleet implements AsyncDisposable {
     this.#controller = program;
     await until('the controller', () => program.stdout.includes('ready'), { timeoutMs: 20_000, hopeless: () => (program.running ? undefined : program.output) });
     return program;
+  }
+
+  /** What it retained is gone. */
+  async killBroker(): Promise<void> {
+    await this.#mosquitto.end('SIGKILL');
+    this.#mosquitto = await this.broker.start();
   }
 
   async killController(): Promise<void> { await this.#controller?.end('SIGKILL'); }
@@ -104,5 +111,6 @@ export class DeskFleet implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#controller?.[Symbol.asyncDispose]();
     await this.#resources[Symbol.asyncDispose]();
+    await this.#mosquitto[Symbol.asyncDispose]();
   }
 }

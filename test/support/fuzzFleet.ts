@@ -1,5 +1,6 @@
 /** Fuzz targets of the fleet: messages of the twin, queries that an operator writes, and the stored state of twins and roll-outs. */
 import { strict as assert } from 'node:assert';
+import { decodeDeskRecord, encodeDeskRecord, readSaying, type DeskRecord } from '#runtime/controller/deskRecord.ts';
 import { parseQuery } from '#runtime/controller/queryParser.ts';
 import { parseRollout } from '#runtime/controller/rolloutPlan.ts';
 import { step } from '#runtime/controller/rollout.ts';
@@ -17,6 +18,7 @@ const plan = parseRollout({
   rollout: { id: 'r1', group: 'all', command: { type: 'restart' }, rollback: { type: 'restart' }, stages: [{ count: 1 }, { percent: 100 }], failures: { percent: 10 }, healthy: "health.status = 'up'" },
 });
 const rollout = step(beginRollout(plan, ['gw-1', 'gw-2', 'gw-3'], NOW_MICROS), { kind: 'started' }, NOW_MICROS).state;
+const DESK_RECORD: DeskRecord = { gateway: 'gw-1', type: 'restart', id: 'r-1', kid: 'k', endsMicros: 9, submittedMicros: 1, changedMicros: 2, state: 'failed', reason: 'no' };
 const trial = durableOf(twinStep(firstState({ a: 1 }), { kind: 'desired', desired: DESIRED }).state);
 const target = (samples: readonly Buffer[], run: FuzzTarget['run']): FuzzTarget => ({ samples, run });
 
@@ -40,5 +42,7 @@ export const FLEET_TARGETS: readonly (readonly [string, () => FuzzTarget])[] = [
   ['twin.state', () => target([encodeTwinState(trial), encodeTwinState(durableOf(firstState(null)))], judgeTwin)],
   ['fleet.query', () => target([Buffer.from("not (twin.site.region in ['a', 'b']) and twin.v >= '1.4.0-rc.1' or health.t < -2.5"), Buffer.from("id ^= 'gw-' and exists twin.a")], (bytes) => { parseQuery(bytes.toString('utf8')); })],
   ['rollout.state', () => target([encodeRollout(rollout)], judgeRollout)],
+  ['desk.saying', () => target([Buffer.from('{"status":"failed","reason":"command.config: no","issued":1,"parameters":{"a":[1]},"more":true}')], (bytes) => { readSaying(bytes, { issued: 1, parameters: { a: [1] } }); })],
+  ['desk.record', () => target([encodeDeskRecord(DESK_RECORD)], (bytes) => { assert.deepEqual(decodeDeskRecord(encodeDeskRecord(decodeDeskRecord(bytes))), decodeDeskRecord(bytes)); })],
   ['rollout.event', () => target([encodeEvent({ event: { kind: 'result', gateway: 'gw-1', commandId: 'r-x', isSuccess: false, reason: 'disk full' }, nowMicros: 7 }), encodeEvent({ event: { kind: 'tick' }, nowMicros: 7 })], (bytes) => { decodeEvent(bytes); })],
 ];
