@@ -15,6 +15,8 @@ export interface BelongingOptions extends Omit<CommandingOptions, 'trials'> {
   readonly signer: () => Promise<Signer>;
   /** What the gateway says of itself to its fleets, beside `status`; nothing that changes all the time. */
   readonly statement: () => JsonObject;
+  /** Whether `onOwned` was called where the gateway is owned. */
+  readonly isOwnerKnown: () => boolean;
 }
 
 export interface Belonging {
@@ -36,11 +38,11 @@ export interface Belonging {
 const DELIVERY_MS = 30_000;
 const DELIVERY_POLL_MS = 250;
 
-export function openBelonging({ signer, statement, ...options }: BelongingOptions): Belonging {
+export function openBelonging({ signer, statement, isOwnerKnown, ...options }: BelongingOptions): Belonging {
   const { settings } = options;
   const twinning: Twinning = openTwinning({ ...options, gateway: settings.node.name, ledger: options.writer, operators: () => commanding.operators() });
   const commanding = openCommanding({ ...options, trials: twinning });
-  const upstreams = new Upstreams(settings.uplinks, { ...options, gateway: settings.node.name, signer, statement, usersOf: () => [commanding.overFleet(), twinning.user()] });
+  const upstreams = new Upstreams(settings.uplinks, { ...options, gateway: settings.node.name, signer, statement, isComplete: isOwnerKnown, usersOf: () => [commanding.overFleet(), twinning.user()] });
   let owned: FleetStatus['owner'] = null;
   return {
     upstreams,

@@ -97,6 +97,9 @@ export class Claiming {
     return !state || state.phase.kind === 'reading' || state.record.owner !== undefined;
   }
 
+  /** Whether somebody owns it, and that whoever has to know it does. */
+  get isSettled(): boolean { return !this.isOwned || this.#settled !== undefined; }
+
   /** At the command of an owner: resolves when the record names nobody and everybody knows it. */
   async release(): Promise<void> {
     while (this.isOwned) {

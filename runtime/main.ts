@@ -137,7 +137,7 @@ class Gateway {
     }));
     const { attester, freshProofs } = attestation;
     const belonging = openBelonging({
-      ...this.#options, signer: async () => (await attestation.identity.keys()).signer, statement: () => this.#statement(), writer, reader, store, broker, freshProofs, status: () => this.#status(), logLines: () => this.#ring.lines(), models: new Modelling(dataDir, settings.infer, inference), release: { kind: 'value', value: { isOwned: () => claiming.isOwned, delivered: () => belonging.delivered(reader.size()), release: () => claiming.release() } }, clock, counters: this.#counters, log: this.#log.child({ room: 'fleet' }),
+      ...this.#options, signer: async () => (await attestation.identity.keys()).signer, statement: () => this.#statement(), isOwnerKnown: () => claiming.isSettled, writer, reader, store, broker, freshProofs, status: () => this.#status(), logLines: () => this.#ring.lines(), models: new Modelling(dataDir, settings.infer, inference), release: { kind: 'value', value: { isOwned: () => claiming.isOwned, delivered: () => belonging.delivered(reader.size()), release: () => claiming.release() } }, clock, counters: this.#counters, log: this.#log.child({ room: 'fleet' }),
     });
     const claiming = new Claiming({
       settings, writer, reader, store, identity: attestation.identity, tpm: attestation.tpm, clock, counters: this.#counters, log: this.#log.child({ room: 'claim' }), say: (text) => this.#say(text),
@@ -151,7 +151,7 @@ class Gateway {
     return WriterClient.start({
       clock, batchDelayMs: settings.ledger.batchDelayMs, events: this.#writerEvents(),
       spawn: (started) => {
-        const workerData: WriterData = { dataDir: settings.dataDir, version: manifest.version, started, retention: { ...settings.ledger.retention, receiptKeys: null }, ingest: settings.ingest, confidential: settings.confidential };
+        const workerData: WriterData = { dataDir: settings.dataDir, version: manifest.version, started, retention: { ...settings.ledger.retention, receiptKeys: settings.uplinks.map(({ receiptKey }) => receiptKey), isComplete: false }, ingest: settings.ingest, confidential: settings.confidential };
         return new Worker(new URL('./writer.ts', import.meta.url), { name: 'tenzro-writer', workerData, resourceLimits: WRITER_HEAP });
       },
     });

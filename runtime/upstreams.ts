@@ -13,6 +13,11 @@ import { Uplinking, configuredPlan, plannedOf, type UplinkingOptions, type Upstr
 /** How often what the gateway says of itself is compared with what it said. */
 const REFRESH_MS = 1_000;
 
+export interface UpstreamsOptions extends UplinkingOptions {
+  /** False while one more may be added that has to have everything: then age prunes nothing. */
+  readonly isComplete: () => boolean;
+}
+
 interface Running {
   readonly uplinking: Uplinking;
   /** Of those that were added at run time. */
@@ -22,14 +27,15 @@ interface Running {
 }
 
 export class Upstreams {
-  readonly #options: UplinkingOptions;
+  readonly #options: UpstreamsOptions;
+  #wasComplete = false;
   readonly #running = new Map<string, Running>();
   /** Also of those that were removed, until they are closed. */
   readonly #work = new Set<Promise<void>>();
   readonly #failed = Promise.withResolvers<never>();
   #signal: AbortSignal | undefined;
 
-  constructor(configured: readonly UplinkSettings[], options: UplinkingOptions) {
+  constructor(configured: readonly UplinkSettings[], options: UpstreamsOptions) {
     this.#options = options;
     this.#failed.promise.catch(() => undefined); // whoever follows has it
     for (const uplink of configured) this.#begin(configuredPlan(uplink), undefined, Promise.resolve());
@@ -57,7 +63,6 @@ export class Upstreams {
   /** Runs until `signal` aborts, then closes all connections. Rejects for defects of ours. */
   async follow(signal: AbortSignal): Promise<void> {
     this.#signal = signal;
-    this.#tellRetention();
     for (const running of this.#running.values()) this.#start(running);
     try {
       await Promise.race([this.#refresh(signal), this.#failed.promise]);
@@ -99,12 +104,13 @@ export class Upstreams {
   async #refresh(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       for (const { uplinking } of this.#running.values()) uplinking.refresh();
+      if (this.#options.isComplete() !== this.#wasComplete) this.#tellRetention();
       await sleep(REFRESH_MS, undefined, { signal }).catch(() => undefined); // aborted: the loop ends
     }
   }
 
-  /** Before that is known, nothing is pruned. */
   #tellRetention(): void {
-    if (this.#signal) this.#options.writer.awaitReceipts(Array.from(this.#running.values(), ({ uplinking: { plan } }) => toHex(plan.receiptKey)));
+    this.#wasComplete = this.#options.isComplete();
+    this.#options.writer.awaitReceipts(Array.from(this.#running.values(), ({ uplinking: { plan } }) => toHex(plan.receiptKey)), this.#wasComplete);
   }
 }

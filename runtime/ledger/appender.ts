@@ -46,9 +46,10 @@ export interface Stamp {
 export const clockStepBody = (expectedMicros: number, foundMicros: number, when: 'running' | 'start'): ReadonlyMap<number, Cbor> =>
   new Map<number, Cbor>([[CLOCK_STEP_BODY.expectedMicros, expectedMicros], [CLOCK_STEP_BODY.foundMicros, foundMicros], [CLOCK_STEP_BODY.when, when]]);
 
-/** What no controller, or not every one, will ever get more of than its hashes. */
-const prunedBody = ({ count, fromMicros, toMicros }: Unreceipted): ReadonlyMap<number, Cbor> =>
-  new Map<number, Cbor>([[GAP_BODY.reason, 'pruned before every uplink had its receipt'], [GAP_BODY.count, count], [GAP_BODY.fromMicros, fromMicros], [GAP_BODY.toMicros, toMicros]]);
+/** What not every controller will ever get more of than its hashes. Such entries are pruned in their turn: the newest names all that went since the last receipt. */
+const prunedBody = ({ count, since, fromMicros, toMicros }: Unreceipted, oldest: number): ReadonlyMap<number, Cbor> => new Map<number, Cbor>([
+  [GAP_BODY.reason, 'pruned before every uplink had its receipt'], [GAP_BODY.count, count], [GAP_BODY.fromMicros, fromMicros], [GAP_BODY.toMicros, toMicros], [GAP_BODY.detail, `entries ${since} to ${oldest - 1}`],
+]);
 
 const noCounts = (): BatchCounts => ({ recorded: 0, alarms: 0, confidential: 0, rejected: 0, unrecorded: 0, unchanged: 0, duplicate: 0, summarised: 0 });
 
@@ -110,7 +111,7 @@ export class Appender implements BatchVisitor {
   prune({ segments, oldest, unreceipted }: PruneStep, stamp: Stamp): Commit {
     for (const key of segments) this.#changes.push({ db: 'segments', key });
     this.#setState({ oldest });
-    if (unreceipted) this.#append({ ...stamp, source: MAIN_ENTITY, kind: KIND.gap, body: prunedBody(unreceipted) });
+    if (unreceipted) this.#append({ ...stamp, source: MAIN_ENTITY, kind: KIND.gap, body: prunedBody(unreceipted, oldest) });
     return this.#finish();
   }
 

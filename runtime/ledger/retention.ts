@@ -17,8 +17,10 @@ export interface RetentionLimits {
   readonly maxBytes: number;
   /** 0: no limit by age. */
   readonly maxAgeDays: number;
-  /** Of the controllers whose receipts count, SHA-256 in hex; null: not known yet, nothing is pruned. None and absent: the chain goes nowhere. */
-  readonly receiptKeys?: readonly string[] | null;
+  /** Of the controllers whose receipts count, SHA-256 in hex. None and absent: the chain goes nowhere. */
+  readonly receiptKeys?: readonly string[];
+  /** False: there may be one more of them, so age prunes nothing. */
+  readonly isComplete?: boolean;
 }
 
 export interface PruneStep {
@@ -32,6 +34,8 @@ export interface PruneStep {
 
 export interface Unreceipted {
   readonly count: number;
+  /** The first entry that some controller has not receipted, also where it went before. */
+  readonly since: number;
   /** Arrival of the first and of the last of them. */
   readonly fromMicros: number;
   readonly toMicros: number;
@@ -41,9 +45,8 @@ const MICROS_PER_DAY = 86_400_000_000;
 
 /** One bounded step; undefined when nothing has to go, or nothing may. */
 export function planPrune(store: Store, limits: RetentionLimits, size: number, wallMicros: number): PruneStep | undefined {
-  if (limits.receiptKeys === null) return undefined;
   let excessBytes = store.usedBytes() - limits.maxBytes;
-  const oldestMicros = limits.maxAgeDays > 0 ? wallMicros - limits.maxAgeDays * MICROS_PER_DAY : Number.NEGATIVE_INFINITY;
+  const oldestMicros = limits.maxAgeDays > 0 && limits.isComplete !== false ? wallMicros - limits.maxAgeDays * MICROS_PER_DAY : Number.NEGATIVE_INFINITY;
   const end = prunableEnd(store, size);
   const receipted = receiptedEnd(store, limits);
   const keys = store.keys('segments', segmentKey(0), LIMITS.pruneSegmentsMax + 1);
@@ -67,11 +70,11 @@ function unreceiptedIn(segment: Segment, receipted: number): Unreceipted | undef
   const from = Math.max(segment.first, receipted);
   if (from >= segment.end) return undefined;
   const [first, last] = [from, segment.end - 1].map((index) => decodeEntry(segment.entry(index)).wallMicros);
-  return { count: segment.end - from, fromMicros: first ?? 0, toMicros: last ?? 0 };
+  return { count: segment.end - from, since: receipted, fromMicros: first ?? 0, toMicros: last ?? 0 };
 }
 
 const joined = (before: Unreceipted | undefined, next: Unreceipted | undefined): Unreceipted | undefined =>
-  (before && next ? { count: before.count + next.count, fromMicros: before.fromMicros, toMicros: next.toMicros } : before ?? next);
+  (before && next ? { ...before, count: before.count + next.count, toMicros: next.toMicros } : before ?? next);
 
 function prunableEnd(store: Store, size: number): number {
   const last = store.last('blocks');
@@ -80,8 +83,8 @@ function prunableEnd(store: Store, size: number): number {
 }
 
 /** By all of them. */
-function receiptedEnd(store: Store, { receiptKeys }: RetentionLimits): number {
-  return Math.min(...(receiptKeys ?? []).map((receiptKey) => readU64(store.get('cursors', cursorKey(uplinkCursor(receiptKey))) ?? u64be(0))));
+function receiptedEnd(store: Store, { receiptKeys = [] }: RetentionLimits): number {
+  return Math.min(...receiptKeys.map((receiptKey) => readU64(store.get('cursors', cursorKey(uplinkCursor(receiptKey))) ?? u64be(0))));
 }
 
 function newestOf(key: Uint8Array, value: Uint8Array): number {

@@ -317,9 +317,9 @@ export class WriterClient implements Intake, LedgerWriter, AsyncDisposable {
     this.#worker.postMessage(message, [arena]);
   }
 
-  /** Retention spares for its age what these controllers, by SHA-256 of their keys in hex, have not receipted. */
-  awaitReceipts(keys: readonly string[]): void {
-    const message: ToWriter = { type: 'receipts', keys };
+  /** Retention prunes for its age what these controllers, by SHA-256 of their keys in hex, have receipted; nothing while there may be one more of them. */
+  awaitReceipts(receiptKeys: readonly string[], isComplete = true): void {
+    const message: ToWriter = { type: 'receipts', receiptKeys, isComplete };
     this.#worker.postMessage(message, []);
   }
 

@@ -25,7 +25,7 @@ export interface WriterOptions {
 export type ToWriter =
   | { readonly type: 'batch'; readonly arena: ArrayBuffer; readonly used: number; readonly wallOffsetMicros: number; readonly now: Stamp }
   /** Whose receipts count from now on. */
-  | { readonly type: 'receipts'; readonly keys: readonly string[] }
+  | { readonly type: 'receipts'; readonly receiptKeys: readonly string[]; readonly isComplete: boolean }
   | { readonly type: 'close' };
 
 /** A chain that was set aside at this start: its folder under quarantine/, and why. */
@@ -139,7 +139,7 @@ class WriterLoop {
 
   #receive(message: ToWriter): void {
     if (message.type === 'close') this.#close();
-    else if (message.type === 'receipts') this.#retention = { ...this.#retention, receiptKeys: message.keys };
+    else if (message.type === 'receipts') this.#retention = { ...this.#retention, receiptKeys: message.receiptKeys, isComplete: message.isComplete };
     else if (this.#waiting) this.#held.push(message);
     else {
       const { arena, used, wallOffsetMicros, now } = message;
