@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { whenAborted } from '#runtime/core/abort.ts';
 import { systemClock as clock } from '#runtime/core/clock.ts';
 import { TenzroError, messageOf } from '#runtime/core/errors.ts';
+import type { JsonObject } from '#runtime/core/json.ts';
 import type { Log } from '#runtime/core/ports.ts';
 import { joinApis, openApi, type Api } from '#runtime/controller/api.ts';
 import { certificatesApi } from '#runtime/controller/certificatesApi.ts';
@@ -62,11 +63,11 @@ export async function runController({ dir, passphrase, broker, logForm, color, o
   const store = resources.use(await openKeyValueStore(filesOf(dir).store, onStoreState, 'keep'));
   const context: PartContext = { dir, house, store, clock, counters, log };
   const chains = new Chains(store);
-  const { parts, register } = openParts(context, chains);
+  const { parts, register, registryFacts } = openParts(context, chains);
   const hub = new Hub(parts.flatMap(({ users = [] }) => users), log);
   const { link, url, facts } = resources.use('url' in broker ? await reachBroker(broker, house.name, hub) : await openFleetBroker(context, { listen: broker, register, hub, onStoreState }));
   const status: Api = {
-    'controller.status': async () => ({ name: house.name, receiptKey: receiptKeyOf(house.signer), uptimeMs: Math.round(performance.now()), url, isReady: link.isReady, fault: link.fault, broker: facts(), chains: chains.size, counters: counters.snapshot() }),
+    'controller.status': async () => ({ name: house.name, receiptKey: receiptKeyOf(house.signer), uptimeMs: Math.round(performance.now()), url, isReady: link.isReady, fault: link.fault, broker: facts(), register: registryFacts(), chains: chains.size, counters: counters.snapshot() }),
   };
   resources.use(await openApi(dir, joinApis([status, ...parts.map(({ api = {} }) => api)]), log));
   const stop = new AbortController();
@@ -84,9 +85,9 @@ export async function runController({ dir, passphrase, broker, logForm, color, o
 }
 
 /** Everything that the controller does, each in its own file. */
-function openParts(context: PartContext, chains: Chains): { readonly parts: readonly ControllerPart[]; readonly register: FleetBrokerOptions['register'] } {
-  const { acts, register, part } = openRegistry(context, { chains, isOpen: context.house.isOpen });
-  return { parts: [part, { api: certificatesApi({ ...context, register }) }, openDispatch(context, { acts, operators: ownersIn(context) })], register };
+function openParts(context: PartContext, chains: Chains): { readonly parts: readonly ControllerPart[]; readonly register: FleetBrokerOptions['register']; readonly registryFacts: () => JsonObject } {
+  const { acts, register, part, facts } = openRegistry(context, { chains, isOpen: context.house.isOpen });
+  return { parts: [part, { api: certificatesApi({ ...context, register }) }, openDispatch(context, { acts, operators: ownersIn(context) })], register, registryFacts: facts };
 }
 
 async function reachBroker({ url, caFile = '', user, passwordFile }: OuterBroker, name: string, hub: Hub): Promise<FleetBroker> {

@@ -1,10 +1,11 @@
 /** The composition root of who is in a fleet: joins the register, the intake of chains, the fleet's policy and the log of acts. */
-import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { toHex } from '#runtime/core/bytes.ts';
+import type { JsonObject } from '#runtime/core/json.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
 import { Acts, CONTROLLER } from '#runtime/controller/acts.ts';
 import type { Chains } from '#runtime/controller/chains.ts';
+import { filesOf } from '#runtime/controller/house.ts';
 import { Intake } from '#runtime/controller/intake.ts';
 import { IntakeUser } from '#runtime/controller/intakeUser.ts';
 import type { ControllerPart, PartContext } from '#runtime/controller/part.ts';
@@ -27,17 +28,16 @@ export interface Registry {
   /** Also says whom a broker admits. */
   readonly register: Register;
   readonly part: ControllerPart;
+  /** Names are those of `tenzro fleet status --json`. */
+  readonly facts: () => JsonObject;
 }
-
-/** In the controller's folder; without it the default policy is in force. */
-export const POLICY_FILE = 'policy.yaml';
 
 /** Throws `ledger.corrupt`, `controller.key`, `policy.invalid`. */
 export function openRegistry(context: PartContext, { chains, isOpen }: RegisterOptions): Registry {
   const { dir, house: { signer }, store, clock, counters, log } = context;
   const acts = new Acts(store, signer, clock);
   const register = new Register(store, acts, clock);
-  const file = new PolicyFile({ path: join(dir, POLICY_FILE), ekRootsPath: undefined, otherwise: DEFAULT_POLICY }, { log, counters, invalid: 'controller.policy_invalid' });
+  const file = new PolicyFile({ path: filesOf(dir).policy, ekRootsPath: undefined, otherwise: DEFAULT_POLICY }, { log, counters, invalid: 'controller.policy_invalid' });
   const standings = new Standings(store, acts, () => inForce(file, register));
   const intake = new Intake({ ...context, chains, signer, acts, standings, judge: { judge: checkIncrement, isSignedByGenesis }, ...(isOpen ? {} : { register }) });
   const user = new IntakeUser(intake, context);
@@ -53,7 +53,8 @@ export function openRegistry(context: PartContext, { chains, isOpen }: RegisterO
       await delay(LIMITS.policyPollMs, undefined, { signal }).catch(() => undefined); // stopping
     }
   };
-  return { acts, register, part: { users: user.users, api: registerApi({ register, chains, acts, store }), follow } };
+  const facts = (): JsonObject => ({ policy: toHex(file.current().digest), isOpen, gateways: register.size, frozen: register.all().filter(({ frozen }) => frozen).map(({ name }) => name), short: standings.short, acts: acts.count });
+  return { acts, register, facts, part: { users: user.users, api: registerApi({ register, chains, acts, store }), follow } };
 }
 
 /** Whom the fleet claimed it enrolled itself: an owner signed that, and the register checked it. */

@@ -11,7 +11,7 @@ import { FLEET_NAME } from '#runtime/core/twin.ts';
 import { CONTROLLER, type Act, type ActBook } from './acts.ts';
 import { decodeGateway, encodeGateway, type IssuedCertificate, type RegisteredGateway } from './registerCodec.ts';
 
-export type { RegisteredGateway, IssuedCertificate, GatewayState } from './registerCodec.ts';
+export type { RegisteredGateway } from './registerCodec.ts';
 
 /** What an operator judged at a claim. */
 export type Candidate = Pick<RegisteredGateway, 'name' | 'claimId' | 'identityKey' | 'spki' | 'tpm' | 'statement' | 'ownerKeys'>;

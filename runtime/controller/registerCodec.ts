@@ -5,8 +5,8 @@ import { decodeCbor, encodeCbor } from '#runtime/crypto/cbor.ts';
 import { fieldReaders } from '#runtime/ledger/fields.ts';
 
 /** `begun`: an operator judged it and is handing over; whether it took that is not known yet. `revoked` and `released` are not admitted. */
-export const GATEWAY_STATES = ['begun', 'claimed', 'revoked', 'released'] as const;
-export type GatewayState = (typeof GATEWAY_STATES)[number];
+const GATEWAY_STATES = ['begun', 'claimed', 'revoked', 'released'] as const;
+type GatewayState = (typeof GATEWAY_STATES)[number];
 
 /** Digests are SHA-256, lower-case hexadecimal. */
 export interface RegisteredGateway {

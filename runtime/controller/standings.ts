@@ -38,16 +38,22 @@ export class Standings {
   readonly #store: KeyValueStore;
   readonly #acts: ActBook;
   readonly #policy: () => PolicyInForce;
-  /** Digest of the policy that each chain was judged under. */
-  readonly #judged = new Map<string, string>();
+  /** Of each chain: digest of the policy that it was judged under, and whether it meets it. */
+  readonly #judged = new Map<string, { readonly policy: string; readonly meets: boolean }>();
   #digest: string | undefined;
 
   /** Throws `ledger.corrupt`. */
   constructor(store: KeyValueStore, acts: ActBook, policy: () => PolicyInForce) {
     [this.#store, this.#acts, this.#policy] = [store, acts, policy];
-    for (const { key, value } of store.range(PREFIX)) this.#judged.set(key.slice(PREFIX.length), decodeStored(value).policy);
+    for (const { key, value } of store.range(PREFIX)) {
+      const { policy: digest, meets } = decodeStored(value);
+      this.#judged.set(key.slice(PREFIX.length), { policy: digest, meets });
+    }
     for (const { value } of store.range(POLICY_KEY)) this.#digest = Buffer.from(value).toString();
   }
+
+  /** Chains that fall short of the policy. */
+  get short(): number { return this.#judged.values().filter(({ meets }) => !meets).reduce((count) => count + 1, 0); }
 
   /** Throws `controller.policy` where the policy refuses what falls short. */
   judge(chain: string, gateway: string, input: Parameters<PolicyInForce['judge']>[1]): () => void {
@@ -65,7 +71,7 @@ export class Standings {
     let renewed = 0;
     for (const [chain, { head, gateway }] of chains.all()) {
       if (signal.aborted) break;
-      if (!head || this.#judged.get(chain) === digest) continue;
+      if (!head || this.#judged.get(chain)?.policy === digest) continue;
       const policy = this.#policy();
       this.#write(chain, policy.digest, policy.judge(gateway, { genesis: chains.block(chain, 0), head: chains.block(chain, head.sequence), support: chains.support(chain) }));
       renewed++;
@@ -83,7 +89,7 @@ export class Standings {
 
   #write(chain: string, policy: string, standing: Standing): void {
     this.#store.put(`${PREFIX}${chain}`, encodeStored(policy, standing));
-    this.#judged.set(chain, policy);
+    this.#judged.set(chain, { policy, meets: standing.meets });
   }
 }
 
