@@ -46,10 +46,10 @@ export const rolloutApi = (rollouts: Rollouts): Api => ({
   },
 });
 
-/** `fleet.views {}`: emits what each gateway reports, by id; returns how many they are. */
+/** `fleet.views {gateway?}`: emits what each gateway reports, by id; returns how many they are. */
 export const viewsApi = (views: FleetViews): Api => ({
-  'fleet.views': async (_parameters, { emit }) => {
-    const all = [...views.all()].toSorted((a, b) => (a.id < b.id ? -1 : 1));
+  'fleet.views': async ({ gateway }, { emit }) => {
+    const all = [...views.all()].filter(({ id }) => gateway === undefined || id === gateway).toSorted((a, b) => (a.id < b.id ? -1 : 1));
     for (const view of all) emit(view);
     return { gateways: all.length };
   },

@@ -20,18 +20,18 @@ const fileIn = (dir: string): string => join(dir, 'groups.yaml');
 /** None where there is no file. Throws `fleet.file`. */
 const groupsIn = (dir: string): ReadonlyMap<string, Group> => (existsSync(fileIn(dir)) ? inFile(fileIn(dir), parseGroups) : new Map());
 
-/** What the gateways report now. Throws `controller.offline`. */
-async function viewsIn(dir: string): Promise<readonly GatewayView[]> {
+/** What the gateways, or one of them, report now. Throws `controller.offline`. */
+async function viewsIn(dir: string, gateway?: string): Promise<readonly GatewayView[]> {
   const views: GatewayView[] = [];
-  await callController(dir, 'fleet.views', {}, { onEvent: (view) => { if (typeof view['id'] === 'string') views.push({ ...view, id: view['id'] }); } });
+  await callController(dir, 'fleet.views', gateway === undefined ? {} : { gateway }, { onEvent: (view) => { if (typeof view['id'] === 'string') views.push({ ...view, id: view['id'] }); } });
   return views;
 }
 
-/** Whom a name on the command line means: a gateway, or with `@` a group of the folder. Throws `fleet.file`, `cli.usage`, `controller.offline`. */
+/** Whom a name on the command line means: a gateway, also one that was never heard of, or with `@` a group of the folder. Throws `fleet.file`, `cli.usage`, `controller.offline`. */
 export async function gatewaysOf(dir: string, target: string): Promise<Members> {
   if (target.startsWith('@')) return membersOf(groupCalled(dir, target.slice(1)), await viewsIn(dir));
   if (!FLEET_NAME.test(target)) throw new TenzroError('cli.usage', `'${target}' is neither a gateway nor @GROUP`);
-  return { gateways: [target], unknown: [] };
+  return { gateways: [target], unknown: (await viewsIn(dir, target)).length > 0 ? [] : [target] };
 }
 
 function groupCalled(dir: string, name: string): Group {

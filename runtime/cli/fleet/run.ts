@@ -43,7 +43,7 @@ export async function fleetRun(io: Io, target: string, type: string, words: read
   const parameters = { ...parametersOf(flags.params ?? '{}'), ...wordsIn(words) };
   const when = timesOf(flags, COMMAND_CLASS[type]);
   const { gateways, unknown } = await gatewaysOf(flags.dir, target);
-  if (unknown.length > 0) io.error(`never heard of, and left out: ${shortList(unknown)}`);
+  if (unknown.length > 0) io.error(target.startsWith('@') ? `never heard of, and left out: ${shortList(unknown)}` : `${target} was never heard of: the command waits for it until its validity is over`);
   if (gateways.length === 0) throw new TenzroError('cli.usage', `${target} means no gateway now`);
   const signer = await openOwnerKey(io, flags);
   const id = randomBytes(8).toString('hex');
