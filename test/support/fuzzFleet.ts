@@ -1,6 +1,8 @@
 /** Fuzz targets of the fleet: messages of the twin, queries that an operator writes, and the stored state of twins and roll-outs. */
 import { strict as assert } from 'node:assert';
+import { checkActs, decodeAct, exportLines, parseExport, signAct } from '#runtime/controller/actsCodec.ts';
 import { decodeDeskRecord, encodeDeskRecord, readSaying, type DeskRecord } from '#runtime/controller/deskRecord.ts';
+import { decodeGateway, encodeGateway, type RegisteredGateway } from '#runtime/controller/registerCodec.ts';
 import { parseQuery } from '#runtime/controller/queryParser.ts';
 import { parseRollout } from '#runtime/controller/rolloutPlan.ts';
 import { step } from '#runtime/controller/rollout.ts';
@@ -9,6 +11,8 @@ import { beginRollout } from '#runtime/controller/rolloutState.ts';
 import { decodeConfirmation, decodeDesired, decodeReported, encodeConfirmation, encodeDesired, encodeReported, type Desired } from '#runtime/core/twin.ts';
 import { durableOf, firstState, step as twinStep } from '#runtime/fleet/twin.ts';
 import { decodeTwinState, encodeTwinState } from '#runtime/fleet/twinState.ts';
+import { ZERO_HASH } from '#runtime/ledger/block.ts';
+import { controllerKey } from './fleetRegister.ts';
 import type { FuzzTarget } from './fuzzTargets.ts';
 
 const NOW_MICROS = 1_000_000;
@@ -19,6 +23,8 @@ const plan = parseRollout({
 });
 const rollout = step(beginRollout(plan, ['gw-1', 'gw-2', 'gw-3'], NOW_MICROS), { kind: 'started' }, NOW_MICROS).state;
 const DESK_RECORD: DeskRecord = { gateway: 'gw-1', type: 'restart', id: 'r-1', kid: 'k', endsMicros: 9, submittedMicros: 1, changedMicros: 2, state: 'failed', reason: 'no' };
+const GATEWAY: RegisteredGateway = { name: 'gw-1', claimId: 'ab', identityKey: 'cd', spki: 'ef', tpm: { ak: '1', ek: '2' }, ownerKeys: ['k'], state: 'claimed', sinceMicros: 1, why: '', frozen: { sinceMicros: 2, why: 'twice' }, chains: ['a', 'b'] };
+const act = (): Buffer => signAct(controllerKey, { index: 0, micros: 1, who: 'k', what: 'gateway.claimed', about: 'gw-1', detail: '', previous: ZERO_HASH });
 const trial = durableOf(twinStep(firstState({ a: 1 }), { kind: 'desired', desired: DESIRED }).state);
 const target = (samples: readonly Buffer[], run: FuzzTarget['run']): FuzzTarget => ({ samples, run });
 
@@ -44,5 +50,8 @@ export const FLEET_TARGETS: readonly (readonly [string, () => FuzzTarget])[] = [
   ['rollout.state', () => target([encodeRollout(rollout)], judgeRollout)],
   ['desk.saying', () => target([Buffer.from('{"status":"failed","reason":"command.config: no","issued":1,"parameters":{"a":[1]},"more":true}')], (bytes) => { readSaying(bytes, { issued: 1, parameters: { a: [1] } }); })],
   ['desk.record', () => target([encodeDeskRecord(DESK_RECORD)], (bytes) => { assert.deepEqual(decodeDeskRecord(encodeDeskRecord(decodeDeskRecord(bytes))), decodeDeskRecord(bytes)); })],
+  ['register.gateway', () => target([encodeGateway(GATEWAY)], (bytes) => { assert.deepEqual(decodeGateway(encodeGateway(decodeGateway(bytes))), decodeGateway(bytes)); })],
+  ['acts.act', () => target([act()], (bytes) => { decodeAct(bytes); })],
+  ['acts.export', () => target([Buffer.from(`${exportLines([act()], controllerKey.publicKey).toArray().join('\n')}\n`)], (bytes) => { const { acts, publicKey } = parseExport(bytes.toString('latin1')); checkActs(acts, publicKey); })],
   ['rollout.event', () => target([encodeEvent({ event: { kind: 'result', gateway: 'gw-1', commandId: 'r-x', isSuccess: false, reason: 'disk full' }, nowMicros: 7 }), encodeEvent({ event: { kind: 'tick' }, nowMicros: 7 })], (bytes) => { decodeEvent(bytes); })],
 ];
