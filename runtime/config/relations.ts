@@ -140,7 +140,8 @@ function* uplinks({ uplinks: list }: Settings): Generator<SchemaIssue> {
 function* actuators({ actuators: list, fleet: { driverCalls } }: Settings): Generator<SchemaIssue> {
   const names = list.map(({ driver, operation }) => `${driver}.${operation}`);
   yield* repeats(names, (i) => ['actuators', i, 'operation']);
-  for (const [i, { min, max, topic, key }] of list.entries()) {
+  for (const [i, { driver, min, max, topic, key }] of list.entries()) {
+    if (driver === 'main' && topic === undefined) yield { path: ['actuators', i, 'driver'], message: 'main is the gateway itself, and no device' };
     if (min > max) yield { path: ['actuators', i, 'max'], message: `max (${max}) is below min (${min})` };
     if (topic !== undefined && /[+#\u0000]/.test(topic)) yield { path: ['actuators', i, 'topic'], message: 'one topic, without wildcards' };
     if (topic?.startsWith('te/device/main/')) yield { path: ['actuators', i, 'topic'], message: "topics of the gateway itself are no device's" };

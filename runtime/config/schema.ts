@@ -85,6 +85,33 @@ const uplink = v.object({
   })), [], 'Which entries leave the site; those without a rule, or without a topic, do.'),
 });
 
+const fleet = section({
+  operators: setting(v.pipe(v.array(v.object({
+    name: required(name, 'Name of the operator; it stands in the chain.'),
+    publicKeyFile: required(text(4096), 'PEM file of the ML-DSA-65 public key, made by `tenzro fleet keygen`.'),
+    may: required(v.array(v.picklist([MAY_ALL, ...COMMAND_TYPES])), 'Types of commands; `*` stands for all but shell, driver_call and release, which have to be named.'),
+  })), v.maxLength(LIMITS.operatorsMax)), [], 'Whose signed commands this gateway obeys. Nobody: it obeys none.'),
+  shell: setting(v.boolean(), false, 'Consent to the command `shell`: whoever may give it does what the user of the gateway can do.'),
+  driverCalls: setting(v.pipe(v.array(v.pipe(v.string(), v.regex(/^[A-Za-z0-9_-]{1,64}\.[A-Za-z0-9_-]{1,64}$/, 'write driver.operation'))), v.maxLength(LIMITS.actuatorsMax)), [], 'Consent to `driver_call`: the operations that may be called, `driver.operation`, each one of `actuators`.'),
+  maintenance: setting(v.pipe(v.array(v.object({
+    days: setting(v.array(v.picklist(WEEKDAYS)), [], 'Days on which it begins, `mon` to `sun`. Empty: every day.'),
+    from: required(timeOfDay, 'Beginning, UTC, `hh:mm`.'),
+    to: required(timeOfDay, 'End, UTC, `hh:mm`; one that is not after the beginning is on the next day.'),
+  })), v.maxLength(LIMITS.maintenanceWindowsMax)), [], 'Windows in which restarts, updates, model and configuration changes may begin, unless they are signed as urgent. None: at any time.'),
+});
+
+const actuators = setting(v.pipe(v.array(v.object({
+  driver: required(name, 'Name of the device; with thin-edge topics its entity is `device/<driver>//`.'),
+  operation: required(name, 'Name of what it does.'),
+  min: required(v.pipe(v.number(), v.finite()), 'Smallest value that may be set.'),
+  max: required(v.pipe(v.number(), v.finite()), 'Greatest value that may be set.'),
+  unit: setting(v.pipe(v.string(), v.maxLength(32)), '', 'Unit of the value, as text.'),
+  minIntervalMs: setting(integer(0, DAY_MS), 1_000, 'Shortest time between two calls.'),
+  timeoutMs: setting(integer(100, LIMITS.actuatorTimeoutMsMax), 5_000, "Longest wait for the device's confirmation."),
+  topic: absent(filter, 'Where the value is published. Absent: `te/device/<driver>///cmd/<operation>/<id>`, where the device confirms.'),
+  key: absent(text(LIMITS.channelNameBytesMax), 'With `topic`: the payload is `{"<key>": value}`. Absent: the bare number.'),
+})), v.maxLength(LIMITS.actuatorsMax)), [], 'What devices on the local broker can be told to do; `fleet.driverCalls` says what of it may be commanded.');
+
 /** Builds the schema; its output is `Settings`, with every default filled in. */
 export function settingsSchema(defaults: MachineDefaults) {
   return v.object({
@@ -142,31 +169,8 @@ export function settingsSchema(defaults: MachineDefaults) {
       caFile: setting(v.pipe(v.string(), v.maxLength(4096)), '', "PEM certificates that the verifier's TLS certificate must chain to. Empty: the system's authorities."),
       key: setting(v.pipe(v.string(), v.regex(/^$|^[0-9a-f]{64}$/, 'use the 64 hexadecimal digits that tenzro verifier init prints')), '', "SHA-256 of the verifier's ML-DSA-65 key, hexadecimal."),
     }),
-    fleet: section({
-      operators: setting(v.pipe(v.array(v.object({
-        name: required(name, 'Name of the operator; it stands in the chain.'),
-        publicKeyFile: required(text(4096), 'PEM file of the ML-DSA-65 public key, made by `tenzro fleet keygen`.'),
-        may: required(v.array(v.picklist([MAY_ALL, ...COMMAND_TYPES])), 'Types of commands; `*` stands for all but shell, driver_call and release, which have to be named.'),
-      })), v.maxLength(LIMITS.operatorsMax)), [], 'Whose signed commands this gateway obeys. Nobody: it obeys none.'),
-      shell: setting(v.boolean(), false, 'Consent to the command `shell`: whoever may give it does what the user of the gateway can do.'),
-      driverCalls: setting(v.pipe(v.array(v.pipe(v.string(), v.regex(/^[A-Za-z0-9_-]{1,64}\.[A-Za-z0-9_-]{1,64}$/, 'write driver.operation'))), v.maxLength(LIMITS.actuatorsMax)), [], 'Consent to `driver_call`: the operations that may be called, `driver.operation`, each one of `actuators`.'),
-      maintenance: setting(v.pipe(v.array(v.object({
-        days: setting(v.array(v.picklist(WEEKDAYS)), [], 'Days on which it begins, `mon` to `sun`. Empty: every day.'),
-        from: required(timeOfDay, 'Beginning, UTC, `hh:mm`.'),
-        to: required(timeOfDay, 'End, UTC, `hh:mm`; one that is not after the beginning is on the next day.'),
-      })), v.maxLength(LIMITS.maintenanceWindowsMax)), [], 'Windows in which restarts, updates, model and configuration changes may begin, unless they are signed as urgent. None: at any time.'),
-    }),
-    actuators: setting(v.pipe(v.array(v.object({
-      driver: required(name, 'Name of the device; with thin-edge topics its entity is `device/<driver>//`.'),
-      operation: required(name, 'Name of what it does.'),
-      min: required(v.pipe(v.number(), v.finite()), 'Smallest value that may be set.'),
-      max: required(v.pipe(v.number(), v.finite()), 'Greatest value that may be set.'),
-      unit: setting(v.pipe(v.string(), v.maxLength(32)), '', 'Unit of the value, as text.'),
-      minIntervalMs: setting(integer(0, DAY_MS), 1_000, 'Shortest time between two calls.'),
-      timeoutMs: setting(integer(100, LIMITS.actuatorTimeoutMsMax), 5_000, "Longest wait for the device's confirmation."),
-      topic: absent(filter, 'Where the value is published. Absent: `te/device/<driver>///cmd/<operation>/<id>`, where the device confirms.'),
-      key: absent(text(LIMITS.channelNameBytesMax), 'With `topic`: the payload is `{"<key>": value}`. Absent: the bare number.'),
-    })), v.maxLength(LIMITS.actuatorsMax)), [], 'What devices on the local broker can be told to do; `fleet.driverCalls` says what of it may be commanded.'),
+    fleet,
+    actuators,
     claim: section({
       enabled: setting(v.boolean(), true, 'Lets an owner claim this gateway over the local network while a code of `tenzro claim show` waits, and reach it with orders later. The claim protocol authenticates.'),
       host: setting(text(253), '0.0.0.0', 'IPv4 address to listen on for that; a loopback address keeps it on this machine.'),

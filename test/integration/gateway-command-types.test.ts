@@ -36,8 +36,9 @@ describe('gateway: every type of command', function () {
   - { driver: cold-store, operation: defrost, min: 0, max: 1, minIntervalMs: 60000, timeoutMs: 1000 }
   - { driver: cold-store, operation: light, min: 0, max: 1 }
   - { driver: absent, operation: speed, min: 0, max: 1, timeoutMs: 300 }
+  - { driver: slow, operation: speed, min: 0, max: 1, timeoutMs: 4000 }
   - { driver: lamp, operation: brightness, min: 0, max: 254, topic: zigbee2mqtt/lamp/set, key: brightness }
-`).replace("may: ['*'] }]", `may: ['*', shell, driver_call, release] }], shell: true, maintenance: [{ days: [${tomorrow}], from: '02:00', to: '03:00' }], driverCalls: [cold-store.setpoint, cold-store.defrost, absent.speed, lamp.brightness]`));
+`).replace("may: ['*'] }]", `may: ['*', shell, driver_call, release] }], shell: true, maintenance: [{ days: [${tomorrow}], from: '02:00', to: '03:00' }], driverCalls: [slow.speed, cold-store.setpoint, cold-store.defrost, absent.speed, lamp.brightness]`));
     gateway = await owned.start({ env: { TENZRO_SUPERVISED: '1' } });
     requester = await Requester.of(gateway);
   });
@@ -69,6 +70,13 @@ describe('gateway: every type of command', function () {
     assert.deepEqual((await command('driver_call', 'dry', { driver: 'cold-store', operation: 'setpoint', parameters: { value: -20 } }, true))['result'], { dry_run: true });
   });
 
+  it('cannot take back what has left for a device', async () => {
+    await requester.publish('driver_call', 'gone', owned.sign('driver_call', 'gone', { parameters: { driver: 'slow', operation: 'speed', parameters: { value: 1 } } }));
+    await until('it to execute', async () => (await requester.retained('driver_call', 'gone'))?.['status'] === 'executing');
+    assert.match(String((await command('cancel', 'c0', { type: 'driver_call', id: 'gone' }))['reason']), /cannot be stopped any more/);
+    assert.match(String((await requester.ended('driver_call', 'gone'))['reason']), /^driver\.unconfirmed/);
+  });
+
   it('says that it does not know where a device is silent, and does not repeat', async () => {
     await using watch = new Program('mosquitto_sub', ['-h', '127.0.0.1', '-p', String(await gateway.port()), '-t', 'te/device/absent///cmd/#', '-t', 'zigbee2mqtt/#', '-v']);
     await until('the watcher to be there', async () => ((await gateway.status())?.broker.clients ?? 0) > 0);
@@ -85,6 +93,10 @@ describe('gateway: every type of command', function () {
     assert.match(String(log['log']), /"msg":"command ended"/);
     const shell = (await command('shell', 'sh1', { command: 'id -u; pwd' }))['result'] as Message;
     assert.equal(shell['stdout'], `${process.getuid?.()}\n/\n`);
+    const open = (await command('shell', 'sh2', { command: 'for fd in /proc/$$/fd/*; do readlink $fd; done; echo; env' }))['result'] as Message;
+    const [links = '', variables = ''] = String(open['stdout']).split('\n\n');
+    assert.match(links.split('\n').filter((link) => link !== '/dev/null').join(), /^(?:pipe|socket):\[\d+\],(?:pipe|socket):\[\d+\]$/, 'nothing of the gateway is open in it');
+    assert.match(variables, /^(?:(?:LANG|PATH|PWD|OLDPWD|SHLVL|_)=.*\n)+$/);
     await requester.publish('shell', 'long', owned.sign('shell', 'long', { parameters: { command: `echo $$ > ${dir.path}/pid; sleep 600 & wait`, timeout_s: 20 } }));
     await until('it to run', async () => (await requester.retained('shell', 'long'))?.['status'] === 'executing');
     assert.equal((await command('cancel', 'c1', { type: 'shell', id: 'long' }))['status'], 'successful');

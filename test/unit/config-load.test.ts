@@ -129,6 +129,7 @@ describe('config', () => {
     assert.match(rows(', key: k'), /key: has a meaning only with topic/);
     assert.match(rows(', topic: a/+/b'), /one topic, without wildcards/);
     assert.match(rows(', topic: te/device/main///cmd/restart/1'), /topics of the gateway itself/);
+    assert.match(problems('actuators: [{ driver: main, operation: restart, min: 0, max: 1 }]').join(), /main is the gateway itself/);
     assert.match(problems('actuators: [{ driver: fan, operation: speed, min: 2, max: 1 }]').join(), /max \(1\) is below min \(2\)/);
     assert.match(problems('actuators: [{ driver: fan, operation: speed, min: 0, max: 1 }, { driver: fan, operation: speed, min: 0, max: 1 }]').join(), /'fan\.speed' is there twice/);
     assert.deepEqual(problems("fleet: { maintenance: [{ days: [mon], from: '22:00', to: '02:00' }] }"), []);

@@ -7,6 +7,7 @@ import { ABLE, onlyKnown, textIn, wrong, type Parameters } from './parameters.ts
 
 export const driverCall = (actuator: Actuator, allowed: readonly string[]): CommandHandler => ({
   support: allowed.length > 0 ? ABLE : { kind: 'none', reason: 'fleet.driverCalls of this gateway is empty' },
+  isUnstoppable: true, // it has left: a cancel that says otherwise would mislead
   async run(command, signal) {
     const call = callOf(command);
     const name = `${call.driver}.${call.operation}`;

@@ -2,7 +2,9 @@
  * `shell`: one line for /bin/sh, as the gateway's user, without terminal, input or environment of ours. It can do whatever that user can: the consent is the
  * owner's, and the text stands in the chain before it runs. What makes a session of its own escapes the group that is killed at the end.
  */
-import { spawn, type ChildProcess } from 'node:child_process';
+import { spawn, type ChildProcess, type ChildProcessByStdio } from 'node:child_process';
+import { closeSync, openSync, readdirSync } from 'node:fs';
+import type { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { CommandHandler } from '#runtime/core/command.ts';
 import { TenzroError } from '#runtime/core/errors.ts';
@@ -29,7 +31,7 @@ export const shell = (isAllowed: boolean): CommandHandler => ({
 /** Rejects with `command.timeout`, `command.cancelled`, `core.system`. */
 async function runShell(command: string, seconds: number, signal: AbortSignal): Promise<Result> {
   signal.throwIfAborted();
-  const child = spawn('/bin/sh', ['-c', command], { cwd: '/', env: ENVIRONMENT, stdio: ['ignore', 'pipe', 'pipe'], detached: true });
+  const child = spawnAlone(command);
   const [stdout, stderr] = [new Tail(), new Tail()];
   child.stdout.on('data', (bytes: Buffer) => stdout.add(bytes));
   child.stderr.on('data', (bytes: Buffer) => stderr.add(bytes));
@@ -47,6 +49,18 @@ async function runShell(command: string, seconds: number, signal: AbortSignal): 
     kill(); // what it left in the background
     child.stdout.destroy();
     child.stderr.destroy();
+  }
+}
+
+/** LMDB leaves its files open over exec: whatever this process has open is /dev/null in the shell. */
+function spawnAlone(command: string): ChildProcessByStdio<null, Readable, Readable> {
+  const nothing = openSync('/dev/null', 'r');
+  try {
+    const highest = Math.max(...readdirSync('/dev/fd').map(Number));
+    const others = Array.from({ length: highest - 2 }, () => nothing);
+    return spawn('/bin/sh', ['-c', command], { cwd: '/', env: ENVIRONMENT, stdio: ['ignore', 'pipe', 'pipe', ...others], detached: true }) as ChildProcessByStdio<null, Readable, Readable>;
+  } finally {
+    closeSync(nothing);
   }
 }
 
