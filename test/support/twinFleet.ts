@@ -113,12 +113,12 @@ export class TwinFleet implements AsyncDisposable {
   /** What the chain says of a version. */
   async told(version: number): Promise<readonly string[]> {
     const lines = await logLines(this.dataDir, ['--kind', 'config', '--limit', '10000']);
-    return lines.map(({ body }) => body as JsonObject).filter((body) => body['version'] === version).map(({ change }) => String(change));
+    return lines.map(({ body }) => body as JsonObject).filter((body) => body['version'] === version).map(({ change }) => (typeof change === 'string' ? change : ''));
   }
 
   async refusals(): Promise<readonly string[]> {
     const lines = await logLines(this.dataDir, ['--kind', 'result', '--limit', '10000']);
-    return lines.map(({ body }) => body as JsonObject).filter((body) => body['type'] === 'twin').map(({ code, id }) => `${String(id)} ${String(code)}`);
+    return lines.map(({ body }) => body as JsonObject).filter((body) => body['type'] === 'twin').map(({ code, id }) => `${JSON.stringify(id)} ${JSON.stringify(code)}`.replaceAll('"', ''));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
