@@ -218,7 +218,7 @@ export const LIMITS = {
   groupsMax: 1_000,
   rolloutGatewaysMax: 20_000,
   /** Roll-outs that a controller keeps; those that ended longest ago give way. */
-  rolloutsMax: 100,
+  rolloutsMax: 20,
   /** Roll-outs whose messages are being handed in. */
   rolloutsPreparedMax: 4,
   rolloutStagesMax: 16,

@@ -108,7 +108,7 @@ async function send(io: Io, method: string, signed: readonly Signed[], { dir, wa
   const failed = outcomes.filter(({ state }) => state !== 'successful');
   if (failed.length > 0) io.exitCode = EXIT.problem;
   if (json) io.json({ commands: outcomes });
-  else tell(io, outcomes);
+  else if (!io.signal.aborted) tell(io, outcomes);
 }
 
 /** Resolves with how each of them ended; interrupted, with how far each is. */
