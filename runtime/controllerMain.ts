@@ -1,14 +1,15 @@
 /** The composition root of `tenzro fleet serve`: joins the controller's folder, the fleet's broker, the parts that speak over it, and the store. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { whenAborted } from '#runtime/core/abort.ts';
-import { systemClock as clock } from '#runtime/core/clock.ts';
+import { isoOfMicros, systemClock as clock } from '#runtime/core/clock.ts';
 import { TenzroError, messageOf } from '#runtime/core/errors.ts';
 import type { JsonObject } from '#runtime/core/json.ts';
 import type { Log } from '#runtime/core/ports.ts';
 import { joinApis, openApi, type Api } from '#runtime/controller/api.ts';
 import { certificatesApi } from '#runtime/controller/certificatesApi.ts';
+import { Acts } from '#runtime/controller/acts.ts';
 import { Chains } from '#runtime/controller/chains.ts';
-import { filesOf, openHouse, receiptKeyOf, storeOf } from '#runtime/controller/house.ts';
+import { filesOf, openHouse, prepareRenewal, receiptKeyOf, storeOf } from '#runtime/controller/house.ts';
 import type { ControllerPart, PartContext } from '#runtime/controller/part.ts';
 import { openKeyValueStore } from '#runtime/ledger/kv.ts';
 import { acquireLock } from '#runtime/ledger/lock.ts';
@@ -94,6 +95,16 @@ async function reachBroker({ url, caFile = '', user, passwordFile }: OuterBroker
   const [ca, password] = [await authoritiesOf(caFile), passwordFile === undefined ? undefined : await passwordIn(passwordFile)];
   const link = openLink({ url, ca, clientId: `te-controller-${name}`, ...(user === undefined ? {} : { user }), ...(password === undefined ? {} : { password }), hub });
   return { link, url, facts: () => ({ keyExchange: link.keyExchange ?? null }), [Symbol.asyncDispose]: () => link[Symbol.asyncDispose]() };
+}
+
+/** Another intermediate authority, while no controller runs; milliseconds since 1970 until which it issues. The caller zeroes the passphrase. Throws as `prepareRenewal`, and `controller.running`. */
+export async function renewAuthority(dir: string, passphrase: Buffer, rootFile: string | undefined, who: string): Promise<number> {
+  const renewal = await prepareRenewal(dir, { passphrase, ...(rootFile === undefined ? {} : { rootFile }), nowMs: Math.floor(clock.wallMicros() / 1_000) });
+  using _ = lockHouse(dir);
+  await using store = await openKeyValueStore(filesOf(dir).store, undefined, 'keep');
+  await new Acts(store, renewal.signer, clock).record({ who, what: 'authority.renewed', about: renewal.name, detail: `intermediate until ${isoOfMicros(renewal.endsMs * 1_000)}` });
+  await renewal.commit();
+  return renewal.endsMs;
 }
 
 /** Throws `controller.running`. */

@@ -280,6 +280,10 @@ function declareController(fleet: Command, io: Io): void {
     .action(async (gateway: string, flags: Parameters<typeof import('./fleet/register.ts').fleetRevoke>[2]) => { await (await import('./fleet/register.ts')).fleetRevoke(io, gateway, flags); });
   declare('forget <gateway|chain>', 'Takes a frozen gateway or chain again, or lets a revoked or released gateway leave the register.', ['tenzro fleet forget edge-1 --dir /var/lib/tenzro-fleet'])
     .action(async (target: string, flags: import('./fleet/register.ts').DirFlags) => { await (await import('./fleet/register.ts')).fleetForget(io, target, flags); });
+  declare('renew', 'Makes another intermediate certificate authority, with the root; no controller may serve meanwhile.', ['tenzro fleet renew --dir fleet', 'tenzro fleet renew --dir fleet --root /media/safe/root.key'])
+    .option('--root <file>', 'where root.key was carried; default: in the folder')
+    .option('--passphrase-file <file>', 'take the passphrase from the first line of a file; else it is asked for')
+    .action(async (flags: Parameters<typeof import('./fleet/register.ts').fleetRenew>[1]) => { await (await import('./fleet/register.ts')).fleetRenew(io, flags); });
   fleet.command('acts').description('Prints what the controller did, for whom and when. With --verify: exit 1 with the first act that does not hold.')
     .option('--dir <dir>', 'folder of the controller').option('--file <file>', 'an export, instead')
     .option('--export', 'print them signed, for --file').option('--verify', 'check signatures and order')

@@ -2,17 +2,21 @@
  * The controller's folder. `serve` opens `server.key` only (receipt key, intermediate CA). What commands gateways (`owner-1.key`, `owner-2.key`) and what makes
  * another intermediate (`root.key`) it never reads: they may be carried elsewhere. All of them lie under one passphrase.
  */
+import { createPublicKey } from 'node:crypto';
 import { mkdir, readdir, readFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { createFile, readOwnFile } from '#provisioning/ownFile.ts';
-import { toHex } from '#runtime/core/bytes.ts';
+import { OwnFolder } from '#provisioning/ownFolder.ts';
+import { equalBytes, toHex } from '#runtime/core/bytes.ts';
 import { TenzroError, messageOf } from '#runtime/core/errors.ts';
 import { decodeCbor, encodeCbor } from '#runtime/crypto/cbor.ts';
 import { pemOf, type Issuer } from '#runtime/crypto/certificate.ts';
+import { derOfFile } from '#runtime/crypto/certificatePath.ts';
 import { sha256 } from '#runtime/crypto/hash.ts';
 import { MLDSA65, newSeed, signerOfSeed, type Signer } from '#runtime/crypto/mldsa.ts';
 import { newOwnerKey } from '#runtime/crypto/ownerKey.ts';
 import { openUnderPassphrase, sealUnderPassphrase } from '#runtime/crypto/passphraseBox.ts';
+import { parseCertificate } from '#runtime/crypto/x509.ts';
 import { Authority, decodeKey, encodeKey, newIntermediate, newRoot } from './authority.ts';
 
 export interface ControllerHouse {
@@ -96,6 +100,48 @@ export async function openHouse(dir: string, passphrase: Uint8Array): Promise<Co
   }
 }
 
+export interface Renewal {
+  readonly name: string;
+  readonly signer: Signer;
+  /** Of the new intermediate. */
+  readonly endsMs: number;
+  /** From then on a controller that starts uses it. */
+  commit(): Promise<void>;
+}
+
+/**
+ * Another intermediate by the root; everything else stays. `rootFile`: where `root.key` was carried. The caller zeroes the passphrase, and keeps controllers
+ * away meanwhile. Throws as `openHouse`, `controller.key` for the root of another fleet too.
+ */
+export async function prepareRenewal(dir: string, { passphrase, rootFile, nowMs }: { readonly passphrase: Uint8Array; readonly rootFile?: string; readonly nowMs: number }): Promise<Renewal> {
+  const { name } = await settingsIn(dir);
+  const files = filesOf(dir);
+  const root = await openRoot(rootFile ?? files.root, files.ca, passphrase);
+  const secret = openUnderPassphrase(LABEL.server, (await readOwnFile(files.server, 'controller.key')).toString('latin1'), passphrase);
+  try {
+    const { signer, seed } = readServerFile(secret);
+    const intermediate = newIntermediate(root, name, nowMs);
+    const content = Buffer.from(serverFile(seed, intermediate, passphrase), 'latin1');
+    const folder = new OwnFolder(dir, { codes: { permissions: 'controller.key', damaged: 'controller.key', io: 'controller.directory' }, fileBytesMax: content.length });
+    return { name, signer, endsMs: parseCertificate(intermediate.certificate).notAfterMs, commit: () => folder.replace(basename(files.server), content) };
+  } finally {
+    secret.fill(0);
+  }
+}
+
+async function openRoot(path: string, caFile: string, passphrase: Uint8Array): Promise<Issuer> {
+  const [certificate] = derOfFile(await readFile(caFile), 1) ?? [];
+  const der = openUnderPassphrase(LABEL.root, (await readOwnFile(path, 'controller.key')).toString('latin1'), passphrase);
+  try {
+    const privateKey = decodeKey(der);
+    const spki = createPublicKey(privateKey).export({ format: 'der', type: 'spki' });
+    if (!certificate || !equalBytes(parseCertificate(certificate).spki, spki)) throw new TenzroError('controller.key', `${path} is not the root of this fleet: ${caFile} has another key`);
+    return { privateKey, certificate };
+  } finally {
+    der.fill(0);
+  }
+}
+
 /** How the house is called, and where its broker is: all that can be known without the passphrase. Throws `controller.directory`. */
 export async function settingsIn(dir: string): Promise<Pick<ControllerHouse, 'name' | 'hosts' | 'isOpen'>> {
   const path = filesOf(dir).settings;
@@ -118,11 +164,11 @@ function serverFile(seed: Uint8Array, intermediate: Issuer, passphrase: Uint8Arr
 }
 
 /** It passed its tag: what does not fit was written by another version. */
-function readServerFile(secret: Uint8Array): { readonly signer: Signer; readonly intermediate: Issuer } {
+function readServerFile(secret: Uint8Array): { readonly signer: Signer; readonly intermediate: Issuer; /** Of `secret`. */ readonly seed: Uint8Array } {
   const map = decodeCbor(secret);
   const [seed, key, certificate] = map instanceof Map ? [map.get(SERVER.seed), map.get(SERVER.intermediateKey), map.get(SERVER.intermediate)] : [];
   if (!(seed instanceof Uint8Array && seed.length === MLDSA65.seedBytes && key instanceof Uint8Array && certificate instanceof Uint8Array)) throw new TenzroError('controller.key', 'server.key does not hold what a controller needs');
-  return { signer: signerOfSeed(seed), intermediate: { privateKey: decodeKey(key), certificate: Uint8Array.from(certificate) } };
+  return { seed, signer: signerOfSeed(seed), intermediate: { privateKey: decodeKey(key), certificate: Uint8Array.from(certificate) } };
 }
 
 function sealed(label: string, secret: Uint8Array, passphrase: Uint8Array): string {

@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { X509Certificate } from 'node:crypto';
+import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { toHex } from '#runtime/core/bytes.ts';
 import type { FleetLink } from '#runtime/core/ports.ts';
 import { callController } from '#runtime/controller/apiClient.ts';
+import { openHouse, receiptKeyOf } from '#runtime/controller/house.ts';
 import { clientCertificate, clientKey } from '#runtime/crypto/clientIdentity.ts';
 import type { Signer } from '#runtime/crypto/mldsa.ts';
 import { chainIdOf } from '#runtime/ledger/block.ts';
@@ -85,5 +87,25 @@ describe('a fleet\'s register, as its users run it', function () {
     assert.match((await fleet('acts', '--dir', home)).stdout, /gateway\.revoked +workshop {2}by local:\w+: stolen/);
     assert.equal((await fleet('forget', 'workshop', '--dir', home)).code, 0);
     assert.match((await fleet('ls', '--dir', home)).stdout, /^workshop +unclaimed/);
+  });
+
+  it('renews its authority while nobody serves, also with a root that was carried elsewhere, and remembers that', async () => {
+    const secret = ['--passphrase-file', join(dir.path, 'passphrase')];
+    const before = readFileSync(join(home, 'server.key'), 'latin1');
+    const busy = await fleet('renew', '--dir', home, ...secret);
+    assert.match(busy.output, /controller\.running/);
+    assert.equal(readFileSync(join(home, 'server.key'), 'latin1'), before);
+    assert.equal(await serving.end('SIGTERM'), 0);
+    renameSync(join(home, 'root.key'), join(dir.path, 'carried.key'));
+    assert.match((await fleet('renew', '--dir', home, ...secret)).output, /controller\.key/);
+    const [old, receiptKey] = await openHouse(home, Buffer.from('correct horse battery')).then(({ authority, signer }) => [authority.intermediate, receiptKeyOf(signer)] as const);
+    const renewed = await fleet('renew', '--dir', home, '--root', join(dir.path, 'carried.key'), ...secret);
+    assert.equal(renewed.code, 0, renewed.output);
+    const house = await openHouse(home, Buffer.from('correct horse battery'));
+    assert.equal(receiptKeyOf(house.signer), receiptKey);
+    assert.notDeepEqual(house.authority.intermediate, old);
+    assert.ok(new X509Certificate(house.authority.intermediate).verify(new X509Certificate(readFileSync(join(home, 'ca.pem'))).publicKey));
+    assert.match((await fleet('acts', '--dir', home)).stdout, /authority\.renewed +test {2}by local:/);
+    assert.equal((await fleet('acts', '--dir', home, '--verify')).code, 0);
   });
 });

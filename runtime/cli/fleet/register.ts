@@ -1,4 +1,4 @@
-/** `tenzro fleet ls|show|revoke|forget|acts`: who is in the fleet, how far their chains are kept, and what the controller did. */
+/** `tenzro fleet ls|show|revoke|forget|renew|acts`: who is in the fleet, how far their chains are kept, and what the controller did. */
 import { readFileSync } from 'node:fs';
 import { userInfo } from 'node:os';
 import { toHex } from '#runtime/core/bytes.ts';
@@ -18,7 +18,9 @@ import { viewOfAct, viewOfGateway } from '#runtime/controller/registerApi.ts';
 import { standingsIn, type Standing } from '#runtime/controller/standings.ts';
 import { sha256 } from '#runtime/crypto/hash.ts';
 import { openKeyValueStore } from '#runtime/ledger/kv.ts';
+import { renewAuthority } from '#runtime/controllerMain.ts';
 import { EXIT, type Io } from '../io.ts';
+import { readPassphrase } from './passphrase.ts';
 
 export interface DirFlags {
   readonly dir: string;
@@ -62,6 +64,18 @@ export async function fleetForget(io: Io, target: string, { dir, json }: DirFlag
   const { outcome } = await callController(dir, 'gateways.forget', { target, who: caller() }, { signal: io.signal });
   if (json) io.json({ target, outcome: outcome ?? null });
   else io.line(outcome === 'unfrozen' ? `${printable(target)} is taken again, from where its chain was kept` : `${printable(target)} left the register: its name and its key can be claimed again`);
+}
+
+/** While no controller serves: it uses the new intermediate from its next start on. */
+export async function fleetRenew(io: Io, { dir, root, passphraseFile, json }: DirFlags & { readonly root?: string; readonly passphraseFile?: string }): Promise<void> {
+  const passphrase = await readPassphrase(io, passphraseFile);
+  try {
+    const ends = isoOfMicros((await renewAuthority(dir, passphrase, root, caller())) * 1_000);
+    if (json) io.json({ dir, ends });
+    else io.line(`a new intermediate authority, until ${ends}: the next tenzro fleet serve uses it. Gateways need nothing, they pin the root`);
+  } finally {
+    passphrase.fill(0);
+  }
 }
 
 export interface ActsFlags {
