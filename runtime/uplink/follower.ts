@@ -31,6 +31,7 @@ export interface UplinkOptions {
 }
 
 const POLL_MS = 500;
+const STRAY_MS = 100;
 
 export class Uplink implements LinkUser {
   /** Of its cursor in the ledger. */
@@ -48,6 +49,7 @@ export class Uplink implements LinkUser {
   #isForked = false;
   #shown = -1;
   #retryMs: number = LIMITS.uplinkAnswerMs;
+  #strayMicros = 0;
 
   constructor(options: UplinkOptions) {
     const { upstream: { receiptKey, maxBytesPerSecond, forward }, device, source, store, clock } = options;
@@ -168,13 +170,24 @@ export class Uplink implements LinkUser {
     if (!chainId || topic !== `te/${this.#options.device}/chain/${toHex(chainId)}/receipt`) return; // of an earlier chain
     try {
       const answer = decodeAnswer(payload);
+      const awaited = this.#awaited && equalBytes(answer.about, this.#awaited.about) ? this.#awaited : undefined;
+      if (!awaited && !this.#mayStray()) return counters.add('uplink.unjudged');
+      if (awaited) this.#awaited = undefined;
       if (answer.receipt) this.#take(answer.receipt, chainId);
-      if (this.#awaited && equalBytes(answer.about, this.#awaited.about)) this.#awaited.answer.resolve(answer);
+      awaited?.answer.resolve(answer);
     } catch (error) {
       if (!(error instanceof TenzroError) || error.class === 'bug') throw error;
       counters.add(error.code);
-      log.warn({ code: error.code, hint: error.hint }, error.message);
+      if (this.#mayStray()) log.warn({ code: error.code, hint: error.hint }, error.message);
     }
+  }
+
+  /** What nobody asked for is looked at, and told of, once in a while: a flood of it costs nothing. */
+  #mayStray(): boolean {
+    const now = this.#options.clock.monoMicros();
+    if (now < this.#strayMicros) return false;
+    this.#strayMicros = now + STRAY_MS * 1_000;
+    return true;
   }
 
   #take(bytes: Uint8Array, chainId: Uint8Array): void {
