@@ -134,7 +134,7 @@ function every(intervalMs: number, log: Log, work: () => Promise<void>): () => v
 const LOCAL = ['localhost', '127.0.0.1', '::1'];
 
 /** Host name and addresses of this machine on its networks, those of IPv6 that hold everywhere. */
-export function ownNames(): readonly string[] {
+function ownNames(): readonly string[] {
   const addresses = Object.values(networkInterfaces()).flatMap((list) => list ?? []).filter(({ internal, address }) => !internal && !/^fe80:/i.test(address)).map(({ address }) => address);
   return [hostname(), ...addresses];
 }

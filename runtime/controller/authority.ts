@@ -9,7 +9,7 @@ import { parseCertificate } from '#runtime/crypto/x509.ts';
 
 const DAY_MS = 86_400_000;
 const YEAR_MS = 365 * DAY_MS;
-export const VALIDITY = { notBeforeMs: 0, rootMs: 20 * YEAR_MS, intermediateMs: 10 * YEAR_MS, brokerMs: 90 * DAY_MS, gatewayMs: 2 * YEAR_MS } as const;
+const VALIDITY = { notBeforeMs: 0, rootMs: 20 * YEAR_MS, intermediateMs: 10 * YEAR_MS, brokerMs: 90 * DAY_MS, gatewayMs: 2 * YEAR_MS } as const;
 
 /** What the broker serves TLS with, PEM: key, and certificate with the intermediate behind it. */
 export interface BrokerIdentity {

@@ -12,6 +12,7 @@ import type { GatewayStatus } from '#runtime/observe/status.ts';
 import { Gateway } from '#test/support/gateway.ts';
 import { connectClient } from '#test/support/mqttClient.ts';
 import { makeOwnFleet, type OwnFleet } from '#test/support/ownFleet.ts';
+import { randomOf } from '#test/support/random.ts';
 import { skipBecause } from '#test/support/skips.ts';
 import { tempDir, type TempDir } from '#test/support/temp.ts';
 import { until } from '#test/support/until.ts';
@@ -21,6 +22,7 @@ describe('a controller with its own broker', function () {
   let dir: TempDir;
   let stack: AsyncDisposableStack;
   const at = (name: string): string => join(dir.path, name);
+  const random = randomOf(Date.now());
   beforeEach(() => { dir = tempDir('controller'); stack = new AsyncDisposableStack(); });
   afterEach(async () => { await stack.disposeAsync(); dir[Symbol.dispose](); });
 
@@ -72,7 +74,7 @@ describe('a controller with its own broker', function () {
     await fleet.register('edge-1', at('data'));
     for (let round = 0; round < 4; round++) {
       await publish(gateway, 100, `round${round}`);
-      await sleep(Math.random() * 1_500); // random: a moment to strike
+      await sleep(random(1_500));
       await controller.end('SIGKILL');
       await assertKept(fleet, receiptOf(await gateway.status() ?? assert.fail()));
       controller = stack.use(await fleet.start());
