@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { gatewayConfig, makeBroker, makeController, type Controller } from '#test/support/fleet.ts';
+import { gatewayConfig, makeBroker, makeController, type Controller, type FleetBroker } from '#test/support/fleet.ts';
 import { Gateway, tenzro } from '#test/support/gateway.ts';
+import { connectClient } from '#test/support/mqttClient.ts';
 import type { Ran } from '#test/support/process.ts';
 import { tempDir, type TempDir } from '#test/support/temp.ts';
 import { until } from '#test/support/until.ts';
@@ -14,6 +15,7 @@ describe('tenzro fleet run and rollout', function () {
   this.timeout(90_000);
   let dir: TempDir;
   let controller: Controller;
+  let broker: FleetBroker;
   const resources = new AsyncDisposableStack();
 
   const fleet = async (...args: readonly string[]): Promise<Ran> => tenzro(dir.path, ['fleet', ...args, '--dir', controller.dir]);
@@ -21,7 +23,7 @@ describe('tenzro fleet run and rollout', function () {
 
   before(async function () {
     dir = tempDir('fleet-run');
-    const broker = await makeBroker(this, dir.path);
+    broker = await makeBroker(this, dir.path);
     resources.use(await broker.start());
     controller = await makeController(dir.path);
     resources.use(await controller.start(broker));
@@ -72,6 +74,31 @@ describe('tenzro fleet run and rollout', function () {
     assert.equal(code, 0);
     await until('its end', async () => (await fleet('commands', 'edge-1')).stdout.includes('command.cancelled: cancelled'));
     assert.equal((await fleet('commands', 'edge-1', '--open')).stdout, '');
+  });
+
+  it('finds the true end of a command in the chain of the gateway', async () => {
+    const { stdout } = await signing('run', 'edge-2', 'diagnostics', '--json');
+    const [command] = (JSON.parse(stdout) as { commands: { id: string }[] }).commands;
+    assert.ok(command);
+    const attested = await until('a block over it', async () => {
+      const { code, stdout: line } = await fleet('attested', 'edge-2', 'diagnostics', command.id, '--json');
+      return code === 0 && JSON.parse(line) as { told: string; attested: { state: string }; agrees: boolean };
+    }, { timeoutMs: 20_000 });
+    assert.deepEqual([attested.told, attested.attested.state, attested.agrees], ['successful', 'successful', true]);
+    const unheard = await fleet('attested', 'edge-2', 'diagnostics', 'never');
+    assert.deepEqual([unheard.code, unheard.stdout], [1, 'no block that came from edge-2 covers an end of diagnostics/never yet; the desk does not know it\n']);
+  });
+
+  it('does not find in the chain what somebody at the broker invented', async () => {
+    const soon = new Date(Date.now() + 3_600_000).toISOString();
+    const { stdout } = await signing('run', 'edge-2', 'sync_time', '--not-before', soon, '--no-wait', '--json');
+    const [command] = (JSON.parse(stdout) as { commands: { id: string }[] }).commands;
+    assert.ok(command);
+    await using liar = await connectClient(broker.port, { protocol: 'mqtts', host: 'localhost', ca: readFileSync(broker.caFile, 'utf8'), username: 'fleet', password: readFileSync(broker.passwordFile, 'utf8').trim() });
+    await liar.mqtt.publishAsync(`te/edge-2/device/main///cmd/sync_time/${command.id}`, '{"status":"successful"}', { qos: 1, retain: true });
+    await until('the desk to believe it', async () => (await fleet('commands', 'edge-2')).stdout.includes(`sync_time/${command.id}`.padEnd(40) + ' successful'));
+    const { code, stdout: line } = await fleet('attested', 'edge-2', 'sync_time', command.id);
+    assert.deepEqual([code, line], [1, `no block that came from edge-2 covers an end of sync_time/${command.id} yet; the desk was told: successful\n`]);
   });
 
   it('names whom a list means that nobody has heard of', async () => {

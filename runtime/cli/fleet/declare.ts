@@ -45,6 +45,8 @@ export function declareDispatch(fleet: Command, io: Io): void {
     .option('--level <level>', 'debug, info, warn or error: that one and more severe ones')
     .option('--search <text>', 'only lines that contain it')
     .action(async (gateway: string, flags: LogsFlags) => { await (await import('./logs.ts')).fleetLogs(io, gateway, flags); });
+  declare('attested <gateway> <type> <id>', "Says how a command ended by the gateway's own chain, which its signed blocks cover. Exit 1 where no block covers it yet, or the broker told otherwise.", ['tenzro fleet attested edge-1 restart 5f0c1a2b3c4d5e6f --dir fleet'])
+    .action(async (gateway: string, type: string, id: string, flags: { readonly dir: string; readonly json?: boolean }) => { await (await import('./attested.ts')).fleetAttested(io, gateway, type, id, flags); });
   declareGroups(fleet, io);
   declareRollout(fleet, io);
 }
