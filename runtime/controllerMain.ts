@@ -11,6 +11,8 @@ import { Acts } from '#runtime/controller/acts.ts';
 import { Chains } from '#runtime/controller/chains.ts';
 import { filesOf, openHouse, prepareRenewal, receiptKeyOf, storeOf } from '#runtime/controller/house.ts';
 import type { ControllerPart, PartContext } from '#runtime/controller/part.ts';
+import { twinApi } from '#runtime/controller/twinApi.ts';
+import { TwinDesk, type TwinDeskOptions } from '#runtime/controller/twinDesk.ts';
 import { openKeyValueStore } from '#runtime/ledger/kv.ts';
 import { acquireLock } from '#runtime/ledger/lock.ts';
 import { Hub } from '#runtime/link/hub.ts';
@@ -88,7 +90,13 @@ export async function runController({ dir, passphrase, broker, logForm, color, o
 /** Everything that the controller does, each in its own file. */
 function openParts(context: PartContext, chains: Chains): { readonly parts: readonly ControllerPart[]; readonly register: FleetBrokerOptions['register']; readonly registryFacts: () => JsonObject } {
   const { acts, register, part, facts } = openRegistry(context, { chains, isOpen: context.house.isOpen });
-  return { parts: [part, { api: certificatesApi({ ...context, register }) }, openDispatch(context, { acts, operators: ownersIn(context) })], register, registryFacts: facts };
+  const operators = ownersIn(context);
+  return { parts: [part, { api: certificatesApi({ ...context, register }) }, openDispatch(context, { acts, operators }), openTwins(context, { acts, operators })], register, registryFacts: facts };
+}
+
+function openTwins({ house: { signer }, ...context }: PartContext, { acts, operators }: Pick<TwinDeskOptions, 'acts' | 'operators'>): ControllerPart {
+  const desk = new TwinDesk({ ...context, signer, acts, operators });
+  return { users: [desk], api: twinApi(desk) };
 }
 
 async function reachBroker({ url, caFile = '', user, passwordFile }: OuterBroker, name: string, hub: Hub): Promise<FleetBroker> {

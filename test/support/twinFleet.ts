@@ -72,7 +72,7 @@ export class TwinFleet implements AsyncDisposable {
     if (report.state === 'probation' && this.isConfirming) void this.confirm(report).catch(() => undefined); // the link is gone: the test sees it
   }
 
-  async start(options: { readonly env?: NodeJS.ProcessEnv } = {}): Promise<Gateway> { return Gateway.start({ dataDir: this.dataDir, ...options }); }
+  async start(options: { readonly env?: NodeJS.ProcessEnv; readonly port?: number } = {}): Promise<Gateway> { return Gateway.start({ dataDir: this.dataDir, ...options }); }
 
   desired(version: number, value: Json, over: Partial<Desired> = {}): Desired { return { version, value, confirmSeconds: 60, confirmKey: this.confirmKey, ...over }; }
 

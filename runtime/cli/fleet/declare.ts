@@ -1,10 +1,11 @@
-/** The options of `tenzro fleet run|cancel|commands|groups|rollout`. */
+/** The options of `tenzro fleet run|cancel|commands|twin|groups|rollout`. */
 import type { Command } from 'commander';
 import type { Io } from '../io.ts';
 import type { GroupsFlags } from './groups.ts';
 import type { LogsFlags } from './logs.ts';
 import type { RolloutFlags, StartFlags } from './rollout.ts';
 import type { RunFlags } from './run.ts';
+import type { TwinFlags } from './twin.ts';
 
 type Declare = (usage: string, summary: string, examples: readonly string[]) => Command;
 
@@ -47,6 +48,15 @@ export function declareDispatch(fleet: Command, io: Io): void {
     .action(async (gateway: string, flags: LogsFlags) => { await (await import('./logs.ts')).fleetLogs(io, gateway, flags); });
   declare('attested <gateway> <type> <id>', "Says how a command ended by the gateway's own chain, which its signed blocks cover. Exit 1 where no block covers it yet, or the broker told otherwise.", ['tenzro fleet attested edge-1 restart 5f0c1a2b3c4d5e6f --dir fleet'])
     .action(async (gateway: string, type: string, id: string, flags: { readonly dir: string; readonly json?: boolean }) => { await (await import('./attested.ts')).fleetAttested(io, gateway, type, id, flags); });
+  withKey(declare('twin [gateway]', "Shows what a gateway reports of its configuration, or all of them; --set desires another one, which goes back by itself unless the fleet hears the gateway under it. Exit 1 where it did not stay.", [
+    'tenzro fleet twin --dir fleet', 'tenzro fleet twin edge-1 --dir fleet --json | jq .reported.value', 'tenzro fleet twin edge-1 --set edge-1.yaml --dir fleet',
+  ]))
+    .option('--name <name>', 'which twin', 'config')
+    .option('--set <file>', 'the whole value, YAML or JSON')
+    .option('--confirm <time>', 'how long after it came into force the fleet must have heard the gateway: 30s, 5m', '120s')
+    .option('--despite-conflict', 'also where two gateways seem to report under the name: look for the other one first')
+    .option('--no-wait', 'only hand it in')
+    .action(async (gateway: string | undefined, flags: TwinFlags) => { await (await import('./twin.ts')).fleetTwin(io, gateway, flags); });
   declareGroups(fleet, io);
   declareRollout(fleet, io);
 }
