@@ -1,6 +1,7 @@
-/** Single files that a service makes once and never overwrites: its keys, certificates, settings. Codes say in whose name it fails. */
+/** Single files of a service: its keys, certificates, settings. Made once, and replaced on purpose only. Codes say in whose name it fails. */
 import { constants } from 'node:fs';
-import { link, open, rm } from 'node:fs/promises';
+import { link, open, rename, rm } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { TenzroError, messageOf, type ErrorCode } from '#runtime/core/errors.ts';
 
 const OTHERS = 0o077;
@@ -22,8 +23,26 @@ export async function readOwnFile(path: string, code: ErrorCode): Promise<Buffer
   }
 }
 
+/** In place of the one that is there: that one, or this one, also over a power cut. Throws what the system throws. */
+export async function replaceFile(path: string, content: string | Uint8Array, mode: number): Promise<void> {
+  await rename(await writeDraft(path, content, mode), path);
+  await using folder = await open(dirname(path), constants.O_RDONLY);
+  await folder.sync();
+}
+
 /** Whole or not at all, also over a power cut; never over a file that is there. */
 export async function createFile(path: string, content: string | Uint8Array, mode: number, code: ErrorCode): Promise<void> {
+  const draft = await writeDraft(path, content, mode);
+  try {
+    await link(draft, path);
+  } catch (cause) {
+    throw new TenzroError(code, `${path} is there already`, { cause });
+  } finally {
+    await rm(draft);
+  }
+}
+
+async function writeDraft(path: string, content: string | Uint8Array, mode: number): Promise<string> {
   const draft = `${path}.new`;
   await rm(draft, { force: true });
   const file = await open(draft, 'wx', mode);
@@ -33,11 +52,5 @@ export async function createFile(path: string, content: string | Uint8Array, mod
   } finally {
     await file.close();
   }
-  try {
-    await link(draft, path);
-  } catch (cause) {
-    throw new TenzroError(code, `${path} is there already`, { cause });
-  } finally {
-    await rm(draft);
-  }
+  return draft;
 }

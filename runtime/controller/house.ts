@@ -4,9 +4,8 @@
  */
 import { createPublicKey } from 'node:crypto';
 import { mkdir, readdir, readFile } from 'node:fs/promises';
-import { basename, join } from 'node:path';
-import { createFile, readOwnFile } from '#provisioning/ownFile.ts';
-import { OwnFolder } from '#provisioning/ownFolder.ts';
+import { join } from 'node:path';
+import { createFile, readOwnFile, replaceFile } from '#provisioning/ownFile.ts';
 import { equalBytes, toHex } from '#runtime/core/bytes.ts';
 import { TenzroError, messageOf } from '#runtime/core/errors.ts';
 import { decodeCbor, encodeCbor } from '#runtime/crypto/cbor.ts';
@@ -121,9 +120,8 @@ export async function prepareRenewal(dir: string, { passphrase, rootFile, nowMs 
   try {
     const { signer, seed } = readServerFile(secret);
     const intermediate = newIntermediate(root, name, nowMs);
-    const content = Buffer.from(serverFile(seed, intermediate, passphrase), 'latin1');
-    const folder = new OwnFolder(dir, { codes: { permissions: 'controller.key', damaged: 'controller.key', io: 'controller.directory' }, fileBytesMax: content.length });
-    return { name, signer, endsMs: parseCertificate(intermediate.certificate).notAfterMs, commit: () => folder.replace(basename(files.server), content) };
+    const content = serverFile(seed, intermediate, passphrase);
+    return { name, signer, endsMs: parseCertificate(intermediate.certificate).notAfterMs, commit: () => replaceFile(files.server, content, OWNER_ONLY) };
   } finally {
     secret.fill(0);
   }
