@@ -23,7 +23,7 @@ describe("controller: the fleet's own broker", function () {
   let home: string;
   let house: ControllerHouse;
   let opened: AsyncDisposableStack;
-  const [one, two, stranger] = [newSigner(), newSigner(), newSigner()];
+  const [one, two] = [newSigner(), newSigner()];
   before(async () => {
     dir = tempDir('fleet-broker');
     home = join(dir.path, 'fleet');
@@ -73,61 +73,6 @@ describe("controller: the fleet's own broker", function () {
     assert.equal(door.counters.snapshot()['broker.publish_forbidden'], 1);
   });
 
-  it('lets in nobody else, and says which key it was', async () => {
-    const door = await open();
-    await assert.rejects(door.connectAs(stranger), /Not authorized/);
-    await assert.rejects(door.connect(), /Not authorized/);
-    await assert.rejects(door.connect({ ...ANNA, password: 'another' }), /Bad username or password/);
-    await assert.rejects(door.connectAs(stranger, ANNA), /Not authorized/, 'a strange certificate is not mended by a password');
-    await until('all refusals to be counted', () => {
-      const counted = door.counters.snapshot();
-      return counted['broker.unregistered'] === 2 && counted['broker.credentials'] === 2;
-    });
-  });
-
-  it('ends a connection that says what only the fleet may say, or what is another\'s', async () => {
-    const door = await open();
-    for (const topic of ['te/edge-1/chain/ab/receipt', 'te/edge-1/device/main///twin/config/desired', 'te/edge-1/device/main///twin/config/confirm', 'te/edge-2/status', 'elsewhere']) {
-      const client = await enter(door.connectAs(one, { reconnectPeriod: 0 }));
-      client.mqtt.publish(topic, 'forged', { qos: 1, retain: true });
-      await closed(client);
-    }
-    assert.equal(door.counters.snapshot()['broker.publish_forbidden'], 5);
-    const watcher = await enter(door.connect(ANNA));
-    await watcher.mqtt.subscribeAsync('te/+/chain/#', { qos: 1 });
-    const granted = await (await enter(door.connectAs(one))).mqtt.subscribeAsync(['te/edge-2/#', 'te/#', 'te/edge-1/#']).catch((error: unknown) => String(error));
-    assert.match(JSON.stringify(granted), /128|Unspecified error/);
-    assert.deepEqual(watcher.received, []);
-  });
-
-  it('does not take a will that its client might not say', async () => {
-    const door = await open();
-    const will = (topic: string) => ({ will: { topic, payload: Buffer.from('down'), qos: 1 as const, retain: true } });
-    await assert.rejects(door.connectAs(one, will('te/edge-2/status')), /Not authorized/);
-    await assert.rejects(door.connect({ ...ANNA, ...will('te/edge-1/status') }), /Not authorized/);
-    await enter(door.connectAs(one, will('te/edge-1/status')));
-  });
-
-  it('keeps nobody out whose client id another uses', async () => {
-    const door = await open();
-    const clients = [await enter(door.connectAs(one, { clientId: 'te-edge-2' })), await enter(door.connectAs(two, { clientId: 'te-edge-2' })), await enter(door.connect({ ...ANNA, clientId: 'te-edge-2' }))];
-    assert.deepEqual(door.broker.facts()['users'], ['anna', 'edge-1', 'edge-2']);
-    assert.ok(clients.every(({ mqtt }) => mqtt.connected));
-    await enter(door.connectAs(one, { clientId: 'te-edge-2' }));
-    await closed(clients[0] ?? assert.fail());
-  });
-
-  it('cuts off who is revoked while it is connected, and nobody else', async () => {
-    const door = await open();
-    const [gone, stays] = [await enter(door.connectAs(one)), await enter(door.connectAs(two))];
-    door.register.touch('edge-1');
-    await gone.mqtt.publishAsync('te/edge-1/status', 'still here', { qos: 1 });
-    door.register.remove('edge-1');
-    await closed(gone);
-    await assert.rejects(door.connectAs(one), /Not authorized/);
-    await stays.mqtt.publishAsync('te/edge-2/status', 'x', { qos: 1 });
-  });
-
   it('takes people in and out while it serves', async () => {
     const door = await open();
     const anna = await enter(door.connect(ANNA));
@@ -152,20 +97,6 @@ describe("controller: the fleet's own broker", function () {
     client.mqtt.publish('te/edge-1/chain/ab/up', Buffer.alloc(LIMITS.fleetPacketBytesMax, 0x61), { qos: 1 });
     await closed(client);
     assert.equal(door.counters.snapshot()['broker.packet_too_large'], 1);
-  });
-
-  it('gives one gateway its share of what is retained', async () => {
-    const door = await open();
-    const [greedy, other] = [await enter(door.connectAs(one)), await enter(door.connectAs(two))];
-    const payload = Buffer.alloc(512 * 1024, 0x61);
-    const count = LIMITS.fleetRetainedPerGatewayBytesMax / payload.length + 2;
-    for (let i = 0; i < count; i++) await greedy.mqtt.publishAsync(`te/edge-1/device/main///twin/t${i}`, payload, { qos: 1, retain: true });
-    assert.ok((door.counters.snapshot()['broker.retained_full'] ?? 0) >= 2);
-    await other.mqtt.publishAsync('te/edge-2/device/main///twin/t', payload, { qos: 1, retain: true });
-    const watcher = await enter(door.connect(ANNA));
-    await watcher.mqtt.subscribeAsync('te/edge-2/#', { qos: 1 });
-    assert.ok((await watcher.arrived(1)).some(({ topic }) => topic === 'te/edge-2/device/main///twin/t'));
-    for (let i = 0; i < count; i++) await greedy.mqtt.publishAsync(`te/edge-1/device/main///twin/t${i}`, '', { qos: 1, retain: true });
   });
 
   describe('before other programs', () => {
