@@ -55,7 +55,7 @@ export interface Twinning {
   follow(signal: AbortSignal): Promise<void>;
 }
 
-export const CONFIG_TWIN = 'config';
+const CONFIG_TWIN = 'config';
 
 export function openTwinning({ appRoot, host, ...options }: TwinningOptions): Twinning {
   const trial = new ConfigTrial(host.configFile);
