@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { SILENT, UNHEALTHY } from '#runtime/controller/rollout.ts';
+import { orderOf } from '#runtime/controller/rolloutPlan.ts';
 import { commandIdOf } from '#runtime/controller/rolloutState.ts';
 import { DeskFleet, type Answer } from '#test/support/deskFleet.ts';
 import { failing, type LightGateway } from '#test/support/lightGateway.ts';
@@ -58,6 +60,27 @@ describe('roll-outs over a broker', function () {
     assert.deepEqual(report.failures, [{ reason: 'command.config: no space', gateways: ['a5'] }]);
     assert.deepEqual(report.undone.toSorted(), names);
     assert.deepEqual(executions('bad', 'undo'), [1, 1, 1, 1]);
+  });
+
+  it('stops when a gateway that changed is down at the end of its soak', async () => {
+    const stranger = await fleet.stranger();
+    const [canary = ''] = orderOf('sick', names);
+    await fleet.startRollout(fileOf('sick', { stages: [{ count: 1, soakSeconds: 2 }, { percent: 100 }] }), names);
+    await until('the soak', async () => (await fleet.ask('rollouts.show', { id: 'sick' }))['phase'] === 'soaking');
+    await stranger.mqtt.publishAsync(`te/${canary}/status`, '{"status":"down"}', { qos: 1, retain: true });
+    const end = await ended('sick');
+    assert.equal(end['outcome'], 'stopped');
+    assert.deepEqual((end['report'] as { failures: unknown }).failures, [{ reason: UNHEALTHY, gateways: [canary] }]);
+    assert.equal(executions('sick').reduce((a, b) => a + b), 1, 'the others are left alone');
+    await stranger.mqtt.publishAsync(`te/${canary}/status`, '{"status":"up"}', { qos: 1, retain: true });
+  });
+
+  it('gives a silent gateway up in time, and takes its command off the broker', async () => {
+    await fleet.startRollout(fileOf('silent', { command: { type: 'diagnostics', ttlSeconds: 1 }, rollback: { type: 'diagnostics', ttlSeconds: 1 }, answerSeconds: 1, stages: [{ percent: 100 }] }), ['b1']);
+    const end = await ended('silent');
+    assert.deepEqual((end['report'] as { failures: unknown }).failures, [{ reason: SILENT, gateways: ['b1'] }]);
+    const [record] = (await fleet.ask('commands.list', { gateway: 'b1' }))['commands'] as Answer[];
+    assert.equal(record?.['state'], 'withdrawn');
   });
 
   it('sends nothing while it is paused, and is attributed to who paused it', async () => {
