@@ -242,6 +242,8 @@ export const LIMITS = {
   /** Pause before connecting again: doubles from the first to the second. */
   linkRetryMs: 500,
   linkRetryMaxMs: 60_000,
+  /** Published and not acknowledged by the broker: beyond that nothing more is published. */
+  linkUnacknowledgedBytesMax: 32 * 1024 * 1024,
   /** Shipments that the controller holds in memory, all together: more are left to be sent again. */
   intakeBytesMax: 64 * 1024 * 1024,
   /** Entries of one chain that no block covers yet at the controller. */

@@ -49,6 +49,8 @@ class MqttLink implements FleetLink {
   #retryMs: number = LIMITS.linkRetryMs;
   #lastError = 'not connected yet';
   #keyExchange: string | undefined;
+  /** What mqtt.js keeps to send again. */
+  #unacknowledgedBytes = 0;
   #wake = Promise.withResolvers<void>();
 
   constructor(options: LinkOptions) {
@@ -86,10 +88,14 @@ class MqttLink implements FleetLink {
 
   async publish(topic: string, payload: Uint8Array, { retain }: { readonly retain: boolean }): Promise<void> {
     if (!this.#isReady) throw new TenzroError('link.offline', `${this.#options.url}: ${this.#lastError}`);
+    if (this.#unacknowledgedBytes > LIMITS.linkUnacknowledgedBytesMax) throw new TenzroError('link.offline', `${this.#options.url}: the broker acknowledges nothing`);
+    this.#unacknowledgedBytes += payload.length;
     try {
       await this.#client.publishAsync(topic, Buffer.from(payload.buffer, payload.byteOffset, payload.byteLength), { qos: 1, retain });
     } catch (cause) {
       throw new TenzroError('link.offline', `${this.#options.url}: ${messageOf(cause)}`, { cause });
+    } finally {
+      this.#unacknowledgedBytes -= payload.length;
     }
   }
 
