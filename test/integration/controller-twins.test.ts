@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict';
 import { copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { callController } from '#runtime/controller/apiClient.ts';
 import type { JsonObject } from '#runtime/core/json.ts';
 import { gatewayConfig, makeBroker, makeController, type Controller, type FleetBroker } from '#test/support/fleet.ts';
 import { Gateway, tenzro } from '#test/support/gateway.ts';
+import { makeOwnFleet } from '#test/support/ownFleet.ts';
 import type { Program } from '#test/support/process.ts';
 import { tempDir, type TempDir } from '#test/support/temp.ts';
 import { until } from '#test/support/until.ts';
@@ -74,5 +76,29 @@ describe('controller: twins', function () {
     const after = await until('the confirmation', async () => { const view = await shown(); const said = view['reported'] as JsonObject; return said['state'] === 'confirmed' && said['version'] === before['next'] && view; }, { timeoutMs: 30_000 });
     assert.equal((after['desired'] as JsonObject)['version'], before['next']);
     assert.ok(!existsSync(join(dir.path, 'data', 'tenzro.yaml.trial')));
+  });
+});
+
+describe("controller: twins over the fleet's own broker", function () {
+  this.timeout(90_000);
+
+  it('reach a gateway that was claimed, and come back confirmed', async () => {
+    using dir = tempDir('own-twins');
+    const fleet = await makeOwnFleet(dir.path);
+    const dataDir = join(dir.path, 'data');
+    mkdirSync(dataDir, { mode: 0o700 });
+    copyFileSync(join(fleet.home, 'owner-1.key.pub'), join(dataDir, 'owner.pub'));
+    writeFileSync(join(dataDir, 'tenzro.yaml'), `${fleet.gatewayConfig('edge-1')}fleet: { operators: [{ name: owner, publicKeyFile: owner.pub, may: ['*'] }] }\n`);
+    await using controller = await fleet.start();
+    await using gateway = await Gateway.start({ dataDir });
+    await gateway.until('its chain to begin', ({ chain }) => chain.blocks > 0, 20_000);
+    await fleet.register('edge-1', dataDir);
+    const shown = async (): Promise<JsonObject> => callController(fleet.home, 'twins.show', { gateway: 'edge-1', name: 'config' });
+    const { reported } = await until('the report', async () => { const view = await shown(); return view['reported'] !== null && view; }, { timeoutMs: 30_000 });
+    const { value } = reported as { readonly value: JsonObject };
+    writeFileSync(join(dir.path, 'value.yaml'), JSON.stringify({ ...value, log: { level: 'debug' } }));
+    const set = await tenzro(dir.path, ['fleet', 'twin', 'edge-1', '--set', join(dir.path, 'value.yaml'), '--confirm', '60s', '--dir', fleet.home, '--passphrase-file', join(dir.path, 'passphrase')]);
+    assert.equal(set.code, 0, `${set.output}${controller.output}`);
+    assert.match(set.stdout, /^version 1 confirmed$/m);
   });
 });
