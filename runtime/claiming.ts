@@ -3,6 +3,8 @@
  * chain. Who owns the gateway is what the record says; everything else follows it, again at each start, until it has.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { joinFirst } from '#drivers/network/join.ts';
+import { NetworkManagerWifi } from '#drivers/network/networkManager.ts';
 import { openAnchor } from '#drivers/tpm2/anchor.ts';
 import type { Tpm } from '#drivers/tpm2/tpm.ts';
 import { claimKeyDigest } from '#provisioning/claim/code.ts';
@@ -10,7 +12,7 @@ import { isLocked, type DeviceRecord, type Ownership } from '#provisioning/claim
 import { ClaimDevice } from '#provisioning/claim/deviceRun.ts';
 import { DeviceStore } from '#provisioning/claim/deviceStore.ts';
 import { encodeDeviceEvidence, openHandOver, type HandOver } from '#provisioning/claim/handOver.ts';
-import { checkJoining, ownerOf } from '#provisioning/claim/joining.ts';
+import { brokerPlace, checkJoining, ownerOf } from '#provisioning/claim/joining.ts';
 import { ClaimDoor } from '#provisioning/claim/lan/door.ts';
 import { claimQuoteDigest, encodeQuote } from '#provisioning/claim/quote.ts';
 import { deviceSuite } from '#provisioning/claim/realSuite.ts';
@@ -48,7 +50,7 @@ const TURN_MS = 1_000;
 const KEYS_RETRY_MS = 2_000;
 const RELEASE_PAUSE_MS = 100;
 /** What is worth an entry: whoever causes it knows the secret, or used up one of five attempts. */
-const RECORDED: ReadonlySet<ErrorCode> = new Set(['claim.secret_wrong', 'claim.locked', 'claim.hand_over', 'claim.apply', 'claim.evidence']);
+const RECORDED: ReadonlySet<ErrorCode> = new Set(['claim.secret_wrong', 'claim.locked', 'claim.hand_over', 'claim.apply', 'claim.evidence', 'claim.network']);
 
 export class Claiming {
   readonly #options: ClaimingOptions;
@@ -56,6 +58,7 @@ export class Claiming {
   readonly #codes: WaitingCodes;
   readonly #chain: ClaimChain;
   readonly #door: ClaimDoor;
+  readonly #wifi = new NetworkManagerWifi();
   #device: ClaimDevice | undefined;
   #signal: AbortSignal | undefined;
   #waiting: readonly WaitingCode[] = [];
@@ -72,7 +75,7 @@ export class Claiming {
     this.#codes = new WaitingCodes(settings.dataDir);
     this.#chain = new ClaimChain(options);
     this.#door = new ClaimDoor(settings.claim, {
-      clock, note: (code, detail) => { this.#note(code, detail); }, isHeld: () => isHeld(this.#device),
+      clock, note: (code, detail) => { this.#note(code, detail); }, isHeld: () => isHeld(this.#device), gone: () => { this.#device?.gone(); },
       receive: (message) => {
         const before = this.#device?.state.phase;
         this.#device?.receive(message);
@@ -122,8 +125,11 @@ export class Claiming {
       read: async () => (await this.#records.read()) ?? NOBODY,
       write: (record) => this.#records.write(record),
       prove: (challenge, transcript, ended) => this.#prove(own, challenge, transcript, ended),
-      apply: (handOver) => this.#apply(own, handOver),
-      revert: () => this.#settle(undefined),
+      apply: (handOver, ended) => this.#apply(own, handOver, ended),
+      revert: async () => {
+        await this.#wifi.remove(signal);
+        await this.#settle(undefined);
+      },
       own: (owner) => this.#settle(owner),
       disown: () => this.#settle(undefined),
       words: (words) => { this.#words = words; this.#options.say(`somebody claims this gateway: both screens must show  ${words}`); },
@@ -186,11 +192,11 @@ export class Claiming {
   }
 
   /** Throws `claim.hand_over` and `claim.apply`. */
-  async #apply({ signer, request }: GatewayKeys, handOver: HandOver): Promise<void> {
+  async #apply({ signer, request }: GatewayKeys, handOver: HandOver, signal: AbortSignal): Promise<void> {
     checkJoining(handOver, signer.publicKey);
     if ((request === undefined) !== (handOver.statement === undefined)) throw new TenzroError('claim.hand_over', request ? 'it enrols nobody' : 'it enrols a TPM that there is not');
     if (request && handOver.statement) checkStatement(request, handOver.statement);
-    if (handOver.networks.length > 0) throw new TenzroError('claim.apply', 'this gateway has no Wi-Fi that can be set up: claim it over its cable, without networks');
+    if (handOver.networks.length > 0) await joinFirst(this.#wifi, handOver.networks, brokerPlace(handOver.broker), signal);
   }
 
   /** One after another, in the order in which the record changed. */
@@ -212,12 +218,14 @@ export class Claiming {
     await this.#chain.owned({ claimId, ownerKeys, words, handOver: bytes, fleetCa: handOver.fleetCa, statement: handOver.statement });
     onTime(handOver.time * 1_000_000);
     await onOwned(ownerOf(handOver, ownerKeys, words));
+    if (handOver.networks.length > 0 && this.#signal) await this.#wifi.keep(handOver.networks, this.#signal).catch((error: unknown) => { this.#note('claim.network', messageOf(error)); }); // the next start tries again
     this.#words = undefined;
     say(`this gateway has an owner, who is reached over ${handOver.broker}`);
   }
 
   async #disown(): Promise<void> {
     if (!await this.#chain.released()) return;
+    if (this.#signal) await this.#wifi.remove(this.#signal);
     await this.#codes.removeAll();
     await this.#options.onDisowned();
     this.#options.say('this gateway has no owner any more: tenzro claim show makes a new code');

@@ -87,6 +87,8 @@ export type DeviceInput = { readonly nowMicros: number } & (
   | { readonly kind: 'unwritten' }
   /** An owner's command that was judged elsewhere. Without effect while anything is under way: MUST be repeated until the record names nobody. */
   | { readonly kind: 'release' }
+  /** The connection of the claimer who holds the session ended: nothing more comes, so that the next one need not wait. */
+  | { readonly kind: 'gone' }
   | { readonly kind: 'tick' }
 );
 
@@ -133,6 +135,7 @@ export function stepDevice(state: DeviceState, input: DeviceInput, suite: Device
     case 'written': return onWritten(state, suite);
     case 'unwritten': return state.phase.kind === 'writing' ? inDoubt(state, input.nowMicros) : same(state);
     case 'release': return onRelease(state, input.nowMicros);
+    case 'gone': return onGone(state, suite);
     case 'tick': return onTick(state, input.nowMicros, suite);
   }
 }
@@ -341,6 +344,11 @@ function onTick(state: DeviceState, nowMicros: number, suite: DeviceSuite): Devi
     case 'offered': return { state: { ...state, phase: { kind: 'open' } }, effects: [note('claim.timeout', 'the offer was not answered')] };
     default: return end(state, phase, { code: 'claim.timeout', detail: `the claim ended while it was ${phase.kind}` }, suite);
   }
+}
+
+function onGone(state: DeviceState, suite: DeviceSuite): DeviceStep {
+  const { phase } = state;
+  return phase.kind === 'proving' || phase.kind === 'awaiting' ? end(state, phase, { code: 'claim.link', detail: `the claimer went away while it was ${phase.kind}` }, suite) : same(state);
 }
 
 function noteOf(error: unknown): DeviceEffect {

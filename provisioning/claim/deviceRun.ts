@@ -69,6 +69,9 @@ export class ClaimDevice implements Disposable {
   /** At an owner's command, judged elsewhere. Without effect while anything is under way: to be repeated while there is an owner. */
   release(): void { this.#take({ kind: 'release', nowMicros: this.#now() }); }
 
+  /** The connection of whoever holds the session ended. */
+  gone(): void { this.#take({ kind: 'gone', nowMicros: this.#now() }); }
+
   /** MUST be called every second or so: deadlines are seen here. */
   tick(): void { this.#take({ kind: 'tick', nowMicros: this.#now() }); }
 

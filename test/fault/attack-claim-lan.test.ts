@@ -204,6 +204,8 @@ describe('attacks on the port for claims', function () {
       assert.equal(await outcome(anna, code), 'claim.hand_over');
       anna.wishes = { statement: undefined };
       assert.equal(await outcome(anna, code), 'claim.hand_over');
+      anna.wishes = { networks: [{ ssid: Buffer.from('hall'), passphrase: 'correct horse' }] };
+      assert.equal(await outcome(anna, code), 'claim.apply', 'no Wi-Fi here');
       anna.wishes = {};
       assert.equal(await outcome(anna, code), 'owned');
     });

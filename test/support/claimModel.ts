@@ -98,6 +98,7 @@ export function nextSteps(world: World, bounds: Bounds): Step[] {
     const isBlocked = (kind === 'read' || kind === 'write') && world.work.slice(0, at).some((earlier) => earlier.kind === 'write');
     if (!isBlocked) for (const outcome of OUTCOMES[kind]) add(`device's ${kind} ${outcome}`, finishWork(world, at, outcome));
   }
+  add('device loses its claimer', toDevice(world, { kind: 'gone', nowMicros: 0 }));
   add('device times out', toDevice(world, { kind: 'tick', nowMicros: LATER }));
   if (world.crashes < bounds.crashes) for (const landed of [false, true]) add('device crashes', crashDevice(world, landed));
   if (world.powerCycles < bounds.powerCycles) add('power is cycled', crashDevice(world, false, `boot ${world.powerCycles + 1}`));

@@ -6,7 +6,7 @@ import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Multicast, type Answer } from './multicast.ts';
 
-export const CLAIM_SERVICE = '_tenzro-claim._tcp.local';
+const CLAIM_SERVICE = '_tenzro-claim._tcp.local';
 const VERSION = 1;
 const NAME_BYTES = 8;
 /** RFC 6762 §10, for records that name a host. */

@@ -18,6 +18,8 @@ export interface ListenerPorts {
   receive(message: Uint8Array): boolean;
   /** A peer has confirmed the secret, and its session is under way. */
   isHeld(): boolean;
+  /** The connection of the peer whose message moved the claim last ended. MUST NOT throw. */
+  gone(): void;
   /** Whatever a peer did that it may not. MUST NOT throw. */
   note(code: ErrorCode, detail: string): void;
 }
@@ -93,7 +95,10 @@ export class ClaimListener implements AsyncDisposable {
     this.#peers.add(peer);
     socket.on('data', (chunk: Buffer) => { this.#read(peer, chunk); });
     socket.on('error', () => undefined); // its close follows
-    socket.once('close', () => { this.#peers.delete(peer); });
+    socket.once('close', () => {
+      this.#peers.delete(peer);
+      if (peer === this.#holder) this.#ports.gone();
+    });
     if (this.#peers.size > LIMITS.claimConnectionsMax) this.#makeRoom();
   }
 
