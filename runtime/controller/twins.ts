@@ -36,7 +36,8 @@ export type Merge =
 
 export function mergeReported(twin: Twin, reported: Reported): Merge {
   const { reported: known, desired } = twin;
-  if (reported.version > (desired?.version ?? 0)) return { kind: 'conflict', reason: `reports version ${reported.version}, and the newest that was desired is ${desired?.version ?? 0}` };
+  const newest = desired?.version ?? known?.version ?? Infinity; // what a gateway tells first, before anything was desired of it here, is where it begins
+  if (reported.version > newest) return { kind: 'conflict', reason: `reports version ${reported.version}, and the newest that was desired is ${newest}` };
   if (!known || reported.revision > known.revision) return known && reported.version < known.version ? { kind: 'conflict', reason: `went back from version ${known.version} to ${reported.version}` } : { kind: 'merged', twin: { ...twin, reported } };
   if (reported.revision < known.revision) return { kind: 'stale' };
   return canonicalJson({ ...reported }) === canonicalJson({ ...known }) ? { kind: 'stale' } : { kind: 'conflict', reason: `revision ${reported.revision} was reported with another content` };

@@ -25,6 +25,7 @@ describe('controller: twins', () => {
     const twin: Twin = { ...desiring({}, 1), reported: reported(5, 1) };
     const outcomes = [reported(6, 1), reported(5, 1), reported(4, 0), reported(5, 1, { value: 2 }), reported(6, 0), reported(6, 2)].map((report) => mergeReported(twin, report));
     assert.deepEqual(outcomes.map(({ kind }) => kind), ['merged', 'stale', 'stale', 'conflict', 'conflict', 'conflict']);
+    assert.deepEqual([mergeReported({}, reported(9, 7)).kind, mergeReported({ reported: reported(9, 7) }, reported(10, 8)).kind], ['merged', 'conflict'], 'a gateway that comes from another fleet begins where it is');
   });
 
   it('sends what is not taken up, and no more', () => {
