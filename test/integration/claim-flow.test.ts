@@ -192,6 +192,23 @@ describe('claim', function () {
     assert.equal(openHandOver(gateway.record.owner?.handOver ?? assert.fail()).statement, undefined);
   });
 
+  it('a command that was judged elsewhere releases the gateway, once: orders and code of before are worth nothing, and a new code works', async () => {
+    const anna = new Desk('Anna', clock);
+    assert.equal(await attempt(anna).ended, 'owned');
+    device.release();
+    device.release();
+    while (gateway.record.owner) await turn();
+    await turn();
+    assert.deepEqual([gateway.record.generation, gateway.settings], [2, 'none']);
+    device.release();
+    device.expect([{ secret: code.secret, lifetimeMs: Infinity }]);
+    assert.equal(await attempt(anna).ended, 'claim.secret_none');
+    code = gateway.newCode();
+    device.expect([{ secret: code.secret, lifetimeMs: Infinity }]);
+    assert.equal(await attempt(new Desk('Ben', clock)).ended, 'owned');
+    assert.equal(gateway.record.generation, 3);
+  });
+
   it('a lost report leaves the operator in doubt, who asks again as often as it takes', async () => {
     const desk = new Desk('Anna', clock);
     const { claim, ended } = attempt(desk, code, { up: losing('standing') });
