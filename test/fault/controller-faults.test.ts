@@ -22,7 +22,7 @@ describe('a controller with its own broker', function () {
   let dir: TempDir;
   let stack: AsyncDisposableStack;
   const at = (name: string): string => join(dir.path, name);
-  const random = randomOf(Date.now());
+  const random = randomOf(20_261_123);
   beforeEach(() => { dir = tempDir('controller'); stack = new AsyncDisposableStack(); });
   afterEach(async () => { await stack.disposeAsync(); dir[Symbol.dispose](); });
 

@@ -77,4 +77,33 @@ describe('broker: TLS', () => {
     assert.equal(factsOf(door).tlsVersion, 'TLSv1.2');
     assert.deepEqual(door.intake.topics(), ['m/t']);
   });
+
+  it('serves another certificate without a restart, and keeps the one before where the new one is none', async () => {
+    await using door = await open();
+    const port = factsOf(door).port;
+    const shown = async (): Promise<string | string[] | undefined> => {
+      const socket = connect({ ...secureClientOptions(), host: '127.0.0.1', port, rejectUnauthorized: false });
+      await once(socket, 'secureConnect');
+      const { subject } = socket.getPeerCertificate();
+      socket.destroy();
+      return subject.CN;
+    };
+    const file = join(dir.path, 'cert.pem');
+    const before = readFileSync(file);
+    assert.equal(await shown(), 'gateway');
+    const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+    const key = readFileSync(join(dir.path, 'key.pem'));
+    try {
+      writeFileSync(join(dir.path, 'key.pem'), privateKey.export({ format: 'pem', type: 'pkcs8' }));
+      writeFileSync(file, pemOf(selfSignedCertificate({ privateKey, commonName: 'renewed', hosts: [], notBeforeMs: Date.UTC(2020, 0), notAfterMs: Date.UTC(2060, 0) })));
+      await door.broker.renewTls();
+      assert.equal(await shown(), 'renewed');
+      writeFileSync(file, 'none');
+      await assert.rejects(door.broker.renewTls(), { code: 'broker.listener' });
+      assert.equal(await shown(), 'renewed');
+    } finally {
+      writeFileSync(file, before);
+      writeFileSync(join(dir.path, 'key.pem'), key);
+    }
+  });
 });
