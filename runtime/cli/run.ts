@@ -29,7 +29,7 @@ export async function run(io: Io, flags: RunFlags): Promise<void> {
 async function runOnce(io: Io, flags: RunFlags): Promise<boolean> {
   const configFile = configFileFor(flags);
   const trial = new ConfigTrial(configFile);
-  tellBack(io, trial.start());
+  tellBack(io, startUnder(io, trial));
   const reload = new AbortController();
   try {
     const config = configOf(flags);
@@ -48,6 +48,17 @@ async function runOnce(io: Io, flags: RunFlags): Promise<boolean> {
 
 /** Only who starts the gateway knows whether somebody starts it again, and says so: a new process gives back what the old one had gathered. */
 const isSupervised = (): boolean => process.env['TENZRO_SUPERVISED'] === '1';
+
+/** A full disk does not keep the gateway from starting: this start is not counted then. */
+function startUnder(io: Io, trial: ConfigTrial): string | undefined {
+  try {
+    return trial.start();
+  } catch (error) {
+    if (!(error instanceof TenzroError) || error.code !== 'config.unreadable') throw error;
+    io.error(`tenzro: ${printable(error.message)} (${error.code})`);
+    return undefined;
+  }
+}
 
 /** A second gateway that finds the first one running says nothing about the configuration. */
 const isElsewhere = (error: unknown): boolean => error instanceof TenzroError && error.code === 'ledger.locked';
