@@ -29,7 +29,7 @@ describe('the first fleet', function () {
     assert.match(shown, /TZ1: /);
     const seconds = Number(/ is yours: claimed and its first block receipted in ([\d.]+) s/.exec(claimed)?.[1]);
     console.log(`      claim to first receipted block: ${seconds} s`);
-    assert.ok(seconds <= SECONDS_MAX, `${claimed}`);
+    assert.ok(seconds <= SECONDS_MAX, claimed);
     const [, words = assert.fail('no words')] = / words {2}((?:[a-z]+ ){5}[a-z]+) /.exec(claimed) ?? [];
     assert.match(looked, new RegExp(words), 'the gateway says the same words');
     assert.match(looked, /claim/);
