@@ -50,7 +50,9 @@ const TURN_MS = 1_000;
 const KEYS_RETRY_MS = 2_000;
 const RELEASE_PAUSE_MS = 100;
 /** What is worth an entry: whoever causes it knows the secret, or used up one of five attempts. */
-const RECORDED: ReadonlySet<ErrorCode> = new Set(['claim.secret_wrong', 'claim.locked', 'claim.hand_over', 'claim.apply', 'claim.evidence', 'claim.network']);
+const RECORDED: ReadonlySet<ErrorCode> = new Set(['claim.secret_wrong', 'claim.locked', 'claim.hand_over', 'claim.apply', 'claim.evidence']);
+/** What the machine does wrong to us, and people have to mend. */
+const TOLD: ReadonlySet<ErrorCode> = new Set(['claim.state', 'claim.store', 'claim.newer_version', 'claim.listen', 'claim.network']);
 
 export class Claiming {
   readonly #options: ClaimingOptions;
@@ -234,10 +236,14 @@ export class Claiming {
   #note(code: ErrorCode, detail: string): void {
     const { counters, log, say } = this.#options;
     counters.add(code);
-    if (!RECORDED.has(code)) return log.debug({ room: 'claim', code }, detail);
+    if (!RECORDED.has(code) && !TOLD.has(code)) return log.debug({ room: 'claim', code }, detail);
+    const isNew = this.#fault?.code !== code || this.#fault.detail !== detail;
     this.#fault = { code, detail };
-    log.warn({ room: 'claim', code, hint: new TenzroError(code, detail).hint }, detail);
-    say(`claim: ${detail} (${code})`);
+    if (isNew) {
+      log.warn({ room: 'claim', code, hint: new TenzroError(code, detail).hint }, detail);
+      say(`claim: ${detail} (${code})`);
+    }
+    if (!RECORDED.has(code)) return;
     this.#chain.failed(code, detail);
   }
 }
