@@ -32,7 +32,7 @@ export async function openOwnerKey(io: Io, { dir, key = join(dir, KEYS[0]), pass
 }
 
 /** The public owner keys of the folder: the private ones may be elsewhere. Throws `fleet.key`. */
-export const ownerKeysIn = (dir: string): readonly Uint8Array[] => KEYS.map((name) => publicKeyIn(join(dir, `${name}.pub`)));
+const ownerKeysIn = (dir: string): readonly Uint8Array[] => KEYS.map((name) => publicKeyIn(join(dir, `${name}.pub`)));
 
 /** The key beside this one. Throws `fleet.key` where this one is none of the folder's. */
 export function otherKeyOf(dir: string, publicKey: Uint8Array): Uint8Array {
