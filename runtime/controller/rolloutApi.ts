@@ -46,11 +46,11 @@ export const rolloutApi = (rollouts: Rollouts): Api => ({
   },
 });
 
-/** `fleet.views {gateway?}`: emits what each gateway reports, by id; returns how many they are. */
+/** `fleet.views {gateway?, health?}`: emits what each gateway reports, by id; with `health: true` without its twins. Returns how many they are. */
 export const viewsApi = (views: FleetViews): Api => ({
-  'fleet.views': async ({ gateway }, { emit }) => {
+  'fleet.views': async ({ gateway, health: isHealthOnly }, { emit }) => {
     const all = [...views.all()].filter(({ id }) => gateway === undefined || id === gateway).toSorted((a, b) => (a.id < b.id ? -1 : 1));
-    for (const view of all) emit(view);
+    for (const view of all) emit(isHealthOnly === true ? { id: view.id, health: view.health ?? {} } : view);
     return { gateways: all.length };
   },
 });

@@ -8,7 +8,7 @@ export const STATUS_DOWN = '{"status":"down"}';
 
 export interface StatusVoiceOptions {
   readonly gateway: string;
-  /** What stands beside `status`; nothing that changes all the time. */
+  /** What stands beside `status` and `keyExchange`; nothing that changes all the time. */
   readonly statement: () => JsonObject;
   readonly log: Log;
 }
@@ -33,7 +33,8 @@ export class StatusVoice implements LinkUser {
   refresh(): void {
     const { gateway, statement, log } = this.#options;
     if (!this.#link?.isReady) return;
-    const text = JSON.stringify({ status: 'up', ...statement() });
+    const { keyExchange = 'unknown' } = this.#link;
+    const text = JSON.stringify({ status: 'up', keyExchange, ...statement() });
     if (text === this.#said) return;
     this.#said = text;
     this.#link.publish(statusTopic(gateway), Buffer.from(text), { retain: true }).catch((error: unknown) => {

@@ -68,6 +68,6 @@ describe('link: the status of a gateway', () => {
     link.fault = '';
     voice.refresh();
     voice.connected(link);
-    assert.deepEqual(said, ['1', '2', '2'].map((version) => `te/g/status {"status":"up","version":"${version}"} retained`));
+    assert.deepEqual(said, ['1', '2', '2'].map((version) => `te/g/status {"status":"up","keyExchange":"none","version":"${version}"} retained`));
   });
 });

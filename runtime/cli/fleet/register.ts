@@ -4,7 +4,7 @@ import { userInfo } from 'node:os';
 import { toHex } from '#runtime/core/bytes.ts';
 import { isoOfMicros } from '#runtime/core/clock.ts';
 import { TenzroError, messageOf } from '#runtime/core/errors.ts';
-import type { JsonObject } from '#runtime/core/json.ts';
+import { isJsonObject, type JsonObject } from '#runtime/core/json.ts';
 import type { KeyValueStore } from '#runtime/core/ports.ts';
 import { printable } from '#runtime/core/printable.ts';
 import { openActs, readActs } from '#runtime/controller/acts.ts';
@@ -29,10 +29,10 @@ export interface DirFlags {
 
 /** Exit 1 where a gateway is frozen, or falls short of the policy: scripts notice. */
 export async function fleetLs(io: Io, flags: DirFlags): Promise<void> {
-  const members = await withStore(flags.dir, membersIn);
-  if (flags.json) io.json(members.map(({ view }) => view));
+  const [members, links] = [await withStore(flags.dir, membersIn), await linksIn(flags.dir)];
+  if (flags.json) io.json(members.map(({ name, view }) => ({ ...view, link: links.get(name) ?? null })));
   else if (members.length === 0) io.line('no gateway is claimed here, and none has sent anything yet');
-  else for (const member of members) io.line(lineOf(io, member));
+  else for (const member of members) io.line(lineOf(io, member, links.get(member.name)));
   if (members.some(isTrouble)) io.exitCode = EXIT.problem;
 }
 
@@ -178,17 +178,38 @@ function memberOf(name: string, gateway: RegisteredGateway | undefined, chain?: 
   return { name, chain, gateway, record, standing, view };
 }
 
-function lineOf(io: Io, { name, chain, gateway, record, standing }: Member): string {
+function lineOf(io: Io, { name, chain, gateway, record, standing }: Member, link: Link | undefined): string {
   const { head, size = 0, seenMicros = 0, fork } = record ?? {};
   const covered = head ? `${head.treeSize} entries under block ${head.sequence}` : `${size} entries, no block yet`;
   const kept = chain === undefined ? 'nothing sent yet' : `${chain.slice(0, 16)}…  ${covered}, seen ${isoOfMicros(seenMicros)}`;
   const frozen = gateway?.frozen?.why ?? (fork ? `two blocks ${fork.sequence}, cloned or restored from an old copy` : undefined);
   const short = standing?.meets === false ? standing.findings.filter(({ result }) => result === 'fail').map(({ check }) => check).join(', ') : '';
   return [
-    printable(name).padEnd(16), (gateway?.state ?? 'unclaimed').padEnd(9), (standing?.level ?? '-').padEnd(8), kept,
+    printable(name).padEnd(16), (gateway?.state ?? 'unclaimed').padEnd(9), (standing?.level ?? '-').padEnd(8), kept, ...(link === undefined ? [] : [linkWords(link)]),
     ...(short === '' ? [] : [io.paint(`SHORT OF POLICY: ${printable(short)}`, 'yellow')]), ...(frozen === undefined ? [] : [io.paint(`FROZEN: ${printable(frozen)}`, 'red')]),
   ].join('  ');
 }
+
+/** A gateway's word about its connection. */
+type Link = { readonly status: string; readonly keyExchange: string | null };
+
+/** By name. None without a running controller. */
+async function linksIn(dir: string): Promise<ReadonlyMap<string, Link>> {
+  const links = new Map<string, Link>();
+  const onEvent = ({ id, health }: JsonObject): void => {
+    const { status, keyExchange } = isJsonObject(health) ? health : {};
+    if (typeof id === 'string' && typeof status === 'string') links.set(id, { status, keyExchange: typeof keyExchange === 'string' ? keyExchange : null });
+  };
+  try {
+    await callController(dir, 'fleet.views', { health: true }, { onEvent });
+  } catch (error) {
+    if (!(error instanceof TenzroError) || error.code !== 'controller.offline') throw error;
+  }
+  return links;
+}
+
+const linkWords = ({ status, keyExchange }: Link): string => printable(keyExchange === null ? status : `${status} over ${keyExchange}`).slice(0, LINK_CHARS_MAX);
+const LINK_CHARS_MAX = 60;
 
 /** Beside a running controller too. Throws `controller.directory`. */
 async function withStore<T>(dir: string, look: (store: KeyValueStore) => T): Promise<T> {
