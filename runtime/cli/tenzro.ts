@@ -230,6 +230,7 @@ function declareFleet(root: Command, io: Io): void {
     .option('--id <id>', 'serves once; default: random')
     .option('--ttl <time>', 'how long it is valid: 60s, 10m, 2h, 3d', '60s')
     .option('--params <json>', 'parameters, a JSON object')
+    .option('--message <file>', 'sign this command, written by hand: its members stay, the flags fill in what is missing')
     .option('--not-before <time>', 'wait until then, within the validity: 2026-11-23T22:00Z')
     .option('--dry-run', 'the gateway only looks whether it could')
     .option('--urgent', 'wait for no maintenance window of the gateway')

@@ -62,12 +62,19 @@ export function signedBytesOf(message: CommandMessage): Buffer {
 }
 
 /** The message to publish. Throws `command.malformed` for claims that no gateway would read. */
-export function signCommand(signer: Signer, claims: CommandClaims): CommandMessage {
+export const signCommand = (signer: Signer, claims: CommandClaims): CommandMessage => signMessage(signer, unsignedMessage(claims));
+
+/** The claims as members of a message. */
+export function unsignedMessage(claims: CommandClaims): CommandMessage {
   const { gateway, target, type, id, issued, ttlSeconds, notBefore, isDryRun, isUrgent, parameters } = claims;
-  const message: CommandMessage = {
+  return {
     status: 'init', version: VERSION, gateway, target, type, id, issued, ttl_s: ttlSeconds,
     ...(notBefore === undefined ? {} : { not_before: notBefore }), ...(isDryRun ? { dry_run: true } : {}), ...(isUrgent === true ? { urgent: true } : {}), parameters: parameters as Json,
   };
+}
+
+/** The same message with a signature over every member but `status`, those that we do not know too. Throws `command.malformed`, `command.version`, `jws.malformed`. */
+export function signMessage(signer: Signer, message: CommandMessage): CommandMessage {
   claimsOf(message);
   const signed = { ...message, signature: signDetached(signer, signedBytesOf(message), TYP) };
   if (Buffer.byteLength(JSON.stringify(signed)) > LIMITS.commandBytesMax) throw malformed(`more than ${LIMITS.commandBytesMax} bytes`);

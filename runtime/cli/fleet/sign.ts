@@ -3,10 +3,11 @@ import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { systemClock } from '#runtime/core/clock.ts';
 import { TenzroError, messageOf } from '#runtime/core/errors.ts';
+import type { Json } from '#runtime/core/json.ts';
 import { MAIN_ENTITY } from '#runtime/core/topic.ts';
 import { signerOfSeed, type Signer } from '#runtime/crypto/mldsa.ts';
 import { decryptOwnerKey } from '#runtime/crypto/ownerKey.ts';
-import { signCommand } from '#runtime/fleet/message.ts';
+import { claimsOf, parseMessage, signMessage, unsignedMessage, type CommandMessage } from '#runtime/fleet/message.ts';
 import type { Io } from '../io.ts';
 import { readPassphrase } from './passphrase.ts';
 
@@ -17,6 +18,8 @@ export interface SignFlags {
   readonly id?: string;
   readonly ttl: string;
   readonly params?: string;
+  /** File of a command that somebody wrote by hand. */
+  readonly message?: string;
   readonly notBefore?: string;
   readonly dryRun?: boolean;
   readonly urgent?: boolean;
@@ -25,15 +28,32 @@ export interface SignFlags {
 
 const UNIT_SECONDS = { s: 1, m: 60, h: 3_600, d: 86_400 } as const;
 
-/** The topic goes to stderr: stdout is the message. */
+/** The topic goes to stderr: stdout is the message. What is written in `message` stays as it is; the flags fill in what is missing there. */
 export async function fleetSign(io: Io, flags: SignFlags): Promise<void> {
-  const id = flags.id ?? randomBytes(8).toString('hex');
+  const written = flags.message === undefined ? {} : messageIn(flags.message);
+  for (const name of ['gateway', 'type', 'id'] as const) refuseOther(name, flags[name], written[name]);
   const claims = {
-    gateway: flags.gateway, target: MAIN_ENTITY, type: flags.type, id, issued: Math.floor(systemClock.wallMicros() / 1_000_000), ttlSeconds: secondsOf(flags.ttl),
+    gateway: flags.gateway, target: MAIN_ENTITY, type: flags.type, id: flags.id ?? randomBytes(8).toString('hex'), issued: Math.floor(systemClock.wallMicros() / 1_000_000), ttlSeconds: secondsOf(flags.ttl),
     ...(flags.notBefore === undefined ? {} : { notBefore: timeOf(flags.notBefore) }), isDryRun: flags.dryRun === true, ...(flags.urgent === true ? { isUrgent: true } : {}), parameters: parametersOf(flags.params ?? '{}'),
   };
-  io.json(signCommand(await readSigner(io, flags), claims));
-  io.error(`for te/${MAIN_ENTITY}/cmd/${flags.type}/${id}`);
+  const message = signMessage(await readSigner(io, flags), { ...unsignedMessage(claims), ...written, status: 'init' });
+  io.json(message);
+  io.error(`for te/${MAIN_ENTITY}/cmd/${flags.type}/${claimsOf(message).id}`);
+}
+
+/** Throws `cli.usage`, `command.malformed`. */
+function messageIn(path: string): CommandMessage {
+  try {
+    return parseMessage(readFileSync(path));
+  } catch (cause) {
+    if (cause instanceof TenzroError) throw cause;
+    throw new TenzroError('cli.usage', `--message: cannot read ${path}: ${messageOf(cause)}`, { cause });
+  }
+}
+
+/** Whoever names one gateway on the command line signs for no other. */
+function refuseOther(name: string, flag: string | undefined, written: Json | undefined): void {
+  if (flag !== undefined && written !== undefined && written !== flag) throw new TenzroError('cli.usage', `--${name} is ${flag}, the message says ${JSON.stringify(written)}`);
 }
 
 /** Throws `fleet.key`. */
