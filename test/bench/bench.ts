@@ -1,7 +1,7 @@
 /**
  * `npm run bench`: every figure of the gateway beside a peer's, from one run on one machine.
  *   --quick       under 90 s, for a look; the documented figures come from the full run
- *   --only NAME   one group: traffic, startup, ledger, inference, verification, confidential, tpm, uplink, drain, degraded
+ *   --only NAME   one group: traffic, startup, ledger, inference, verification, confidential, tpm, uplink, drain, fleet, degraded
  *   --json FILE   writes {machine, <figure>: {value, unit, peer, peerValue, ratio}}
  */
 import { writeFileSync } from 'node:fs';
@@ -10,6 +10,7 @@ import type { Bench, Figure } from './figure.ts';
 import { confidential } from './figures/confidential.ts';
 import { degraded } from './figures/degraded.ts';
 import { drain } from './figures/drain.ts';
+import { fleet } from './figures/fleet.ts';
 import { inference } from './figures/inference.ts';
 import { ledger } from './figures/ledger.ts';
 import { startup } from './figures/startup.ts';
@@ -19,7 +20,7 @@ import { uplink } from './figures/uplink.ts';
 import { verification } from './figures/verification.ts';
 import { describeMachine, type Machine } from './machine.ts';
 
-const BENCHES: readonly Bench[] = [traffic, startup, ledger, inference, verification, confidential, tpm, uplink, drain, degraded];
+const BENCHES: readonly Bench[] = [traffic, startup, ledger, inference, verification, confidential, tpm, uplink, drain, fleet, degraded];
 
 const { values } = parseArgs({ options: { quick: { type: 'boolean', default: false }, only: { type: 'string' }, json: { type: 'string' } } });
 const chosen = BENCHES.filter(({ name }) => values.only === undefined || name === values.only);

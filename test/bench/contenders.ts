@@ -1,6 +1,8 @@
 /** The brokers under the same load: ours with its whole path behind it, bare aedes, mosquitto with persistence. */
+import { generateKeyPairSync } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { pemOf, selfSignedCertificate } from '#runtime/crypto/certificate.ts';
 import { Gateway } from '#test/support/gateway.ts';
 import { findPeer } from '#test/support/peers.ts';
 import { Program, acceptsMqtt, freePort } from '#test/support/process.ts';
@@ -53,4 +55,31 @@ export async function startMosquitto(port?: number): Promise<Contender | undefin
   await until('mosquitto', () => acceptsMqtt(ownPort));
   const owned = stack.move();
   return { port: ownPort, pid: program.pid, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+}
+
+export interface SecureContender extends Contender {
+  /** PEM. */
+  readonly ca: string;
+}
+
+/** A fleet's broker as bare as it comes: TLS 1.3 with a P-256 certificate, anybody may come in, no queue has an end. Undefined where mosquitto is not installed. */
+export async function startSecureMosquitto(): Promise<SecureContender | undefined> {
+  const file = findPeer('mosquitto');
+  if (file === undefined) return undefined;
+  await using stack = new AsyncDisposableStack();
+  const dir = stack.use(tempDir('mosquitto'));
+  const at = (name: string): string => join(dir.path, name);
+  const port = await freePort();
+  const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+  const ca = pemOf(selfSignedCertificate({ privateKey, commonName: 'broker', hosts: ['localhost'], notBeforeMs: Date.UTC(2020, 0), notAfterMs: Date.UTC(2060, 0) }));
+  writeFileSync(at('broker.key'), privateKey.export({ format: 'pem', type: 'pkcs8' }));
+  writeFileSync(at('broker.pem'), ca);
+  writeFileSync(at('mosquitto.conf'), [
+    `listener ${port} 127.0.0.1`, `certfile ${at('broker.pem')}`, `keyfile ${at('broker.key')}`, 'tls_version tlsv1.3', 'allow_anonymous true', 'max_inflight_messages 0', 'max_queued_messages 0',
+    'persistence true', `persistence_location ${dir.path}/`, 'autosave_interval 5', ...(process.getuid?.() === 0 ? ['user root'] : []), '',
+  ].join('\n'));
+  const program = stack.use(new Program(file, ['-c', at('mosquitto.conf')]));
+  await until('mosquitto', () => program.output.includes('running'), { hopeless: () => (program.running ? undefined : program.output) });
+  const owned = stack.move();
+  return { port, pid: program.pid, ca, [Symbol.asyncDispose]: () => owned.disposeAsync() };
 }

@@ -25,15 +25,16 @@ export class MemoryMap implements KeyValueStore {
 /** What a command does there: resolves, or throws why it failed. */
 export type Habit = (command: CommandClaims, signal: AbortSignal) => Promise<Readonly<Record<string, unknown>>>;
 
+/** `others` speak over its link too. */
 export class LightGateway implements AsyncDisposable {
   readonly name: string;
   /** Ids of what was executed, each time. */
   readonly executed: string[] = [];
-  readonly #link: FleetLink;
+  readonly link: FleetLink;
   readonly #stop = new AbortController();
   readonly #working: Promise<void>;
 
-  constructor(name: string, operators: readonly Operator[], broker: Pick<LinkOptions, 'url' | 'ca' | 'user' | 'password'>, habit: Habit = async () => ({ done: true })) {
+  constructor(name: string, operators: readonly Operator[], broker: Pick<LinkOptions, 'url' | 'ca' | 'user' | 'password' | 'identity'>, habit: Habit = async () => ({ done: true }), others: readonly LinkUser[] = []) {
     this.name = name;
     const handler: CommandHandler = {
       support: { kind: 'value', value: true },
@@ -44,19 +45,19 @@ export class LightGateway implements AsyncDisposable {
     };
     const commander = new Commander({ gateway: name, operators: () => operators, handlers: { diagnostics: handler, config_update: handler, log_upload: handler }, maintenance: [], ...memoryLedger(), store: new MemoryMap(), clock, counters: uncounted(), log: QUIET });
     const topic = `te/${name}/status`;
-    this.#link = openLink({ ...broker, clientId: `te-${name}`, hub: new Hub([overLink(commander, name, topic)], QUIET), will: { topic, payload: DOWN } });
+    this.link = openLink({ ...broker, clientId: `te-${name}`, hub: new Hub([overLink(commander, name, topic), ...others], QUIET), will: { topic, payload: DOWN } });
     this.#working = commander.follow(this.#stop.signal);
   }
 
   async connected(): Promise<this> {
-    await this.#link.ready(this.#stop.signal);
+    await this.link.ready(this.#stop.signal);
     return this;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort();
     await this.#working;
-    await this.#link[Symbol.asyncDispose]();
+    await this.link[Symbol.asyncDispose]();
   }
 }
 

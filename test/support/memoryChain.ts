@@ -87,9 +87,11 @@ export interface Dress {
 export class SoftSealer {
   readonly signer: Signer;
   readonly #chain: MemoryChain;
+  readonly #device: string;
 
-  constructor(chain: MemoryChain, seed: Uint8Array = sha256(Buffer.from('a test device'))) {
+  constructor(chain: MemoryChain, seed: Uint8Array = sha256(Buffer.from('a test device')), device = 'workshop') {
     this.#chain = chain;
+    this.#device = device;
     this.signer = signerOfSeed(seed);
   }
 
@@ -109,7 +111,7 @@ export class SoftSealer {
     const { blocks } = this.#chain;
     const evidence = encodeEvidence(dress.evidence ?? { kind: 'none', reason: 'no TPM found' });
     const header = encodeBlockHeader({
-      keyId: dress.keyId ?? keyIdOf(this.signer.publicKey), device: 'workshop', chainId: chainIdOf(blocks[0]?.payload ?? payload), evidenceDigest: dress.evidenceDigest ?? sha256(evidence),
+      keyId: dress.keyId ?? keyIdOf(this.signer.publicKey), device: this.#device, chainId: chainIdOf(blocks[0]?.payload ?? payload), evidenceDigest: dress.evidenceDigest ?? sha256(evidence),
     });
     const block: SealedBlock = { sequence: blocks.length, payload, cose: sign1(dress.signer ?? this.signer, header, payload), evidence };
     blocks.push(block);
@@ -120,9 +122,9 @@ export class SoftSealer {
 }
 
 /** `count` blocks over `perBlock` readings each; the genesis covers the first of them. */
-export function softChain(count: number, perBlock: number, seed?: Uint8Array): { readonly chain: MemoryChain; readonly sealer: SoftSealer } {
+export function softChain(count: number, perBlock: number, seed?: Uint8Array, device?: string): { readonly chain: MemoryChain; readonly sealer: SoftSealer } {
   const chain = new MemoryChain();
-  const sealer = new SoftSealer(chain, seed);
+  const sealer = new SoftSealer(chain, seed, device);
   for (let block = 0; block < count; block++) {
     for (let i = 0; i < perBlock; i++) chain.append(testReading(chain.entries.length));
     sealer.seal();

@@ -10,6 +10,7 @@ import { decodeBlock } from '#runtime/ledger/block.ts';
 import { openReader } from '#runtime/ledger/reader.ts';
 import { until } from './until.ts';
 
+export const PASSPHRASE = 'correct horse battery';
 const COMMAND = join(import.meta.dirname, '..', '..', 'runtime', 'cli', 'tenzro.js');
 /** Gateways of tests have no TPM. */
 const POLICY = 'version: 1\naccept: [dtpm, enrolled, emulated, software]\n';
@@ -30,7 +31,7 @@ export interface OwnFleet {
 /** `home` is made in `dir`, or is a folder that is there and empty. */
 export async function makeOwnFleet(dir: string, home = join(dir, 'fleet')): Promise<OwnFleet> {
   const passphraseFile = join(dir, 'passphrase');
-  writeFileSync(passphraseFile, 'correct horse battery\n', { mode: 0o600 });
+  writeFileSync(passphraseFile, `${PASSPHRASE}\n`, { mode: 0o600 });
   const made = await tenzro(dir, ['fleet', 'init', '--dir', home, '--name', 'test', '--host', 'localhost', '--passphrase-file', passphraseFile, '--json']);
   if (made.code !== 0) throw new Error(made.output);
   const { receiptKey } = JSON.parse(made.stdout) as { readonly receiptKey: string };
