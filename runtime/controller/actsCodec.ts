@@ -36,7 +36,7 @@ export const CONTROLLER = 'controller';
 const VERSION = 1;
 const KEY = { version: 1, index: 2, micros: 3, who: 4, what: 5, about: 6, detail: 7, previous: 8 } as const;
 /** UTF-16 units; what is longer was cut when it was written. */
-const ACT_TEXT_MAX = { who: 128, what: 64, about: 256, detail: 1_024 } as const;
+export const ACT_TEXT_MAX = { who: 128, what: 64, about: 256, detail: 1_024 } as const;
 const ACT_BYTES_MAX = 16 * 1024;
 
 export const digestOfAct = (cose: Uint8Array): Buffer => sha256(cose);

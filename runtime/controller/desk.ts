@@ -15,6 +15,7 @@ import { FLEET_NAME } from '#runtime/core/twin.ts';
 import type { ActBook } from './acts.ts';
 import { isFinal, isOver, keyOf, mayFollow, readSaying, toldState, type CommandName, type DeskRecord, type DeskState } from './deskRecord.ts';
 import type { DeskStore } from './deskStore.ts';
+import { submissionActs } from './submissions.ts';
 
 /** The form of signed commands, seen from here. */
 export interface CommandForm {
@@ -90,10 +91,8 @@ export class Desk implements LinkUser {
     if (checked.size < orders.length) throw new TenzroError('controller.request', 'one command twice');
     const fresh = [...checked.values()].filter(({ record, message }) => !this.#isKnown(record, message));
     if (this.#store.openCount + fresh.length > LIMITS.deskOpenMax) throw new TenzroError('controller.full', `${this.#store.openCount} commands have not ended`);
-    for (const { record, message } of fresh) {
-      this.#options.acts.note({ who: record.kid, what: 'command.submitted', about: keyOf(record) });
-      this.#store.add(record, message);
-    }
+    for (const act of submissionActs(fresh.map(({ record }) => record))) this.#options.acts.note(act);
+    for (const { record, message } of fresh) this.#store.add(record, message);
     await this.#store.flushed();
     for (const { record } of fresh) this.#say(record);
     return [...checked].map(([key, { record }]) => this.#store.get(key) ?? record);
