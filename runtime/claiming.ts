@@ -39,8 +39,10 @@ export interface ClaimingOptions extends Pick<LeasingOptions, 'writer' | 'reader
   /** At the claim, at each start while owned, and when owner keys were rotated. A rejection is told, and it is called again. */
   readonly onOwned: (owner: Owner) => Promise<void>;
   readonly onDisowned: () => Promise<void>;
-  /** The owner's clock, µs since 1970: the time is not before it. */
-  readonly onTime: (micros: number) => void;
+  /** The owner's clock, µs since 1970: the time is not before it; `isNow`: it was told just now. */
+  readonly onTime: (micros: number, isNow: boolean) => void;
+  /** Whether the owner took that key of its own back: it orders nothing any more. */
+  readonly isOwnerKeyRevoked: (publicKey: Uint8Array) => boolean;
   /** For people at the machine. MUST NOT throw. */
   readonly say: (text: string) => void;
 }
@@ -63,6 +65,8 @@ export class Claiming {
   readonly #wifi = new NetworkManagerWifi();
   #device: ClaimDevice | undefined;
   #signal: AbortSignal | undefined;
+  /** The time of a hand-over that came in this run, and is no ownership yet. */
+  #told: number | undefined;
   #waiting: readonly WaitingCode[] = [];
   #words: string | undefined;
   #fault: { readonly code: string; readonly detail: string } | undefined;
@@ -121,7 +125,9 @@ export class Claiming {
     const own = await this.#identity(signal);
     if (!own) return;
     await using _ = this.#door;
-    using device = new ClaimDevice(deviceSuite(own), {
+    const suite = deviceSuite(own);
+    const openOrder: typeof suite.openOrder = (order, ownerKeys) => suite.openOrder(order, ownerKeys.filter((key) => !this.#options.isOwnerKeyRevoked(key)));
+    using device = new ClaimDevice({ ...suite, openOrder }, {
       clock: this.#options.clock,
       send: (message) => { this.#door.send(message); },
       read: async () => (await this.#records.read()) ?? NOBODY,
@@ -198,6 +204,7 @@ export class Claiming {
     checkJoining(handOver, signer.publicKey);
     if ((request === undefined) !== (handOver.statement === undefined)) throw new TenzroError('claim.hand_over', request ? 'it enrols nobody' : 'it enrols a TPM that there is not');
     if (request && handOver.statement) checkStatement(request, handOver.statement);
+    this.#told = handOver.time;
     if (handOver.networks.length > 0) await joinFirst(this.#wifi, handOver.networks, brokerPlace(handOver.broker), signal);
   }
 
@@ -218,7 +225,8 @@ export class Claiming {
     const handOver = openHandOver(bytes);
     await this.#codes.removeAll();
     await this.#chain.owned({ claimId, ownerKeys, words, handOver: bytes, fleetCa: handOver.fleetCa, statement: handOver.statement });
-    onTime(handOver.time * 1_000_000);
+    onTime(handOver.time * 1_000_000, this.#told === handOver.time);
+    this.#told = undefined;
     await onOwned(ownerOf(handOver, ownerKeys, words));
     if (handOver.networks.length > 0 && this.#signal) await this.#wifi.keep(handOver.networks, this.#signal).catch((error: unknown) => { this.#note('claim.network', messageOf(error)); }); // the next start tries again
     this.#words = undefined;

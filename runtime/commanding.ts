@@ -42,6 +42,10 @@ export interface CommandingOptions {
   /** JSON lines of this run, oldest first, redacted. */
   readonly logLines: () => readonly string[];
   readonly models: ModelKeeper;
+  /** When a controller gave the newest receipt, µs since 1970; 0: none yet. */
+  readonly receiptMicros: () => number;
+  /** By JWK thumbprint. */
+  readonly isKeyRevoked: (kid: string) => boolean;
   /** Of a gateway that can be claimed. */
   readonly release: Maybe<Omit<ReleasePorts, 'store' | 'log'>>;
   readonly clock: Clock;
@@ -55,23 +59,25 @@ export interface Commanding {
   operators(): readonly Operator[];
   /** Keys of an owner that is gone do not count from now on. */
   setOwner(owner: Owner | undefined): void;
+  /** Keys were revoked: what they commanded and has not ended fails. */
+  operatorsChanged(): void;
   /** Commands over one more broker, whose topics begin with the gateway's name. */
   overFleet(): LinkUser;
 }
 
-export function openCommanding({ settings, appRoot, host, trials, writer, reader, store, broker, freshProofs, models, release, ...ports }: CommandingOptions): Commanding {
+export function openCommanding({ settings, appRoot, host, trials, writer, reader, store, broker, freshProofs, models, release, isKeyRevoked, ...ports }: CommandingOptions): Commanding {
   const { counters, log } = ports;
   const configured = readOperators(settings.fleet, (error) => {
     counters.add(error.code);
     log.error({ code: error.code, hint: error.hint }, error.message);
   });
   let owners: readonly Operator[] = [];
-  const operators = (): readonly Operator[] => [...owners, ...configured];
+  const operators = (): readonly Operator[] => [...owners, ...configured].filter(({ kid }) => !isKeyRevoked(kid));
   const handlers = handlersOf({
     ...ports, restart: host.reload, consent: settings.fleet, models: { kind: 'value', value: models }, updater: NO_UPDATER,
     actuator: new MqttActuator(settings.actuators, localBroker(broker), ports.clock),
     releaser: release.kind === 'none' ? release : { kind: 'value', value: new Releaser({ ...release.value, store, log }) },
-    config: configFileOf({ file: host.configFile, appRoot, trials, owners: () => owners }), raiseTime: (micros) => commander.raiseTime(micros),
+    config: configFileOf({ file: host.configFile, appRoot, trials, owners: () => owners }), raiseTime: (micros) => { commander.raiseTime(micros, true); return commander.time.now; },
     prove: async (nonce) => {
       const { sequence, bundle } = await freshProofs.prove(nonce);
       return { sequence, bundleSha256: toHex(sha256(bundle)), bundleBytes: bundle.length };
@@ -86,6 +92,10 @@ export function openCommanding({ settings, appRoot, host, trials, writer, reader
     commander, operators,
     setOwner(owner) {
       owners = owner ? operatorsOf(owner) : [];
+      for (const topics of [own, ...fleets]) topics.sayCapabilities(supported());
+    },
+    operatorsChanged() {
+      commander.operatorsChanged();
       for (const topics of [own, ...fleets]) topics.sayCapabilities(supported());
     },
     overFleet: () => new FleetCommands({ commander, gateway: settings.node.name, supported, fleets, log }),

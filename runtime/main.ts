@@ -141,7 +141,7 @@ class Gateway {
     });
     const claiming = new Claiming({
       settings, writer, reader, store, identity: attestation.identity, tpm: attestation.tpm, clock, counters: this.#counters, log: this.#log.child({ room: 'claim' }), say: (text) => this.#say(text),
-      onOwned: async (owner) => belonging.onOwned(owner), onDisowned: () => belonging.onDisowned(), onTime: (micros) => belonging.raiseTime(micros),
+      onOwned: async (owner) => belonging.onOwned(owner), onDisowned: () => belonging.onDisowned(), onTime: (micros, isNow) => belonging.raiseTime(micros, isNow), isOwnerKeyRevoked: (key) => belonging.isOwnerKeyRevoked(key),
     });
     return { writer, reader, doors, broker, inference, attestation, attester, belonging, claiming };
   }

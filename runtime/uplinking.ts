@@ -7,7 +7,7 @@ import { TenzroError, messageOf } from '#runtime/core/errors.ts';
 import type { Upstream } from '#runtime/core/fleet.ts';
 import type { JsonObject } from '#runtime/core/json.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
-import type { Counters, FleetLink, KeyValueStore, LinkUser, Log } from '#runtime/core/ports.ts';
+import type { Counters, KeyValueStore, LinkUser, Log } from '#runtime/core/ports.ts';
 import type { UplinkSettings } from '#runtime/core/settings.ts';
 import type { UpstreamStatus } from '#runtime/core/types.ts';
 import { judgeBrokerChain } from '#runtime/crypto/brokerChain.ts';
@@ -16,6 +16,7 @@ import type { Signer } from '#runtime/crypto/mldsa.ts';
 import type { ChainReader } from '#runtime/ledger/reader.ts';
 import type { WriterClient } from '#runtime/ledger/writerClient.ts';
 import { Hub } from '#runtime/link/hub.ts';
+import type { OpenLink } from '#runtime/link/mqttLink.ts';
 import { STATUS_DOWN, StatusVoice, statusTopic } from '#runtime/link/statusVoice.ts';
 import { Uplink } from '#runtime/uplink/follower.ts';
 
@@ -48,6 +49,10 @@ export interface UplinkingOptions {
   readonly store: KeyValueStore;
   /** The identity's. Rejects with `identity.*` while the keys are locked. */
   readonly signer: () => Promise<Signer>;
+  /** A time that has passed beyond doubt, µs since 1970, where a controller gave a receipt at that one. */
+  readonly passedMicros: (receiptMicros: number) => number;
+  /** Whether the owner took that authority or broker back: SHA-256 of its SubjectPublicKeyInfo. */
+  readonly isAuthorityRevoked: (spkiDigest: Uint8Array) => boolean;
   /** Who else speaks over the link to this upstream. */
   readonly usersOf: (name: string) => readonly LinkUser[];
   /** What the gateway says of itself there, beside `status`. */
@@ -62,7 +67,7 @@ export class Uplinking {
   readonly #options: UplinkingOptions;
   readonly #uplink: Uplink;
   readonly #voice: StatusVoice;
-  #link: FleetLink | undefined;
+  #link: OpenLink | undefined;
   #fault = 'not connected yet';
 
   constructor(plan: UpstreamPlan, options: UplinkingOptions) {
@@ -85,8 +90,24 @@ export class Uplinking {
   /** Says the gateway's status again where it changed. */
   refresh(): void { this.#voice.refresh(); }
 
+  /** When the controller gave its newest receipt, µs since 1970; 0: none yet. */
+  get receiptMicros(): number { return this.#uplink.provenMicros; }
+
+  /** PEM of the certificate to show at the next connection. */
+  async certify(certificate: string): Promise<void> {
+    const link = this.#link;
+    if (!link) return;
+    const key = clientKey(await this.#options.signer());
+    try {
+      link.present({ cert: certificate, key });
+    } finally {
+      key.fill(0);
+    }
+  }
+
   /** Until `signal` aborts, and the connection was closed in an orderly way. */
   async run(signal: AbortSignal): Promise<void> {
+    this.#uplink.restore();
     const link = await this.#open(signal);
     if (!link) return;
     this.#link = link;
@@ -99,7 +120,7 @@ export class Uplinking {
     }
   }
 
-  async #open(signal: AbortSignal): Promise<FleetLink | undefined> {
+  async #open(signal: AbortSignal): Promise<OpenLink | undefined> {
     const { counters, log } = this.#options;
     for (let retryMs: number = LIMITS.linkRetryMs; !signal.aborted; retryMs = Math.min(retryMs * 2, LIMITS.linkRetryMaxMs)) {
       try {
@@ -116,8 +137,8 @@ export class Uplinking {
   }
 
   /** `mqtt` is loaded only where there is an upstream. */
-  async #connect(): Promise<FleetLink> {
-    const { gateway, signer: openSigner, usersOf, log } = this.#options;
+  async #connect(): Promise<OpenLink> {
+    const { gateway, signer: openSigner, usersOf, passedMicros, isAuthorityRevoked, log } = this.#options;
     const { name, url } = this.plan;
     const { ca, login, certificate, isPublic = false } = await this.plan.credentials();
     const signer = certificate ? await openSigner() : undefined;
@@ -125,7 +146,7 @@ export class Uplinking {
     const identity = signer && { cert: certificate?.kind === 'issued' ? certificate.pem : clientCertificate(signer, gateway), key: clientKey(signer) };
     try {
       return openLink({
-        url, ca, ...(isPublic ? {} : { judge: (chain, host) => judgeBrokerChain({ chain, roots: ca, host, provenMicros: this.#uplink.provenMicros }) }), clientId: `te-${gateway}-${name}`, ...login, ...(identity ? { identity } : {}), will: { topic: statusTopic(gateway), payload: STATUS_DOWN },
+        url, ca, ...(isPublic ? {} : { judge: (chain, host) => judgeBrokerChain({ chain, roots: ca, host, provenMicros: passedMicros(this.#uplink.provenMicros), isRevoked: isAuthorityRevoked }) }), clientId: `te-${gateway}-${name}`, ...login, ...(identity ? { identity } : {}), will: { topic: statusTopic(gateway), payload: STATUS_DOWN },
         hub: new Hub([this.#uplink, this.#voice, ...usersOf(name)], log.child({ room: `uplink ${name}` })),
       });
     } finally {

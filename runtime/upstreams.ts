@@ -72,6 +72,12 @@ export class Upstreams {
     }
   }
 
+  /** PEM of the certificate that the upstream of that name is shown from its next connection on. Rejects with `identity.*`. */
+  async certify(name: string, certificate: string): Promise<void> { await this.#running.get(name)?.uplinking.certify(certificate); }
+
+  /** When any of their controllers gave the newest receipt, µs since 1970; 0: none yet. */
+  get receiptMicros(): number { return Math.max(0, ...Array.from(this.#running.values(), ({ uplinking }) => uplinking.receiptMicros)); }
+
   /** The owner's first. */
   status(): readonly UpstreamStatus[] { return this.#ordered().map(({ uplinking }) => uplinking.status()); }
 

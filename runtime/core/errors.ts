@@ -293,6 +293,8 @@ export const ERRORS = {
   'driver.rate': row('pushback', 'The operation was called a moment ago: call it again after the stated time.'),
   'driver.refused': row('environment', 'The device received the call and did not do it: the message carries its reason.'),
   'driver.unconfirmed': row('environment', 'The device did not answer in time: whether it acted is not known. Look at it before you call again.'),
+  'fleet.certificate': row('input', 'The gateway goes on with the certificate that it has. If your controller sent it, compare ca.pem of its folder with what the gateway was handed; else look who may publish there.'),
+  'fleet.revocation': row('input', 'The list counts only if an owner key that still counts signed it, for this fleet, and newer than its last one: look who may publish there, and sign with the other owner key if this one was revoked.'),
   'fleet.key': row('usage', 'Check the path and the passphrase: owner keys are made with tenzro fleet keygen.'),
 
   // models and inference

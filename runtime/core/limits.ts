@@ -130,6 +130,13 @@ export const LIMITS = {
   // enrolment
   /** One X.509 certificate in DER; real EK certificates and their issuers have 0.8 to 2.5 KiB. */
   certificateBytesMax: 4 * 1024,
+  /** Of a gateway's certificate with its issuers behind it, as its fleet sends it: how many, and their PEM. */
+  certificateChainMax: 4,
+  certificateChainBytesMax: 32 * 1024,
+  /** What one owner key may take back, all together, and the message that says so. */
+  revocationsMax: 64,
+  revocationBytesMax: 48 * 1024,
+  revocationWhyBytesMax: 240,
   /** An EK certificate and its intermediates, as a TPM or a genesis carries them. */
   ekCertificatesMax: 8,
   /** Certificates in a policy or a PEM bundle of issuers. */
@@ -254,6 +261,10 @@ export const LIMITS = {
   policyPollMs: 5_000,
   /** Chains that one gateway begins before an operator has to look. */
   gatewayChainsMax: 64,
+  /** Chains of one gateway that no block covers yet: of more the one that was silent longest is forgotten. */
+  gatewayBlocklessChainsMax: 4,
+  /** Twins that one gateway reports. */
+  gatewayTwinsMax: 16,
   /** Commands that the controller's desk takes at once, that have not ended there, and that it remembers after their end. */
   deskSubmitMax: 256,
   deskOpenMax: 50_000,

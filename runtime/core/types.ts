@@ -236,8 +236,11 @@ export const CLAIM_BODY = {
   /** failed: an error code and what there is to say. */
   code: 7,
   reason: 8,
+  /** revoked: the list, byte for byte as an owner signed it; certified: SHA-256 of the certificates that are shown from now on (PEM). */
+  message: 9,
+  certificates: 10,
 } as const;
-export const CLAIM_STATES = ['owned', 'rotated', 'released', 'failed'] as const;
+export const CLAIM_STATES = ['owned', 'rotated', 'released', 'failed', 'certified', 'revoked'] as const;
 export type ClaimEntryState = (typeof CLAIM_STATES)[number];
 
 /**

@@ -7,6 +7,7 @@ import { isIP } from 'node:net';
 import { equalBytes } from '#runtime/core/bytes.ts';
 import { messageOf } from '#runtime/core/errors.ts';
 import { dateFault, derOfFile, findPath } from './certificatePath.ts';
+import { sha256 } from './hash.ts';
 import { parseCertificate, type Certificate } from './x509.ts';
 
 /** RFC 5280 §4.2.1.12. */
@@ -29,14 +30,18 @@ export interface BrokerChain {
    * of tolerance, is expired; beginnings are not judged, for nobody can prove that it is not later.
    */
   readonly provenMicros: number;
+  /** Whether the owner took that key back: SHA-256 of a SubjectPublicKeyInfo. */
+  readonly isRevoked?: (spkiDigest: Uint8Array) => boolean;
 }
 
 /** What is wrong with it; undefined when it holds. Never throws on hostile bytes. */
-export function judgeBrokerChain({ chain, roots, host, provenMicros }: BrokerChain): string | undefined {
+export function judgeBrokerChain({ chain, roots, host, provenMicros, isRevoked = () => false }: BrokerChain): string | undefined {
   try {
     const anchors = (typeof roots === 'string' ? [roots] : roots).flatMap((pem) => derOfFile(Buffer.from(pem), ROOTS_MAX) ?? []).map(parseCertificate);
     const [leaf, ...issuers] = chain.slice(0, CHAIN_MAX).map(parseCertificate);
     if (!leaf) return 'the broker showed no certificate';
+    const revoked = [leaf, ...issuers].find(({ spki }) => isRevoked(sha256(spki)));
+    if (revoked) return `the owner revoked '${revoked.subjectText}'`;
     const during = { fromMs: provenMicros / 1_000 - TOLERANCE_MS, toMs: Number.POSITIVE_INFINITY };
     return leafFault(leaf, host) ?? dateFault(leaf, during) ?? pathFault(leaf, issuers, anchors, during);
   } catch (error) {

@@ -12,6 +12,7 @@ import type { Counters, Follower, KeyValueStore, LedgerReader, Log } from '#runt
 import type { MaintenanceWindow } from '#runtime/core/settings.ts';
 import { MAIN_ENTITY } from '#runtime/core/topic.ts';
 import { KIND, RESULT_BODY, type Cbor, type Draft } from '#runtime/core/types.ts';
+import { decodeCbor, encodeCbor } from '#runtime/crypto/cbor.ts';
 import { decodeEntry, peek } from '#runtime/ledger/entry.ts';
 import { Answers, placeOf, type CommandSource } from './answers.ts';
 import { CommandBook, keyOf, type Known } from './book.ts';
@@ -27,6 +28,8 @@ export interface CommanderOptions {
   readonly gateway: string;
   /** Asked whenever it matters: who is not there any more does not count any more. */
   readonly operators: () => readonly Operator[];
+  /** When a controller gave the newest receipt, µs since 1970; 0: none yet. */
+  readonly receiptMicros: () => number;
   readonly handlers: Partial<Readonly<Record<CommandType, CommandHandler>>>;
   /** When commands that disturb may begin; none: at any time. */
   readonly maintenance: readonly MaintenanceWindow[];
@@ -50,6 +53,7 @@ const READ_ENTRIES = 256;
 /** Entries of earlier runs that are looked at for the newest time. */
 const TIME_ENTRIES = 64;
 const MICROS_PER_SECOND = 1_000_000;
+const TIME_KEY = 'fleet/time';
 /** What waits for the ledger longer than this may wait for the next start. */
 const STOP_MS = 2_000;
 
@@ -86,16 +90,29 @@ export class Commander implements Follower {
     this.#answers = new Answers({ ...options, read: (index) => this.#read(index) });
     this.#refusals = new Refusals({ ...options, record: (body) => { this.#do(this.#append(KIND.result, body)); } });
     this.#position = this.#restore();
-    this.#time = new ProvableTime(options.clock, this.#newestMicros());
+    this.#time = this.#restoredTime();
     for (const known of this.#book.open()) this.#activate(known);
   }
 
   processed(): number { return this.#position; }
 
-  /** Operators sign times: the provable clock never goes back before one. Returns the time that can be proved now, µs since 1970. */
-  raiseTime(micros: number): number {
-    this.#time.raise(micros);
-    return this.#time.nowMicros();
+  /** Somebody signed that time once: it is not before it, for good. `isNow`: just now, so that a clock that is ahead of it is not believed. */
+  raiseTime(micros: number, isNow: boolean): void {
+    if (isNow) this.#time.tell(micros);
+    else this.#time.raise(micros);
+    const { signedMicros, aheadMicros } = this.#time.kept;
+    this.#options.store.put(TIME_KEY, encodeCbor([Math.floor(signedMicros), aheadMicros]));
+  }
+
+  /** Microseconds since 1970. `now`: the newest time that can be proved; `signed`: what has passed for sure, whatever the clock of this machine says; `ahead`: how far that clock is not believed. */
+  get time(): { readonly now: number; readonly signed: number; readonly ahead: number } { return { now: this.#time.nowMicros(), signed: this.#time.signedMicros(), ahead: this.#time.kept.aheadMicros }; }
+
+  /** Keys were taken away: what they commanded and has not ended fails, but for what cannot be stopped any more. */
+  operatorsChanged(): void {
+    for (const active of this.#active.values()) {
+      if (this.#counts(active) || (active.state === 'executing' && this.#handlerOf(active.type).isUnstoppable)) continue;
+      this.#do(this.#finish(active, failure(new TenzroError('command.operator', 'the key that signed it does not count here any more'))));
+    }
   }
 
   /** Commands that have not ended. */
@@ -134,8 +151,8 @@ export class Commander implements Follower {
   }
 
   #judge(place: Place, payload: Uint8Array): Accepted {
-    const { gateway, operators } = this.#options;
-    const accepted = judge(payload, place, { gateway, operators: operators(), nowMicros: this.#time.nowMicros(), horizonOf: (kid) => this.#book.horizonOf(kid) });
+    const { gateway, operators, receiptMicros } = this.#options;
+    const accepted = judge(payload, place, { gateway, operators: operators(), nowMicros: this.#time.nowMicros(), passedMicros: Math.max(this.#time.signedMicros(), receiptMicros()), horizonOf: (kid) => this.#book.horizonOf(kid) });
     const isCancel = accepted.claims.type === 'cancel';
     if (this.#active.size + this.#entering.size >= LIMITS.commandsOpenMax * (isCancel ? 2 : 1)) throw new TenzroError('command.busy', `${LIMITS.commandsOpenMax} commands have not ended`);
     return accepted;
@@ -344,15 +361,20 @@ export class Commander implements Follower {
   }
 
   /** Of earlier runs and of signed times. */
-  #newestMicros(): number {
-    const { reader, ledger } = this.#options;
+  #restoredTime(): ProvableTime {
+    const { reader, ledger, store, clock } = this.#options;
     let newest = 0;
     for (const { bytes } of reader.read(Math.max(0, reader.size() - TIME_ENTRIES), TIME_ENTRIES)) {
       const { bootEpoch, wallMicros } = decodeEntry(bytes);
       if (bootEpoch < ledger.bootEpoch) newest = wallMicros;
     }
-    for (const { type, state, issued } of this.#book.all()) if (type === 'sync_time' && state === 'successful') newest = Math.max(newest, issued * MICROS_PER_SECOND);
-    return newest;
+    let [signedMicros, aheadMicros] = [0, 0];
+    for (const { key, value } of store.range(TIME_KEY)) {
+      const kept = key === TIME_KEY ? decodeCbor(value) : undefined;
+      if (Array.isArray(kept)) [signedMicros, aheadMicros] = kept.map(Number) as [number, number];
+    }
+    for (const { type, state, issued } of this.#book.all()) if (type === 'sync_time' && state === 'successful') signedMicros = Math.max(signedMicros, issued * MICROS_PER_SECOND);
+    return new ProvableTime(clock, newest, { signedMicros, aheadMicros });
   }
 }
 

@@ -1,6 +1,7 @@
 /** Whether a message is a command that this gateway obeys. Pure; cheap checks come first, and the signature before anything is believed. */
 import { mayCommand, type CommandClaims, type Operator } from '#runtime/core/command.ts';
 import { TenzroError } from '#runtime/core/errors.ts';
+import { LIMITS } from '#runtime/core/limits.ts';
 import { claimsOf, parseMessage, signatureOf, signedBytesOf, type CommandMessage } from './message.ts';
 
 export interface Judging {
@@ -8,6 +9,8 @@ export interface Judging {
   readonly operators: readonly Operator[];
   /** The newest time that can be proved, µs since 1970. */
   readonly nowMicros: number;
+  /** A time that has passed for sure, µs since 1970: all that speaks against a `sync_time` that comes later than any command may, for it mends a clock that is ahead. */
+  readonly passedMicros: number;
   /** Commands of this key that were issued by then may be replays, seconds since 1970. */
   readonly horizonOf: (kid: string) => number;
 }
@@ -46,12 +49,13 @@ function checkPlace(claims: CommandClaims, place: Place, gateway: string): void 
 }
 
 /** Counted from the signature; by a gateway whose clock is behind, from now on: validity is relative. */
-function expiryOf({ issued, ttlSeconds, notBefore }: CommandClaims, { kid }: Operator, { nowMicros, horizonOf }: Judging): number {
+function expiryOf({ type, issued, ttlSeconds, notBefore }: CommandClaims, { kid }: Operator, { nowMicros, passedMicros, horizonOf }: Judging): number {
   const endMicros = (issued + ttlSeconds) * MICROS;
-  if (endMicros <= nowMicros) throw new TenzroError('command.expired', `it was valid until ${isoOf(endMicros)}, here it is ${isoOf(nowMicros)}`);
+  const isMending = type === 'sync_time' && nowMicros - endMicros > LIMITS.commandSecondsMax * MICROS;
+  if (endMicros <= (isMending ? passedMicros : nowMicros)) throw new TenzroError('command.expired', `it was valid until ${isoOf(endMicros)}, here it is ${isoOf(nowMicros)}`);
   if (notBefore !== undefined && notBefore >= issued + ttlSeconds) throw new TenzroError('command.malformed', 'command: not_before is after the end of its validity');
   if (issued <= horizonOf(kid)) throw new TenzroError('command.stale', `issued at ${isoOf(issued * MICROS)}; only newer ones are remembered`);
-  return Math.min(issued * MICROS, nowMicros) + ttlSeconds * MICROS;
+  return (isMending ? nowMicros : Math.min(issued * MICROS, nowMicros)) + ttlSeconds * MICROS;
 }
 
 const isoOf = (micros: number): string => new Date(Math.floor(micros / 1_000)).toISOString();

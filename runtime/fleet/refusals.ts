@@ -1,7 +1,7 @@
 /** What refused messages may cost: signatures that are judged, answers, and entries. A flood is counted, and told of once in a while. */
 import { toHex } from '#runtime/core/bytes.ts';
 import type { Clock } from '#runtime/core/clock.ts';
-import type { TenzroError } from '#runtime/core/errors.ts';
+import type { ErrorCode, TenzroError } from '#runtime/core/errors.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
 import type { Counters, Log } from '#runtime/core/ports.ts';
 import { RESULT_BODY, type Cbor } from '#runtime/core/types.ts';
@@ -40,6 +40,9 @@ export class Credit {
   get nextMicros(): number { return this.#sinceMicros + this.#intervalMicros; }
 }
 
+/** What cost a signature, and cost whoever sent it nothing. */
+const COSTLY: ReadonlySet<ErrorCode> = new Set(['command.signature', 'twin.signature', 'fleet.certificate', 'fleet.revocation']);
+
 export interface RefusalOptions {
   readonly clock: Clock;
   readonly counters: Counters;
@@ -72,7 +75,7 @@ export class Refusals {
   add(place: Place, error: TenzroError, payload: Uint8Array): boolean {
     const { clock, counters, log } = this.#options;
     counters.add(`fleet.refused.${error.code}`);
-    if (error.code === 'command.signature' || error.code === 'twin.signature') this.#forgeries.spend(clock.monoMicros());
+    if (COSTLY.has(error.code)) this.#forgeries.spend(clock.monoMicros());
     this.#untold += 1;
     this.#last = { place, error, digest: sha256(payload) };
     if (!this.#told.spend(clock.monoMicros())) return false;

@@ -39,12 +39,18 @@ const KEEPALIVE_S = 30;
 const CONNECT_TIMEOUT_MS = 10_000;
 const CLOSE_TIMEOUT_MS = 2_000;
 
-/** Returns at once and keeps connecting, each time after a longer pause of another length. */
-export function openLink(options: LinkOptions): FleetLink { return new MqttLink(options); }
+export interface OpenLink extends FleetLink {
+  /** Shown from the next connection on; the key may be zeroed when it returns. Throws where key and certificate do not fit. */
+  present(identity: NonNullable<LinkOptions['identity']>): void;
+}
 
-class MqttLink implements FleetLink {
+/** Returns at once and keeps connecting, each time after a longer pause of another length. */
+export function openLink(options: LinkOptions): OpenLink { return new MqttLink(options); }
+
+class MqttLink implements OpenLink {
   readonly #client: MqttClient;
   readonly #options: LinkOptions;
+  #context: SecureContext | undefined;
   #isReady = false;
   #retryMs: number = LIMITS.linkRetryMs;
   #lastError = 'not connected yet';
@@ -54,19 +60,20 @@ class MqttLink implements FleetLink {
   #wake = Promise.withResolvers<void>();
 
   constructor(options: LinkOptions) {
-    const { url, ca, judge, user, password, identity, clientId, will, hub } = options;
+    const { url, judge, user, password, identity, clientId, will, hub } = options;
     this.#options = options;
     const { protocol, hostname, port } = new URL(url);
     const isTls = protocol === 'mqtts:';
     const host = hostname.replace(/^\[|\]$/g, '');
-    const context = isTls ? createSecureContext({ ...secureClientOptions(), ca: typeof ca === 'string' ? ca : [...ca], ...identity }) : undefined;
+    const context = isTls ? contextOf(options, identity) : undefined;
+    this.#context = context;
     const place = { host, port: Number(port) || (isTls ? 8883 : 1883) };
     const plan: IClientOptions = {
       ...place, protocol: isTls ? 'mqtts' : 'mqtt', clientId, keepalive: KEEPALIVE_S, connectTimeout: CONNECT_TIMEOUT_MS, reconnectPeriod: jittered(this.#retryMs), resubscribe: false,
       ...(context ? { secureContext: context, rejectUnauthorized: true } : {}), ...(user === undefined ? {} : { username: user }), ...(password === undefined ? {} : { password }),
       ...(will ? { will: { topic: will.topic, payload: Buffer.from(will.payload), qos: 1, retain: true } } : {}),
     };
-    this.#client = context && judge ? new MqttClient(() => judgedStream({ ...place, context, judge }), { ...CLIENT, ...plan }) : connectMqtt(plan);
+    this.#client = context && judge ? new MqttClient(() => judgedStream({ ...place, context: this.#context ?? context, judge }), { ...CLIENT, ...plan }) : connectMqtt(plan);
     this.#client.on('connect', () => { this.#connected().catch((error: unknown) => { this.#lastError = messageOf(error); }); });
     this.#client.on('close', () => { this.#lost(); });
     this.#client.on('error', (error) => { this.#lastError = messageOf(error); });
@@ -76,6 +83,12 @@ class MqttLink implements FleetLink {
   get isReady(): boolean { return this.#isReady; }
   get keyExchange(): string | undefined { return this.#keyExchange; }
   get fault(): string { return this.#lastError; }
+
+  present(identity: NonNullable<LinkOptions['identity']>): void {
+    if (!this.#context) return;
+    this.#context = contextOf(this.#options, identity);
+    Object.assign(this.#client.options, { secureContext: this.#context });
+  }
 
   async ready(signal: AbortSignal): Promise<boolean> {
     const aborted = Promise.withResolvers<void>();
@@ -138,6 +151,9 @@ class MqttLink implements FleetLink {
     await within(CLOSE_TIMEOUT_MS, this.#client.endAsync(!wasReady));
   }
 }
+
+const contextOf = ({ ca }: LinkOptions, identity: LinkOptions['identity']): SecureContext =>
+  createSecureContext({ ...secureClientOptions(), ca: typeof ca === 'string' ? ca : [...ca], ...identity });
 
 interface JudgedPlace {
   readonly host: string;

@@ -33,7 +33,18 @@ export interface FleetStatus {
   /** Commands that have not ended. */
   readonly commands: readonly { readonly type: string; readonly id: string; readonly state: string }[];
   /** Null while nobody has claimed the gateway. */
-  readonly owner: { readonly words: string; /** JWK thumbprints of the owner's keys. */ readonly keys: readonly string[] } | null;
+  readonly owner: OwnerStatus | null;
+  /** ahead: an owner said, signed, that it is much earlier · behind: it is later for sure. Neither is believed; `provable` is what validities are judged by. */
+  readonly clock: { readonly state: 'unrefuted' | 'ahead' | 'behind'; readonly wall: string; readonly provable: string };
+}
+
+interface OwnerStatus {
+  readonly words: string;
+  /** JWK thumbprints of the owner's keys, and of those that count no more. */
+  readonly keys: readonly string[];
+  readonly revoked: readonly string[];
+  /** Of the fleet's certificate that its broker is shown; null where it is shown none. */
+  readonly certificateUntil: string | null;
 }
 
 interface AnchorStatus {

@@ -67,6 +67,12 @@ export class Uplink implements LinkUser {
   /** A time that has passed for sure: when the controller gave its newest receipt, µs since 1970; 0: none yet. */
   get provenMicros(): number { return this.#receipts.newest?.receipt.wallMicros ?? 0; }
 
+  /** What earlier runs kept of the chain that is there: before the first connection, so that its time counts. */
+  restore(): void {
+    const { source } = this.#options;
+    if (!this.#chainId && source.blockCount() > 0) this.#begin(chainIdOf(source.block(0).payload));
+  }
+
   processed(): number { return this.#receipts.newest?.receipt.treeSize ?? 0; }
 
   status(): Pick<UpstreamStatus, 'lag' | 'receipt' | 'fault'> {
@@ -91,10 +97,8 @@ export class Uplink implements LinkUser {
 
   #plan(): Stretch | undefined {
     const { source } = this.#options;
-    if (!this.#chainId) {
-      if (source.blockCount() === 0) return undefined;
-      this.#begin(chainIdOf(source.block(0).payload));
-    }
+    this.restore();
+    if (!this.#chainId) return undefined;
     if (!this.#isForked) return nextStretch(source, this.#at, this.#withholds);
     const last = source.blockCount() - 1;
     if (last <= this.#shown) return undefined;

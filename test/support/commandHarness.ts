@@ -83,7 +83,11 @@ class CommandBroker {
 export class CommandWorld {
   readonly clock = new HandClock();
   readonly owner = newParty('owner');
+  /** When a controller gave the newest receipt. */
+  receiptMicros = 0;
   readonly counts: Record<string, number> = {};
+  /** When a controller gave the newest receipt. */
+  receiptMicros = 0;
   readonly own = new CommandBroker();
   readonly fleet = new CommandBroker();
   readonly #entries: Buffer[] = [];
@@ -122,7 +126,7 @@ export class CommandWorld {
     const isAlive = (): boolean => this.#epoch === epoch && this.appendsLeft >= 0;
     const counters: Counters = { add: (name, by = 1) => { this.counts[name] = (this.counts[name] ?? 0) + by; }, set: () => undefined, snapshot: () => this.counts };
     const commander = new Commander({
-      gateway: GATEWAY, operators: () => this.operators, handlers: this.handlers, maintenance: this.maintenance, ledger: this.#ledger(isAlive), reader: this.#reader(), store: this.#store(isAlive), clock: this.clock, counters, log: SILENT,
+      gateway: GATEWAY, operators: () => this.operators, handlers: this.handlers, maintenance: this.maintenance, ledger: this.#ledger(isAlive), reader: this.#reader(), receiptMicros: () => this.receiptMicros, store: this.#store(isAlive), clock: this.clock, counters, log: SILENT,
     });
     for (const broker of [this.own, this.fleet]) broker.connect(commander, isAlive);
     return commander;

@@ -43,7 +43,7 @@ export class LightGateway implements AsyncDisposable {
         return habit(command, signal);
       },
     };
-    const commander = new Commander({ gateway: name, operators: () => operators, handlers: { diagnostics: handler, config_update: handler, log_upload: handler }, maintenance: [], ...memoryLedger(), store: new MemoryMap(), clock, counters: uncounted(), log: QUIET });
+    const commander = new Commander({ gateway: name, operators: () => operators, handlers: { diagnostics: handler, config_update: handler, log_upload: handler }, maintenance: [], ...memoryLedger(), receiptMicros: () => 0, store: new MemoryMap(), clock, counters: uncounted(), log: QUIET });
     const topic = `te/${name}/status`;
     this.link = openLink({ ...broker, clientId: `te-${name}`, hub: new Hub([overLink(commander, name, topic), ...others], QUIET), will: { topic, payload: DOWN } });
     this.#working = commander.follow(this.#stop.signal);

@@ -14,7 +14,7 @@ const PLACE: Place = { target: MAIN_ENTITY, type: 'diagnostics', id: '1' };
 interface Given { readonly place?: Place; readonly nowMicros?: number; readonly horizon?: number; readonly nobody?: boolean }
 
 const judged = (payload: Uint8Array, { place = PLACE, nowMicros = now, horizon = -1, nobody = false }: Given = {}): Accepted =>
-  judge(payload, place, { gateway: GATEWAY, operators: nobody ? [] : [world.owner.operator, guest.operator], nowMicros, horizonOf: () => horizon });
+  judge(payload, place, { gateway: GATEWAY, operators: nobody ? [] : [world.owner.operator, guest.operator], nowMicros, passedMicros: 0, horizonOf: () => horizon });
 
 const bytes = (message: CommandMessage): Buffer => Buffer.from(JSON.stringify(message));
 const good = world.sign();

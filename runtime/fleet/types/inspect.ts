@@ -21,12 +21,14 @@ export const attest = (prove: Prove): CommandHandler => ({
 
 export const diagnostics = (status: () => object): CommandHandler => ({ support: ABLE, run: async () => ({ ...status() }) });
 
-/** A floor under the clock, and nothing else: who delays a command can at most leave the clock as it was. `raiseTime` returns the time that can be proved then, µs since 1970. */
+/** A floor under the clock, for good; and a clock that is far ahead of it is read less by that much from now on. `raiseTime` returns the time that can be proved then, µs since 1970. */
 export const syncTime = (raiseTime: (micros: number) => number, clock: Clock): CommandHandler => ({
   support: ABLE,
   async run({ issued, isDryRun }) {
     const wallMicros = clock.wallMicros();
     const provableMicros = isDryRun ? Math.max(wallMicros, issued * 1_000_000) : raiseTime(issued * 1_000_000);
-    return { ...(isDryRun ? { dry_run: true } : {}), provable_time: isoOfMicros(provableMicros), clock: isoOfMicros(wallMicros), clock_behind_s: Math.max(0, Math.round((provableMicros - wallMicros) / 1_000_000)) };
+    return { ...(isDryRun ? { dry_run: true } : {}), provable_time: isoOfMicros(provableMicros), clock: isoOfMicros(wallMicros), clock_behind_s: secondsOf(provableMicros - wallMicros), clock_ahead_s: secondsOf(wallMicros - provableMicros) };
   },
 });
+
+const secondsOf = (micros: number): number => Math.max(0, Math.round(micros / 1_000_000));
