@@ -28,7 +28,7 @@ export interface TwinDriverOptions {
   readonly log: Log;
 }
 
-/** One fleet's link, and what its broker has acknowledged of us in this run. */
+/** One fleet's link, and what its broker has acknowledged of us over this connection. */
 interface Audience {
   link?: FleetLink;
   readonly told: Map<string, number>;
@@ -57,6 +57,7 @@ export class TwinDriver {
       receive: (topic, payload) => { this.#receive(topic, payload); },
       connected: (link) => {
         audience.link = link;
+        audience.told.clear(); // the broker may have lost what it retained
         for (const name of this.#keepers.keys()) this.#tell(audience, name);
       },
     };
@@ -118,7 +119,7 @@ export class TwinDriver {
     for (const audience of this.#audiences) this.#tell(audience, name);
   }
 
-  /** Each report once to each broker, and the newest at last. */
+  /** Each report once over each connection, and the newest at last. */
   #tell(audience: Audience, name: string): void {
     const { link, told, telling } = audience;
     const report = this.#keepers.get(name)?.report;
