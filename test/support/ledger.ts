@@ -48,7 +48,8 @@ export async function send(ledger: WriterClient, wanted: InboundMessage): Promis
 export const draft = (body: Draft['body'], kind: Draft['kind'] = KIND.event): Draft =>
   ({ kind, source: 'device/main//', wallMicros: systemClock.wallMicros(), monoMicros: systemClock.monoMicros(), body });
 
-const SIGNER = signerOfSeed(sha256(Buffer.from('a test gateway')));
+/** Of the blocks that `seal` makes. */
+export const SIGNER = signerOfSeed(sha256(Buffer.from('a test gateway')));
 
 /** Seals what is flushed, without a TPM, in the order of docs/reference/block-format.md. */
 export async function seal(store: BlockStore): Promise<SealedBlock> {

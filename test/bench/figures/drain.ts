@@ -5,6 +5,8 @@ import type { GatewayStatus } from '#runtime/observe/status.ts';
 import { makeController } from '#test/support/fleet.ts';
 import { Gateway } from '#test/support/gateway.ts';
 import { runLoad, type LoadResult } from '#test/support/load.ts';
+import { makeOwnFleet } from '#test/support/ownFleet.ts';
+import { findPeer } from '#test/support/peers.ts';
 import { freePort } from '#test/support/process.ts';
 import { tempDir } from '#test/support/temp.ts';
 import { startMosquitto } from '../contenders.ts';
@@ -20,20 +22,56 @@ interface Round {
   readonly entriesPerS: number;
 }
 
-async function round(entries: number, seconds: number): Promise<Round | undefined> {
+/** Where the backlog goes to. */
+interface Away {
+  /** One of `uplinks`. */
+  readonly uplink: string;
+  /** It begins to be there. */
+  readonly serve: (dataDir: string) => Promise<AsyncDisposable>;
+}
+
+/** Plain MQTT to a controller in another process. */
+async function overMosquitto(dir: string): Promise<Away> {
+  const [controller, port] = [await makeController(dir), await freePort()];
+  const url = `mqtt://127.0.0.1:${port}`;
+  return {
+    uplink: `{ name: fleet, url: "${url}", receiptKey: "${controller.receiptKey}" }`,
+    async serve() {
+      await using stack = new AsyncDisposableStack();
+      stack.use(await startMosquitto(port));
+      stack.use(await controller.start({ url }));
+      return stack.move();
+    },
+  };
+}
+
+/** TLS, by the gateway's key, to a controller with its own broker. */
+async function overOwnBroker(dir: string): Promise<Away> {
+  const own = await makeOwnFleet(dir);
+  return {
+    uplink: `{ name: fleet, url: "mqtts://localhost:${own.port}", caFile: ${join(own.home, 'ca.pem')}, certificate: true, receiptKey: "${own.receiptKey}" }`,
+    async serve(dataDir) {
+      await using stack = new AsyncDisposableStack();
+      stack.use(await own.start());
+      await own.register(NAME, dataDir);
+      return stack.move();
+    },
+  };
+}
+
+async function round(entries: number, seconds: number, away: (dir: string) => Promise<Away>): Promise<Round> {
   await using stack = new AsyncDisposableStack();
   const dir = stack.use(tempDir('bench-drain'));
-  const [port, data] = [await freePort(), join(dir.path, 'data')];
-  const [controller, url] = [await makeController(dir.path), `mqtt://127.0.0.1:${port}`];
+  const data = join(dir.path, 'data');
+  const { uplink, serve } = await away(dir.path);
   const configFile = join(dir.path, 'gateway.yaml');
   mkdirSync(data);
-  writeFileSync(configFile, `node: { name: ${NAME} }\nsystem: { enabled: false }\ninfer: { enabled: false }\nattest: { intervalMs: 1000, idleIntervalMs: 1000, tpm: { mode: none } }\nuplinks: [{ name: fleet, url: "${url}", receiptKey: "${controller.receiptKey}" }]\n`);
+  writeFileSync(configFile, `node: { name: ${NAME} }\nsystem: { enabled: false }\ninfer: { enabled: false }\nattest: { intervalMs: 1000, idleIntervalMs: 1000, tpm: { mode: none } }\nuplinks: [${uplink}]\n`);
   const gateway = stack.use(await Gateway.start({ dataDir: data, configFile }));
   const at = { port: await gateway.port() };
   await runLoad({ ...at, publishers: 50, bytes: 200, window: 20, messages: entries });
   const offline = await runLoad({ ...at, ...LIVE, seconds, 'run-id': 'offline' });
-  if (!stack.use(await startMosquitto(port))) return undefined;
-  stack.use(await controller.start({ url }));
+  stack.use(await serve(data));
   const begun = await gateway.until('the drain to begin', ({ fleet: { upstreams: [upstream] } }) => upstream?.receipt != null, DRAIN_TIMEOUT_MS);
   const from = performance.now();
   const draining = await runLoad({ ...at, ...LIVE, seconds, 'run-id': 'draining' });
@@ -47,21 +85,23 @@ export const drain: Bench = {
   name: 'drain',
   async run({ isQuick, say }): Promise<Figure[]> {
     const [entries, seconds, count] = isQuick ? [60_000, 2, 1] : [150_000, 5, 3];
-    const rounds: Round[] = [];
+    const hasPeer = findPeer('mosquitto') !== undefined;
+    const [theirs, ours]: [Round[], Round[]] = [[], []];
     for (let at = 0; at < count; at++) {
-      say(`a gateway with a backlog of ${entries} readings, offline, then draining`);
-      const measured = await round(entries, seconds);
-      if (measured) rounds.push(measured);
+      say(`a gateway with a backlog of ${entries} readings, offline, then draining, to the controller's own broker${hasPeer ? ' and over mosquitto' : ''}`);
+      ours.push(await round(entries, seconds, overOwnBroker));
+      if (hasPeer) theirs.push(await round(entries, seconds, overMosquitto));
     }
-    if (rounds.length === 0) {
-      say('no mosquitto: no drain figures');
-      return [];
-    }
-    const latencies = (of: 'offline' | 'draining', key: 'p50Ms' | 'p99Ms'): number[] => rounds.map((measured) => measured[of][key]);
-    return [
-      paired('drain_ack_p50_ms', 'ms', latencies('draining', 'p50Ms'), 'the same gateway offline', latencies('offline', 'p50Ms'), `${LIVE.rate} readings/s at QoS 1, from the scheduled send to the PUBACK after the flush; broker and controller share the machine`),
-      paired('drain_ack_p99_ms', 'ms', latencies('draining', 'p99Ms'), 'the same gateway offline', latencies('offline', 'p99Ms'), 'the same'),
-      alone('drain_beside_live_per_s', 'entries/s', median(rounds.map(({ entriesPerS }) => entriesPerS)), 'from the first receipt to the last of the backlog, live readings for a part of the time'),
-    ];
+    return [...figuresOf('drain', theirs, 'over mosquitto'), ...figuresOf('drain_own', ours, 'to the controller\'s own broker, over TLS')];
   },
 };
+
+function figuresOf(name: string, rounds: readonly Round[], way: string): Figure[] {
+  if (rounds.length === 0) return [];
+  const latencies = (of: 'offline' | 'draining', key: 'p50Ms' | 'p99Ms'): number[] => rounds.map((measured) => measured[of][key]);
+  return [
+    paired(`${name}_ack_p50_ms`, 'ms', latencies('draining', 'p50Ms'), 'the same gateway offline', latencies('offline', 'p50Ms'), `${LIVE.rate} readings/s at QoS 1, from the scheduled send to the PUBACK after the flush; ${way}; broker and controller share the machine`),
+    paired(`${name}_ack_p99_ms`, 'ms', latencies('draining', 'p99Ms'), 'the same gateway offline', latencies('offline', 'p99Ms'), 'the same'),
+    alone(`${name}_beside_live_per_s`, 'entries/s', median(rounds.map(({ entriesPerS }) => entriesPerS)), 'from the first receipt to the last of the backlog, live readings for a part of the time'),
+  ];
+}

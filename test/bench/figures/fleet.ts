@@ -1,13 +1,18 @@
 /** A controller and its fleet: gateways that are light but real to it, commands to all of them, their blocks and receipts, memory, and what a kill costs. */
 import { join } from 'node:path';
+import { clientCertificate, clientKey } from '#runtime/crypto/clientIdentity.ts';
+import { newSeed, signerOfSeed, verifyMlDsa65 } from '#runtime/crypto/mldsa.ts';
+import { openReader } from '#runtime/ledger/reader.ts';
+import { SIGNER } from '#test/support/ledger.ts';
 import { tempDir } from '#test/support/temp.ts';
 import { until } from '#test/support/until.ts';
 import { BareFan } from '../fleet/bareFan.ts';
 import { nowMs } from '../fleet/clock.ts';
 import { Crew } from '../fleet/crew.ts';
 import { FleetUnderTest } from '../fleet/underTest.ts';
-import { alone, median, paired, type Bench, type Figure } from '../figure.ts';
+import { alone, median, paired, ratePerSecond, type Bench, type Figure } from '../figure.ts';
 import type { GatewayMethods, Standing } from '../peers/gateways.ts';
+import { DEVICE, drainTo, fill } from './uplink.ts';
 
 const FILE = join(import.meta.dirname, '..', 'peers', 'gateways.ts');
 const PROCESSES = 2;
@@ -22,10 +27,16 @@ interface Sizes {
   readonly steps: number;
   /** Per gateway, at once. */
   readonly backlog: number;
+  /** Of the gateway that was away for a week, with a reading in six seconds. */
+  readonly entries: number;
+  /** Of the others meanwhile, all together. */
+  readonly live: { readonly perS: number; readonly seconds: number };
 }
 
-const FULL: Sizes = { gateways: 1_000, rounds: 3, steps: 8, backlog: 16 };
-const QUICK: Sizes = { gateways: 100, rounds: 2, steps: 8, backlog: 16 };
+const FULL: Sizes = { gateways: 1_000, rounds: 3, steps: 8, backlog: 16, entries: 100_000, live: { perS: 50, seconds: 6 } };
+const QUICK: Sizes = { gateways: 100, rounds: 2, steps: 8, backlog: 16, entries: 20_000, live: { perS: 50, seconds: 2 } };
+/** Per gateway: one at the beginning, one after the kill, one before and one during the drain. */
+const OTHER_BLOCKS = 4;
 
 export const fleet: Bench = {
   name: 'fleet',
@@ -39,12 +50,15 @@ export const fleet: Bench = {
     const crew = stack.use(new Crew<GatewayMethods>(FILE, PROCESSES));
     say(`${names.length} gateways: ${SIMULATED}`);
     await people(tested, crew, names, sizes, say);
-    const memory = (await restingRss(tested) - before) / names.length / 1024;
-    const figures = [alone('fleet_memory_per_gateway_kib', 'KiB', memory, `resident memory of the controller with its broker, ${(before / MIB).toFixed(0)} MiB before the first gateway; TLS connection, register, a chain with its first receipt, retained status and capabilities`)];
+    const after = await restingRss(tested);
+    const mib = (bytes: number): string => (bytes / MIB).toFixed(0);
+    const figures = [alone('fleet_memory_per_gateway_kib', 'KiB', (after - before) / names.length / 1024, `resident memory of the controller with its broker: ${mib(before)} MiB before the first gateway, ${mib(after)} MiB with ${names.length} (${mib(tested.use.anonymousBytes)} MiB without pages of files), what a heap grows by at first work included; each has a TLS connection, its place in the register, a chain with its first receipt, retained status and capabilities`)];
     say('a command to each of them, and the same through bare mosquitto');
     figures.push(...await fanOuts(tested, names, sizes));
     say('blocks and receipts');
     figures.push(...await blocks(tested, crew, sizes));
+    say(`one more gateway with a backlog of ${sizes.entries} entries`);
+    figures.push(...await week(tested, crew, sizes));
     say('kill -9 of the controller');
     figures.push(...await storm(tested, crew, sizes));
     return figures;
@@ -53,7 +67,7 @@ export const fleet: Bench = {
 
 async function people(tested: FleetUnderTest, crew: Crew<GatewayMethods>, names: readonly string[], { steps, backlog }: Sizes, say: (text: string) => void): Promise<void> {
   const share = Math.ceil(names.length / PROCESSES);
-  const made = await crew.ask('make', (place) => ({ names: names.slice(place * share, (place + 1) * share), blocks: 2 + steps + backlog, entriesPerBlock: ENTRIES_PER_BLOCK }));
+  const made = await crew.ask('make', (place) => ({ names: names.slice(place * share, (place + 1) * share), blocks: OTHER_BLOCKS + steps + backlog, entriesPerBlock: ENTRIES_PER_BLOCK }));
   const from = nowMs();
   await tested.claim(made.flatMap(({ keys }) => keys));
   const claimedAt = nowMs();
@@ -61,7 +75,7 @@ async function people(tested: FleetUnderTest, crew: Crew<GatewayMethods>, names:
   await crew.ask('start', () => ({ url: tested.url, ca: tested.ca, receiptKey, operators: tested.operators }));
   const connectedAt = nowMs();
   await crew.ask('seal', () => ({ blocks: 1, pace: 'at once' as const }));
-  say(`keys and ${2 + steps + backlog} blocks each in ${seconds(Math.max(...made.map(({ ms }) => ms)))} s, claimed in ${seconds(claimedAt - from)} s, connected in ${seconds(connectedAt - claimedAt)} s`);
+  say(`keys and ${OTHER_BLOCKS + steps + backlog} blocks each in ${seconds(Math.max(...made.map(({ ms }) => ms)))} s, claimed in ${seconds(claimedAt - from)} s, connected in ${seconds(connectedAt - claimedAt)} s`);
 }
 
 async function fanOuts(tested: FleetUnderTest, names: readonly string[], { rounds }: Sizes): Promise<Figure[]> {
@@ -90,9 +104,44 @@ async function blocks(tested: FleetUnderTest, crew: Crew<GatewayMethods>, { gate
   };
   const receipts = await timed(steps, 'one by one');
   const verified = await timed(backlog, 'at once');
+  const bare = await bareSignatures();
   return [
-    alone('fleet_receipts_per_s', 'receipts/s', receipts.perS, `every gateway ships its next block, over ${ENTRIES_PER_BLOCK} readings, when it has the receipt for the last: a fsync and a signature for each; ${receipts.cpuMicros.toFixed(0)} µs of the controller's CPU for each`),
-    alone('fleet_blocks_per_s', 'blocks/s', verified.perS, `${backlog} blocks in one shipment of each gateway, as after an outage; ${verified.cpuMicros.toFixed(0)} µs of the controller's CPU for each`),
+    paired('fleet_receipts_per_s', 'receipts/s', [receipts.perS], 'bare ML-DSA-65: verify, sign', [bare.both], `every gateway ships its next block, over ${ENTRIES_PER_BLOCK} readings, when it has the receipt for the last: a fsync and a signature for each; ${receipts.cpuMicros.toFixed(0)} µs of the controller's CPU for each`),
+    paired('fleet_blocks_per_s', 'blocks/s', [verified.perS], 'bare ML-DSA-65: verify', [bare.verify], `${backlog} blocks in one shipment of each gateway, as after an outage; ${verified.cpuMicros.toFixed(0)} µs of the controller's CPU for each`),
+  ];
+}
+
+/** What one core does that does nothing else, per second. */
+async function bareSignatures(): Promise<{ readonly verify: number; readonly both: number }> {
+  const [signer, message] = [signerOfSeed(newSeed()), Buffer.alloc(SIGNED_BYTES)];
+  const signature = signer.sign(message);
+  const verify = (): number => Number(verifyMlDsa65(signer.publicKey, message, signature));
+  const both = (): number => {
+    signer.sign(message);
+    return verify();
+  };
+  return { verify: await ratePerSecond(BARE_MS, verify), both: await ratePerSecond(BARE_MS, both) };
+}
+/** Around what a block signs. */
+const SIGNED_BYTES = 400;
+const BARE_MS = 1_000;
+
+/** A gateway comes back after a long outage, while the others go on. */
+async function week(tested: FleetUnderTest, crew: Crew<GatewayMethods>, { entries, live }: Sizes): Promise<Figure[]> {
+  using dir = tempDir('bench-week');
+  await fill(dir.path, entries);
+  await tested.claim([{ name: DEVICE, publicKey: SIGNER.publicKey }]);
+  const measure = async (): Promise<readonly number[]> => (await crew.ask('live', () => ({ perS: live.perS / PROCESSES, seconds: live.seconds }))).flat();
+  const before = await measure();
+  await using reader = await openReader(dir.path);
+  const identity = { cert: clientCertificate(SIGNER, DEVICE), key: clientKey(SIGNER) };
+  const drained = drainTo({ url: tested.url, ca: tested.ca, identity, receiptKey: tested.own.receiptKey, program: tested.program }, dir.path, reader);
+  const beside = await measure();
+  const { entriesPerS, controllerCpuMicros } = await drained;
+  const note = `${live.perS} blocks/s of the other gateways, from sending a block to its receipt`;
+  return [
+    alone('fleet_drain_per_s', 'entries/s', entriesPerS, `${entries} readings of 200 bytes, a block over each 100, from the connection over TLS to the last receipt; ${controllerCpuMicros.toFixed(0)} µs of the controller's CPU for each`),
+    ...([['p50', 0.5], ['p99', 0.99]] as const).map(([name, share]) => paired(`fleet_live_receipt_${name}_ms`, 'ms', [percentile(beside, share)], 'without the drain', [percentile(before, share)], note)),
   ];
 }
 

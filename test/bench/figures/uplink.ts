@@ -6,13 +6,13 @@ import { openKeyValueStore } from '#runtime/ledger/kv.ts';
 import { blockStoreOf, openReader, type ChainReader } from '#runtime/ledger/reader.ts';
 import { packShipment } from '#runtime/ledger/shipment.ts';
 import { Hub } from '#runtime/link/hub.ts';
-import { openLink } from '#runtime/link/mqttLink.ts';
+import { openLink, type LinkOptions } from '#runtime/link/mqttLink.ts';
 import { Uplink } from '#runtime/uplink/follower.ts';
 import { nextStretch } from '#runtime/uplink/stretch.ts';
 import { makeController } from '#test/support/fleet.ts';
 import { message, seal, send, startLedger } from '#test/support/ledger.ts';
 import { connectClient } from '#test/support/mqttClient.ts';
-import { useOf } from '#test/support/process.ts';
+import { useOf, type Program } from '#test/support/process.ts';
 import { silentLog, TestCounters } from '#test/support/sealHarness.ts';
 import { tempDir } from '#test/support/temp.ts';
 import { until } from '#test/support/until.ts';
@@ -23,9 +23,9 @@ import { alone, median, paired, type Bench, type Figure } from '../figure.ts';
 const ENTRIES_PER_BLOCK = 100;
 const MICROS_PER_S = 1e6;
 /** As the test ledger's blocks name it. */
-const DEVICE = 'test';
+export const DEVICE = 'test';
 
-async function fill(dataDir: string, entries: number): Promise<void> {
+export async function fill(dataDir: string, entries: number): Promise<void> {
   await using ledger = await startLedger(dataDir);
   await using reader = await openReader(dataDir);
   const store = blockStoreOf(ledger, reader);
@@ -36,34 +36,45 @@ async function fill(dataDir: string, entries: number): Promise<void> {
   }
 }
 
-interface Drain {
+export interface Drain {
   readonly entriesPerS: number;
   readonly bytes: number;
   readonly controllerCpuMicros: number;
   readonly controllerRssBytes: number;
 }
 
-/** From the first connection of an uplink that has nothing receipted until everything is. */
-async function drain(dir: string, reader: ChainReader, url: string): Promise<Drain> {
+/** A controller and the way to it. */
+export interface Destination extends Pick<LinkOptions, 'url' | 'ca' | 'identity'> {
+  /** Hexadecimal. */
+  readonly receiptKey: string;
+  readonly program: Pick<Program, 'pid' | 'running' | 'output'>;
+}
+
+/** From the first connection of an uplink that has nothing receipted until everything is. `dir`: where it keeps its receipts. */
+export async function drainTo({ receiptKey, program, ...place }: Destination, dir: string, reader: ChainReader): Promise<Drain> {
   await using stack = new AsyncDisposableStack();
-  const controller = await makeController(dir);
-  const serving = stack.use(await controller.start({ url }));
-  const before = useOf(serving.pid).cpuSeconds;
+  const before = useOf(program.pid).cpuSeconds;
   const counters = new TestCounters();
   const uplink = new Uplink({
-    upstream: { receiptKey: Buffer.from(controller.receiptKey, 'hex'), maxBytesPerSecond: 0, forward: [] }, device: DEVICE, source: reader, writer: { setCursor: () => undefined }, store: stack.use(await openKeyValueStore(join(dir, 'receipts'))), clock: systemClock, counters, log: silentLog,
+    upstream: { receiptKey: Buffer.from(receiptKey, 'hex'), maxBytesPerSecond: 0, forward: [] }, device: DEVICE, source: reader, writer: { setCursor: () => undefined }, store: stack.use(await openKeyValueStore(join(dir, 'receipts'))), clock: systemClock, counters, log: silentLog,
   });
-  const link = stack.use(openLink({ url, ca: '', clientId: 'bench-uplink', hub: new Hub([uplink], silentLog) }));
+  const link = stack.use(openLink({ ...place, clientId: 'bench-uplink', hub: new Hub([uplink], silentLog) }));
   const done = new AbortController();
   const size = reader.size();
   const from = performance.now();
   const following = uplink.follow(link, done.signal);
-  await until('everything to be receipted', () => uplink.processed() >= size, { timeoutMs: 300_000, intervalMs: 5, hopeless: () => (serving.running ? undefined : serving.output) });
+  await until('everything to be receipted', () => uplink.processed() >= size, { timeoutMs: 300_000, intervalMs: 5, hopeless: () => (program.running ? undefined : program.output) });
   const seconds = (performance.now() - from) / 1_000;
   done.abort();
   await following;
-  const use = useOf(serving.pid);
+  const use = useOf(program.pid);
   return { entriesPerS: size / seconds, bytes: counters.snapshot()['uplink.bytes'] ?? 0, controllerCpuMicros: ((use.cpuSeconds - before) * MICROS_PER_S) / size, controllerRssBytes: use.rssBytes };
+}
+
+async function drain(dir: string, reader: ChainReader, url: string): Promise<Drain> {
+  const controller = await makeController(dir);
+  await using program = await controller.start({ url });
+  return await drainTo({ url, ca: '', receiptKey: controller.receiptKey, program }, dir, reader);
 }
 
 /** The same shipments, one in flight, from one mqtt.js client to another; nothing is verified, nothing kept. */

@@ -55,7 +55,11 @@ export class Crew<Methods extends { readonly [Name in keyof Methods]: (parameter
 /** The other side, in such a process. */
 export function serve(methods: Readonly<Record<string, (parameters: never) => unknown>>): void {
   process.on('message', ({ id, method, parameters }: Question) => {
-    const answer = async (): Promise<Reply> => ({ id, result: await methods[method]?.(parameters as never) });
+    const answer = async (): Promise<Reply> => {
+      const asked = methods[method];
+      if (!asked) throw new Error(`no method ${method}`);
+      return { id, result: await asked(parameters as never) };
+    };
     void answer().catch((error: unknown): Reply => ({ id, error: error instanceof Error ? error.stack ?? error.message : String(error) })).then((reply) => process.send?.(reply));
   });
 }

@@ -15,6 +15,7 @@ import { Uplink } from '#runtime/uplink/follower.ts';
 import type { UplinkSource } from '#runtime/uplink/stretch.ts';
 import { LightGateway, MemoryMap, QUIET, uncounted } from '#test/support/lightGateway.ts';
 import { softChain, type MemoryChain, type SoftSealer } from '#test/support/memoryChain.ts';
+import { until } from '#test/support/until.ts';
 import { nowMs } from './clock.ts';
 
 /** A chain that is finished, of which so many blocks were sealed so far. */
@@ -54,6 +55,7 @@ export class SimulatedGateway implements AsyncDisposable {
   readonly #stop = new AbortController();
   /** Up to there one more block is sealed whenever a receipt comes. */
   #sealUntil = 0;
+  #shippedAtMs = 0;
   #light: LightGateway | undefined;
   #following: Promise<void> = Promise.resolve();
 
@@ -69,7 +71,7 @@ export class SimulatedGateway implements AsyncDisposable {
   start({ url, ca, receiptKey, operators }: SimulatedOptions): void {
     const uplink: Uplink = new Uplink({
       upstream: { receiptKey, maxBytesPerSecond: 0, forward: [] }, device: this.name, source: this.#source, writer: { setCursor: () => { this.#receipted(uplink.status().receipt?.sequence ?? -1); } },
-      store: new MemoryMap(), clock, counters: uncounted(), log: QUIET,
+      store: new MemoryMap(), clock, counters: { ...uncounted(), add: (name) => { if (name === 'uplink.shipments') this.#shippedAtMs = nowMs(); } }, log: QUIET,
     });
     const identity = { cert: clientCertificate(this.#sealer.signer, this.name), key: clientKey(this.#sealer.signer) };
     this.#light = new LightGateway(this.name, operators, { url, ca, identity }, undefined, [uplink, this.#sayings()]);
@@ -82,6 +84,13 @@ export class SimulatedGateway implements AsyncDisposable {
     this.firstReceiptAtMs = 0;
     this.#sealUntil = this.#source.sealed + blocks;
     this.#source.sealed += pace === 'at once' ? blocks : Math.min(1, blocks);
+  }
+
+  /** One more block. Milliseconds from sending it to its receipt. */
+  async sealed(): Promise<number> {
+    this.seal(1, 'at once');
+    await until('a receipt', () => this.hasAllReceipts, { timeoutMs: 60_000, intervalMs: 5 });
+    return this.receiptAtMs - this.#shippedAtMs;
   }
 
   #receipted(sequence: number): void {

@@ -42,8 +42,8 @@ export class FleetUnderTest implements AsyncDisposable {
     return new FleetUnderTest(own, signerOfSeed(seed), await own.start());
   }
 
-  get pid(): number { return this.#program.pid; }
-  get use(): ProcessUse { return useOf(this.pid); }
+  get program(): Program { return this.#program; }
+  get use(): ProcessUse { return useOf(this.#program.pid); }
   get ca(): string { return readFileSync(join(this.own.home, 'ca.pem'), 'utf8'); }
   get url(): string { return `mqtts://localhost:${this.own.port}`; }
   get operators(): readonly Operator[] { return [{ name: 'owner-1', publicKey: this.owner.publicKey, kid: thumbprintOf(this.owner.publicKey), may: ['*'] }]; }

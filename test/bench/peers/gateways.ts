@@ -1,4 +1,5 @@
 /** A process of simulated gateways. */
+import { setInterval } from 'node:timers/promises';
 import { until } from '#test/support/until.ts';
 import { nowMs } from '../fleet/clock.ts';
 import { serve } from '../fleet/crew.ts';
@@ -32,6 +33,17 @@ const methods = {
     for (const gateway of gateways) gateway.seal(blocks, pace);
     await until('all receipts', () => gateways.every(({ hasAllReceipts }) => hasAllReceipts), { timeoutMs: TIMEOUT_MS, intervalMs: 5 });
     return standing();
+  },
+  /** One gateway after the other seals a block. Milliseconds from sending it to its receipt, for each. */
+  async live({ perS, seconds }: { readonly perS: number; readonly seconds: number }): Promise<readonly number[]> {
+    const sealing = Array.from({ length: perS * seconds }, (_, at) => gateways[at % gateways.length]).flatMap((gateway) => gateway ?? []);
+    const told: Promise<number>[] = [];
+    for await (const _ of setInterval(1_000 / perS)) {
+      const next = sealing[told.length];
+      if (!next) break;
+      told.push(next.sealed());
+    }
+    return Promise.all(told);
   },
 };
 
