@@ -23,13 +23,18 @@ export interface FleetBroker {
   start(): Promise<Program>;
 }
 
+/** `broker.key` and `broker.pem` in `dir`, for a broker on this machine. */
+export function writeBrokerIdentity(dir: string): void {
+  const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+  writeFileSync(join(dir, 'broker.key'), privateKey.export({ format: 'pem', type: 'pkcs8' }));
+  writeFileSync(join(dir, 'broker.pem'), pemOf(selfSignedCertificate({ privateKey, commonName: 'broker', hosts: ['localhost', '127.0.0.1'], notBeforeMs: Date.UTC(2020, 0), notAfterMs: Date.UTC(2060, 0) })));
+}
+
 /** On a port of its own, with its files in `dir`. Every name may log in that gives the password. */
 export async function makeBroker(context: Context, dir: string): Promise<FleetBroker> {
   const [mosquitto, passwd] = [requirePeer(context, 'mosquitto'), requirePeer(context, 'mosquitto_passwd')];
   const at = (name: string): string => join(dir, name);
-  const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
-  writeFileSync(at('broker.key'), privateKey.export({ format: 'pem', type: 'pkcs8' }));
-  writeFileSync(at('broker.pem'), pemOf(selfSignedCertificate({ privateKey, commonName: 'broker', hosts: ['localhost', '127.0.0.1'], notBeforeMs: Date.UTC(2020, 0), notAfterMs: Date.UTC(2060, 0) })));
+  writeBrokerIdentity(dir);
   writeFileSync(at('fleet.password'), `${PASSWORD}\n`, { mode: 0o600 });
   const made = await run(passwd, ['-b', '-c', at('users'), 'fleet', PASSWORD]);
   if (made.code !== 0) throw new Error(made.output);

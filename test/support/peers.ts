@@ -6,6 +6,8 @@ import { skipBecause } from './skips.ts';
 
 /** Program to the Debian package that brings it. */
 const PACKAGE_OF = {
+  'avahi-browse': 'avahi-utils',
+  'avahi-daemon': 'avahi-daemon',
   cc: 'gcc',
   cjpeg: 'libjpeg-turbo-progs',
   curl: 'curl',
@@ -16,6 +18,8 @@ const PACKAGE_OF = {
   mosquitto_passwd: 'mosquitto',
   mosquitto_pub: 'mosquitto-clients',
   mosquitto_sub: 'mosquitto-clients',
+  'nats-server': 'nats-server',
+  nsenter: 'util-linux',
   NetworkManager: 'network-manager',
   nmcli: 'network-manager',
   openssl: 'openssl',

@@ -72,6 +72,19 @@ export async function freePort(): Promise<number> {
   return port;
 }
 
+/** True when somebody listens on the port. */
+export async function acceptsTcp(port: number): Promise<boolean> {
+  const socket = connect(port, '127.0.0.1');
+  try {
+    await once(socket, 'connect');
+    return true;
+  } catch {
+    return false;
+  } finally {
+    socket.destroy();
+  }
+}
+
 /** MQTT 3.1.1 CONNECT of client `probe`, and the CONNACK that accepts it. */
 const CONNECT = Buffer.from('101100044d515454040200000005' + Buffer.from('probe').toString('hex'), 'hex');
 

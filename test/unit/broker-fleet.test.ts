@@ -1,23 +1,8 @@
 import assert from 'node:assert/strict';
 import { GATEWAY_LISTS, WATCHER_LISTS } from '#runtime/broker/fleetAdmission.ts';
 import { Permissions } from '#runtime/broker/permissions.ts';
+import { FLEET_TOPICS } from '#test/support/fleetTopics.ts';
 
-/** Every kind of topic on a fleet's broker, below `te/<gateway>`, and whether the gateway itself may say it. */
-const TOPICS: readonly (readonly [topic: string, isItsOwnWord: boolean])[] = [
-  ['status', true],
-  ['chain/ab12/up', true],
-  ['chain/ab12/receipt', false],
-  ['device/main///cmd/restart', true],
-  ['device/main///cmd/restart/1', true],
-  ['device/main///twin/config', true],
-  ['device/main///twin/config/desired', false],
-  ['device/main///twin/config/confirm', false],
-  ['device/pump/service/x/twin/config/desired', false],
-  ['device/main///m/environment', true],
-  ['device/main///e/door', true],
-  ['device/main///a/heat', true],
-  ['device/main//', true],
-];
 const FILTERS: readonly (readonly [filter: string, isGranted: boolean])[] = [
   ['te/edge-1/#', true], ['te/edge-1', true], ['te/edge-1/chain/+/receipt', true], ['te/edge-1/device/main///cmd/+/+', true],
   ['#', false], ['+/#', false], ['te/#', false], ['te/+/#', false], ['te/+/status', false], ['te/edge-2/#', false], ['te/edge-2/status', false], ['te/edge-10/#', false], ['$SYS/#', false], ['other', false],
@@ -27,7 +12,7 @@ describe('broker: who may what in a fleet', () => {
   const gateway = new Permissions(GATEWAY_LISTS, { clientId: 'edge-1/x', user: 'edge-1' });
   const watcher = new Permissions(WATCHER_LISTS, { clientId: 'user:anna/x', user: 'anna' });
 
-  for (const [topic, isItsOwnWord] of TOPICS) {
+  for (const [topic, isItsOwnWord] of FLEET_TOPICS) {
     it(`a gateway ${isItsOwnWord ? 'says' : 'does not say'} te/<own>/${topic}, hears it, and neither says nor hears another's`, () => {
       assert.equal(gateway.mayPublish(`te/edge-1/${topic}`), isItsOwnWord);
       assert.ok(gateway.mayReceive(`te/edge-1/${topic}`));
