@@ -2,7 +2,7 @@
 import { once } from 'node:events';
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
 
-export interface Hello {
+interface Hello {
   readonly version: number;
   readonly group: number;
 }
@@ -16,7 +16,7 @@ const [SUPPORTED_VERSIONS, KEY_SHARE] = [43, 51];
 const RETRY = Buffer.from('cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c', 'hex');
 
 /** Undefined until the first record is whole, for a HelloRetryRequest, and for what is no ServerHello. */
-export function helloIn(bytes: Buffer): Hello | undefined {
+function helloIn(bytes: Buffer): Hello | undefined {
   if (bytes.length < RECORD_BYTES || bytes.length < RECORD_BYTES + bytes.readUInt16BE(3) || bytes[0] !== HANDSHAKE || bytes[RECORD_BYTES] !== SERVER_HELLO) return undefined;
   const body = bytes.subarray(RECORD_BYTES + MESSAGE_BYTES, RECORD_BYTES + bytes.readUInt16BE(3));
   if (body.subarray(2, FIXED_BYTES).equals(RETRY)) return undefined;
