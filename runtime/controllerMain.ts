@@ -91,11 +91,12 @@ export async function runController({ dir, passphrase, broker, logForm, color, o
 function openParts(context: PartContext, chains: Chains): { readonly parts: readonly ControllerPart[]; readonly register: FleetBrokerOptions['register']; readonly registryFacts: () => JsonObject } {
   const { acts, register, part, facts } = openRegistry(context, { chains, isOpen: context.house.isOpen });
   const operators = ownersIn(context);
-  return { parts: [part, { api: certificatesApi({ ...context, register }) }, openDispatch(context, { acts, operators }), openTwins(context, { acts, operators })], register, registryFacts: facts };
+  const isMember = (gateway: string): boolean => context.house.isOpen || register.isMember(gateway);
+  return { parts: [part, { api: certificatesApi({ ...context, register }) }, openDispatch(context, { acts, operators, isMember }), openTwins(context, { acts, operators, isMember })], register, registryFacts: facts };
 }
 
-function openTwins({ house: { signer }, ...context }: PartContext, { acts, operators }: Pick<TwinDeskOptions, 'acts' | 'operators'>): ControllerPart {
-  const desk = new TwinDesk({ ...context, signer, acts, operators });
+function openTwins({ house: { signer }, ...context }: PartContext, options: Pick<TwinDeskOptions, 'acts' | 'operators' | 'isMember'>): ControllerPart {
+  const desk = new TwinDesk({ ...context, ...options, signer });
   return { users: [desk], api: twinApi(desk) };
 }
 

@@ -21,10 +21,18 @@ export const COMMAND_FORM: CommandForm = {
   },
 };
 
-/** `operators`: the owners of the fleet, and whoever else its gateways obey. Throws `ledger.corrupt`. */
-export function openDispatch({ store, clock, counters, log }: Omit<PartContext, 'dir' | 'house'>, { acts, operators }: { readonly acts: ActBook; readonly operators: () => readonly Operator[] }): ControllerPart {
+export interface DispatchOptions {
+  readonly acts: ActBook;
+  /** The owners of the fleet, and whoever else its gateways obey. */
+  readonly operators: () => readonly Operator[];
+  /** Of whom reports are taken; default: of anybody. */
+  readonly isMember?: (gateway: string) => boolean;
+}
+
+/** Throws `ledger.corrupt`. */
+export function openDispatch({ store, clock, counters, log }: Omit<PartContext, 'dir' | 'house'>, { acts, operators, isMember }: DispatchOptions): ControllerPart {
   const desk = new Desk({ store: new DeskStore(store), form: COMMAND_FORM, operators, acts, clock, counters, log: log.child({ room: 'desk' }) });
-  const views = new Views(counters);
+  const views = new Views(counters, isMember);
   const rollouts = new Rollouts({ store: new RolloutStore(store), desk, views, acts, clock, log: log.child({ room: 'rollouts' }) });
   return {
     users: [desk, views, rollouts],

@@ -1,6 +1,7 @@
 /** What every subcommand writes to and is steered by. Exit codes: docs/reference/exit-codes.md. */
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
+import { printable } from '#runtime/core/printable.ts';
 import { configFileOf, loadConfig, type LoadOptions, type LoadedConfig } from '#runtime/config/load.ts';
 
 /** Folder of package.json. */
@@ -43,7 +44,8 @@ export class Io {
 
   /** Adds the newline. */
   line(text: string): void { process.stdout.write(`${text}\n`); }
-  json(value: unknown): void { this.line(JSON.stringify(value)); }
+  /** On one line; what could bend a terminal stands escaped, as JSON may write any character. */
+  json(value: unknown): void { this.line(printable(JSON.stringify(value))); }
   /** Waits while stdout's reader is behind, so that a long listing stays small in memory. */
   async drained(): Promise<void> {
     if (process.stdout.writableNeedDrain && !this.signal.aborted) await once(process.stdout, 'drain', { signal: this.signal }).catch((error: unknown) => { if (!this.signal.aborted) throw error; });

@@ -91,6 +91,13 @@ export class Chains {
     this.#records.set(chain, record);
   }
 
+  /** All of a chain that no block covers; on disk with the next commit. */
+  forget(chain: string): void {
+    this.#drop(chain, 0);
+    this.#store.remove(`${RECORD_PREFIX}${chain}`);
+    this.#records.delete(chain);
+  }
+
   /** Resolves when everything before it is on disk. */
   flushed(): Promise<void> { return this.#store.flushed(); }
 

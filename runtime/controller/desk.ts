@@ -114,7 +114,7 @@ export class Desk implements LinkUser {
     const nowMicros = clock.wallMicros();
     if ((issued + ttlSeconds) * MICROS <= nowMicros) throw new TenzroError('command.expired', `${type}/${id} for ${gateway}: its validity is over`);
     if (notBefore !== undefined && notBefore >= issued + ttlSeconds) throw new TenzroError('command.malformed', 'command: not_before is after the end of its validity');
-    const endsMicros = Math.max(issued * MICROS, nowMicros) + (ttlSeconds + GRACE_SECONDS) * MICROS;
+    const endsMicros = Math.min(Number.MAX_SAFE_INTEGER, Math.max(issued * MICROS, nowMicros) + (ttlSeconds + GRACE_SECONDS) * MICROS); // of the year 9999, too, what is stored can be read again
     return { gateway, type, id, kid, endsMicros, submittedMicros: nowMicros, changedMicros: nowMicros, state: 'queued', reason: '' };
   }
 

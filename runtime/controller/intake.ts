@@ -1,10 +1,10 @@
 /**
  * Takes shipments of the gateways in the register, verifies what is new in them, keeps it, and answers with a receipt. Idempotent: a shipment that comes again,
- * late or after a kill gets the same receipt. INVARIANT: one shipment per chain at a time; another that comes meanwhile is left to be sent again.
+ * late or after a kill gets the same receipt. INVARIANT: one shipment per chain, and per gateway, at a time; another that comes meanwhile is left to be sent again.
  */
 import { equalBytes, toHex } from '#runtime/core/bytes.ts';
 import type { Clock } from '#runtime/core/clock.ts';
-import { TenzroError, invariant } from '#runtime/core/errors.ts';
+import { TenzroError, invariant, messageOf } from '#runtime/core/errors.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
 import type { Counters, Log } from '#runtime/core/ports.ts';
 import { parseSign1 } from '#runtime/crypto/cose.ts';
@@ -69,27 +69,37 @@ export class Intake {
 
   /** The answer; undefined where there is none, and the gateway sends again. Rejects with `ledger.*` only: the controller's own disk. */
   async take(sender: Sender, packed: Uint8Array): Promise<Buffer | undefined> {
-    const { counters, log } = this.#options;
-    if (this.#busy.has(sender.chain) || this.#heldBytes + packed.length > LIMITS.intakeBytesMax) {
+    const { counters } = this.#options;
+    const isForeign = this.#isForeign(sender);
+    const turns = [`gateway/${sender.gateway}`, ...(isForeign ? [] : [`chain/${sender.chain}`])]; // who may not add to a chain does not keep its gateway waiting
+    if (turns.some((turn) => this.#busy.has(turn)) || this.#heldBytes + packed.length > LIMITS.intakeBytesMax) {
       counters.add('controller.busy');
       return undefined;
     }
-    this.#busy.add(sender.chain);
+    for (const turn of turns) this.#busy.add(turn);
     this.#heldBytes += packed.length;
     await this.#slot();
     try {
-      return await this.#receive(sender, packed);
+      return await this.#receive(sender, packed, isForeign);
     } catch (error) {
-      if (!(error instanceof TenzroError) || error.class === 'bug' || error.code.startsWith('ledger.')) throw error;
-      counters.add(error.code);
-      log.warn({ ...sender, code: error.code }, error.message);
-      return await this.#refuse(sender, packed, error);
+      return await this.#refuse(sender, packed, this.#told(sender, error));
     } finally {
-      this.#busy.delete(sender.chain);
+      for (const turn of turns) this.#busy.delete(turn);
       this.#heldBytes -= packed.length;
       this.#running--;
       this.#waiting.shift()?.();
     }
+  }
+
+  /** Why it is refused, counted. A fault of ours that a shipment brings out is its refusal, and not the end of everybody's controller. Throws what the disk says. */
+  #told(sender: Sender, error: unknown): TenzroError {
+    const { counters, log } = this.#options;
+    if (error instanceof TenzroError && error.code.startsWith('ledger.')) throw error;
+    const told = error instanceof TenzroError ? error : new TenzroError('core.invariant', messageOf(error), { cause: error });
+    counters.add(told.code);
+    if (told.class === 'bug') log.error({ ...sender, code: told.code, stack: error instanceof Error ? error.stack : undefined }, told.message);
+    else log.warn({ ...sender, code: told.code }, told.message);
+    return told;
   }
 
   async #slot(): Promise<void> {
@@ -97,14 +107,14 @@ export class Intake {
     this.#running++;
   }
 
-  async #receive(sender: Sender, packed: Uint8Array): Promise<Buffer> {
+  async #receive(sender: Sender, packed: Uint8Array, isForeign: boolean): Promise<Buffer> {
     const { chains, counters } = this.#options;
     const gateway = this.#gatewayOf(sender);
     const shipment = await unpackShipment(packed);
     if (toHex(shipment.chainId) !== sender.chain) throw new TenzroError('uplink.shipment', 'the shipment is of another chain than its topic');
     const before = chains.record(sender.chain);
     if (before?.fork) throw forkError(before.fork.sequence);
-    if (gateway && before && !this.#isOf(gateway, sender.chain, before)) throw new TenzroError('controller.unclaimed', `chain ${sender.chain} is another gateway's`);
+    if (isForeign || (gateway && before && !this.#isOf(gateway, sender.chain, before))) throw new TenzroError('controller.unclaimed', `chain ${sender.chain} is another gateway's`);
     if (!before && chains.size >= LIMITS.controllerChainsMax) throw new TenzroError('controller.full', `${chains.size} chains are kept already`);
     const arrivals = openArrivals(shipment.blocks);
     const nextBlock = nextBlockOf(before);
@@ -139,6 +149,7 @@ export class Intake {
     const grown = { ...before, gateway: last ? sender.gateway : before.gateway || sender.gateway, size: growth.size, edge: growth.edge, waitingBytes: growth.waitingBytes, seenMicros };
     const support = supportIn(growth.stretches);
     if (!last || !growth.headEdge) {
+      if (before === EMPTY) this.#makeRoom(sender.gateway);
       await chains.commit(sender.chain, { record: grown, stretches: growth.stretches, support });
       return grown;
     }
@@ -159,6 +170,22 @@ export class Intake {
     return record;
   }
 
+  /** What no block covers costs a gateway nothing to invent. */
+  #makeRoom(gateway: string): void {
+    const { chains, counters } = this.#options;
+    const blockless = chains.all().filter(([, record]) => record.gateway === gateway && !record.head).toSorted(([, a], [, b]) => b.seenMicros - a.seenMicros);
+    for (const [chain] of blockless.slice(LIMITS.gatewayBlocklessChainsMax - 1)) {
+      chains.forget(chain);
+      counters.add('controller.blockless_forgotten');
+    }
+  }
+
+  #isForeign({ gateway, chain }: Sender): boolean {
+    const { register, chains } = this.#options;
+    const [registered, record] = [register?.get(gateway), chains.record(chain)];
+    return register !== undefined && record !== undefined && !(registered && this.#isOf(registered, chain, record));
+  }
+
   /** Whose leaves it holds; a gateway that was claimed under another name brings its chain along. */
   #isOf(gateway: RegisteredGateway, chain: string, before: ChainRecord): boolean {
     if (before.gateway === gateway.name) return true;
@@ -168,10 +195,12 @@ export class Intake {
 
   /** Of blocks that were verified. Throws `controller.unclaimed`, `controller.full`. */
   #admit(gateway: RegisteredGateway, chain: string, genesis: BundleBlock, last: Arrival): Admitted {
-    const { chains } = this.#options;
+    const { chains, register } = this.#options;
     const newestId = gateway.chains.at(-1);
     const hasNewest = newestId !== undefined && newestId !== chain && chains.record(newestId)?.head !== undefined;
-    return admitChain(gateway, { chain, genesis: openBlock(genesis), last, ...(hasNewest ? { newest: { genesis: openBlock(chains.block(newestId, 0)), support: this.#covered(newestId) } } : {}) });
+    const admitted = admitChain(gateway, { chain, genesis: openBlock(genesis), last, ...(hasNewest ? { newest: { genesis: openBlock(chains.block(newestId, 0)), support: this.#covered(newestId) } } : {}) });
+    if (admitted.kind === 'successor' && register?.isTaken(admitted.keys.spki, gateway.name)) throw new TenzroError('controller.unclaimed', 'the key that follows is in the register as another gateway\'s');
+    return admitted;
   }
 
   /** Entries under the head of a chain. */

@@ -45,6 +45,12 @@ export class Register implements Admission {
   get(name: string): RegisteredGateway | undefined { return this.#gateways.get(name); }
   all(): readonly RegisteredGateway[] { return [...this.#gateways.values()]; }
 
+  /** It belongs to the fleet now: not one that was revoked or released. */
+  isMember(name: string): boolean {
+    const gateway = this.#gateways.get(name);
+    return gateway !== undefined && isAdmitted(gateway);
+  }
+
   admits(spkiDigest: Uint8Array): string | undefined {
     const gateway = this.#gateways.get(this.#bySpki.get(toHex(spkiDigest)) ?? '');
     return gateway && isAdmitted(gateway) ? gateway.name : undefined;
@@ -121,7 +127,10 @@ export class Register implements Admission {
     this.#write({ ...arrived, chains: [...gateway.chains, chain] }, { who: CONTROLLER, what: 'gateway.chain', about: name, detail: `chain ${chain}${gateway.chains.length === 0 ? '' : `, after ${gateway.chains.length} others`}` });
   }
 
-  /** Its own chain named the keys that follow. */
+  /** Another gateway has, or had, that key. */
+  isTaken(spki: string, name: string): boolean { return (this.#bySpki.get(spki) ?? name) !== name; }
+
+  /** Its own chain named the keys that follow; not `isTaken`. */
   noteSuccessor(name: string, keys: Pick<RegisteredGateway, 'identityKey' | 'spki'>): void {
     const gateway = this.#gateways.get(name);
     if (!gateway) return;

@@ -24,6 +24,8 @@ export interface TwinDeskOptions {
   readonly signer: Signer;
   /** The fleet's owners. */
   readonly operators: () => readonly Operator[];
+  /** Of whom reports are taken; default: of anybody. */
+  readonly isMember?: (gateway: string) => boolean;
   readonly acts: ActBook;
   readonly counters: Counters;
   readonly log: Log;
@@ -64,6 +66,7 @@ export class TwinDesk implements LinkUser {
   receive(topic: string, payload: Uint8Array): void {
     const [, gateway, name] = TOPIC.exec(topic) ?? [];
     if (gateway === undefined || name === undefined || payload.length === 0) return;
+    if (this.#options.isMember?.(gateway) === false) return this.#options.counters.add('twin.stranger');
     try {
       this.#take(this.#kept.get(gateway, name), decodeReported(payload));
     } catch (error) {
@@ -76,10 +79,10 @@ export class TwinDesk implements LinkUser {
     const { acts, log, counters } = this.#options;
     const merge = mergeReported(before, reported);
     if (merge.kind === 'stale') return this.#tell(before);
-    const conflict = merge.kind === 'conflict' ? merge.reason : before.conflict;
+    const conflict = before.conflict ?? (merge.kind === 'conflict' ? merge.reason : undefined);
     const after = { ...before, reported, ...(conflict === undefined ? {} : { conflict }) };
-    if (merge.kind === 'conflict' && before.conflict !== merge.reason) {
-      counters.add('twin.conflict');
+    if (merge.kind === 'conflict') counters.add('twin.conflict');
+    if (merge.kind === 'conflict' && before.conflict === undefined) { // told once, until an owner sets it right: each act is signed and kept for good
       log.error({ gateway: before.gateway, twin: before.name }, `twin: ${merge.reason}: two gateways under one name, or a restored disk`);
       acts.note({ who: CONTROLLER, what: 'twin.conflict', about: before.gateway, detail: `${before.name}: ${merge.reason}` });
     }

@@ -23,23 +23,32 @@ const BOUNDS = { bytesMax: 4 * LIMITS.twinMessageBytesMax, depthMax: 2, valuesMa
 export class TwinStore {
   readonly #kv: KeyValueStore;
   readonly #twins = new Map<string, KeptTwin>();
+  /** How many each gateway has. */
+  readonly #counts = new Map<string, number>();
 
   /** Throws `ledger.corrupt`. */
   constructor(kv: KeyValueStore) {
     this.#kv = kv;
-    for (const { key, value } of kv.range(PREFIX)) this.#twins.set(key, decode(key, value));
+    for (const { key, value } of kv.range(PREFIX)) this.#hold(key, decode(key, value));
   }
 
   /** One that nobody has heard of is empty. */
   get(gateway: string, name: string): KeptTwin { return this.#twins.get(keyOf(gateway, name)) ?? { gateway, name }; }
   all(): readonly KeptTwin[] { return [...this.#twins.values()]; }
 
-  /** On disk with the store's next flush. Throws `controller.full`. */
+  /** On disk with the store's next flush. Throws `controller.full`, also where one gateway has too many: it must not take the others' room. */
   put(twin: KeptTwin): void {
     const key = keyOf(twin.gateway, twin.name);
-    if (!this.#twins.has(key) && this.#twins.size >= LIMITS.fleetGatewaysMax) throw new TenzroError('controller.full', `${this.#twins.size} twins are kept already`);
-    this.#twins.set(key, twin);
+    const [isNew, count] = [!this.#twins.has(key), this.#counts.get(twin.gateway) ?? 0];
+    if (isNew && this.#twins.size >= LIMITS.fleetGatewaysMax) throw new TenzroError('controller.full', `${this.#twins.size} twins are kept already`);
+    if (isNew && count >= LIMITS.gatewayTwinsMax) throw new TenzroError('controller.full', `${twin.gateway} has ${count} twins already`);
+    this.#hold(key, twin);
     this.#kv.put(key, encode(twin));
+  }
+
+  #hold(key: string, twin: KeptTwin): void {
+    if (!this.#twins.has(key)) this.#counts.set(twin.gateway, (this.#counts.get(twin.gateway) ?? 0) + 1);
+    this.#twins.set(key, twin);
   }
 }
 

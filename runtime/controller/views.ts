@@ -23,8 +23,10 @@ export class Views implements FleetViews, LinkUser {
   readonly #views = new Map<string, GatewayView>();
   readonly #listeners = new Set<(view: GatewayView) => void>();
   readonly #counters: Counters;
+  readonly #isMember: (gateway: string) => boolean;
 
-  constructor(counters: Counters) { this.#counters = counters; }
+  /** `isMember`: of others nothing is looked at. */
+  constructor(counters: Counters, isMember: (gateway: string) => boolean = () => true) { [this.#counters, this.#isMember] = [counters, isMember]; }
 
   get(gateway: string): GatewayView | undefined { return this.#views.get(gateway); }
   all(): Iterable<GatewayView> { return this.#views.values(); }
@@ -37,8 +39,10 @@ export class Views implements FleetViews, LinkUser {
   receive(topic: string, payload: Uint8Array): void {
     const [, id, status, twin = ''] = TOPIC.exec(topic) ?? [];
     if (id === undefined || payload.length === 0) return;
+    if (!this.#isMember(id)) return this.#counters.add('views.stranger');
     const before = this.#views.get(id);
     if (!before && this.#views.size >= LIMITS.fleetGatewaysMax) return this.#counters.add('views.full');
+    if (status === undefined && !hasRoom(before, twin)) return this.#counters.add('views.full');
     try {
       const view = status === undefined ? withTwin(before ?? { id }, twin, decodeReported(payload).value) : { ...(before ?? { id }), health: healthIn(payload) };
       this.#views.set(id, view);
@@ -48,6 +52,10 @@ export class Views implements FleetViews, LinkUser {
     }
   }
 }
+
+/** One gateway must not fill the memory that all share. */
+const hasRoom = (view: GatewayView | undefined, name: string): boolean =>
+  !isJsonObject(view?.twin) || Object.hasOwn(view.twin, name) || Object.keys(view.twin).length < LIMITS.gatewayTwinsMax;
 
 function withTwin(view: GatewayView, name: string, value: Json): GatewayView {
   const { twin } = view;

@@ -103,10 +103,13 @@ export function decodeReported(bytes: Uint8Array): Reported {
   const fields = decode(bytes, ['revision', 'version', 'state', 'value'], ['reason']);
   const state = TWIN_STATES.find((known) => known === fields['state']);
   if (state === undefined) throw malformed(`state is none of ${TWIN_STATES.join(', ')}`);
-  return {
+  const reported: Reported = {
     revision: countOf(fields, 'revision', 0), version: countOf(fields, 'version', 0), state, value: fields['value'] ?? null,
     ...(fields['reason'] === undefined ? {} : { reason: textOf(fields, 'reason', LIMITS.twinReasonBytesMax) }),
   };
+  const { length } = encodeReported(reported); // 1e20 has four bytes, and 21 in the one spelling: what is kept must be readable again
+  if (length > LIMITS.twinMessageBytesMax) throw malformed(`${length} bytes as RFC 8785 spells it, more than ${LIMITS.twinMessageBytesMax}`);
+  return reported;
 }
 
 function decode(bytes: Uint8Array, required: readonly string[], optional: readonly string[] = []): JsonObject {

@@ -8,20 +8,22 @@ const COLORS = new Map([['debug', '2'], ['warn', '33'], ['error', '31'], ['fatal
 interface Line {
   readonly level?: number;
   readonly time?: number;
-  readonly msg?: string;
-  readonly room?: string;
+  readonly msg?: unknown;
+  readonly room?: unknown;
 }
 
-/** Takes and returns a whole line, newline included. */
+/** Takes and returns a whole line, newline included. Whose line it is does not matter: another gateway's says what it likes, and bends no terminal. */
 export function humanLine(json: string, color: boolean): string {
   const { level = 30, time = 0, msg = '', room = '', ...fields } = JSON.parse(json) as Line & Record<string, unknown>;
   const name = LEVELS.get(level) ?? 'info';
   const paint = (text: string, code: string | undefined): string => (color && code !== undefined ? `\u001b[${code}m${text}\u001b[0m` : text);
   const clock = new Date(time).toTimeString().slice(0, 8);
   const rest = Object.entries(fields).map(([key, value]) => `${key}=${words(value)}`).join(' ');
-  const head = `${paint(clock, '2')} ${paint(name.padEnd(5), COLORS.get(name))} ${room.padEnd(7)} ${printable(msg)}`;
+  const head = `${paint(clock, '2')} ${paint(name.padEnd(5), COLORS.get(name))} ${printable(textOf(room)).padEnd(7)} ${printable(textOf(msg))}`;
   return `${rest === '' ? head : `${head}  ${paint(printable(rest), '2')}`}\n`;
 }
+
+const textOf = (value: unknown): string => (typeof value === 'string' ? value : JSON.stringify(value));
 
 /** An error reads as `code: message`; text without blanks needs no quotes. */
 function words(value: unknown): string {

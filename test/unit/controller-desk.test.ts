@@ -63,6 +63,13 @@ class DeskWorld {
 const nameOf = (id: string) => ({ gateway: GATEWAY, type: 'diagnostics', id });
 
 describe('controller: the desk', () => {
+  it('can read again what was signed by a clock that is thousands of years ahead', async () => {
+    const desk = new DeskWorld();
+    await desk.desk.submit([{ gateway: GATEWAY, message: desk.world.sign({ id: 'a', issued: 253_402_300_000 }) }]);
+    desk.open();
+    assert.equal(desk.stateOf('a'), 'queued');
+  });
+
   it('has a command on disk before it is published, and publishes it at the next connect after a restart', async () => {
     const desk = new DeskWorld();
     await desk.submit('a');

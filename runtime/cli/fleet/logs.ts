@@ -6,6 +6,7 @@ import { systemClock } from '#runtime/core/clock.ts';
 import { TenzroError, messageOf } from '#runtime/core/errors.ts';
 import { isJsonObject, type Json, type JsonObject } from '#runtime/core/json.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
+import { printable } from '#runtime/core/printable.ts';
 import { humanLine } from '#runtime/observe/humanLine.ts';
 import { EXIT, type Io } from '../io.ts';
 import { openOwnerKey, type OwnerFlags } from './owner.ts';
@@ -37,7 +38,7 @@ export async function fleetLogs(io: Io, gateway: string, flags: LogsFlags): Prom
   await callController(dir, 'commands.watch', { commands: [{ gateway, type: TYPE, id }] }, { signal: io.signal, onEvent: (event) => { last = event; } });
   if (last['state'] !== 'successful') {
     io.exitCode = EXIT.problem;
-    return io.error(`${gateway}: ${typeof last['reason'] === 'string' ? last['reason'] : 'no answer'}`);
+    return io.error(`${gateway}: ${typeof last['reason'] === 'string' ? printable(last['reason']) : 'no answer'}`);
   }
   const result = isJsonObject(last['said']) ? last['said']['result'] : undefined;
   const log = logOf(result);

@@ -160,7 +160,7 @@ class StateLine {
 
 function tell(io: Io, outcomes: readonly Outcome[]): void {
   const [only] = outcomes;
-  if (outcomes.length === 1 && only?.state === 'successful') return io.line(JSON.stringify(only.said['result'] ?? {}, undefined, 2));
+  if (outcomes.length === 1 && only?.state === 'successful') return io.line(JSON.stringify(only.said['result'] ?? {}, undefined, 2).split('\n').map(printable).join('\n'));
   const done = outcomes.filter(({ state }) => state === 'successful');
   if (outcomes.length > 1) io.line(io.paint(`${done.length} of ${outcomes.length} successful`, done.length === outcomes.length ? 'green' : 'yellow'));
   const failed = Map.groupBy(outcomes.filter(({ state }) => state !== 'successful'), ({ state, reason }) => `${state === SILENT_AFTER ? 'silent, ' : ''}${reason === '' ? state : reason}`);
