@@ -29,13 +29,15 @@ export class PageShell implements AsyncDisposable {
   #output = '';
   #number = 0;
 
-  constructor(folder: string) {
+  /** `inside`: what its command begins with, where it runs in a namespace. */
+  constructor(folder: string, inside: readonly string[] = []) {
     const bin = join(folder, '.bin');
     mkdirSync(bin, { recursive: true });
     writeFileSync(join(bin, 'tenzro'), `#!/bin/sh\nexec '${process.execPath}' '${COMMAND}' "$@"\n`);
     chmodSync(join(bin, 'tenzro'), 0o755);
     const { TENZRO_CONFIG: _config, TENZRO_DATA: _data, npm_lifecycle_event: _npm, ...env } = process.env;
-    this.#child = spawn('sh', [], { cwd: folder, detached: true, env: { ...env, PATH: `${bin}${delimiter}${env['PATH'] ?? ''}` } });
+    const [file, ...args] = [...inside, 'sh'];
+    this.#child = spawn(file, args, { cwd: folder, detached: true, env: { ...env, PATH: `${bin}${delimiter}${env['PATH'] ?? ''}` } });
     this.#closed = once(this.#child, 'close').then(() => { throw new Error(`the shell ended:\n${this.#output}`); });
     this.#closed.catch(() => undefined); // whoever types has it
     for (const stream of [this.#child.stdout, this.#child.stderr]) stream.setEncoding('utf8').on('data', (text: string) => { this.#output += text; });
