@@ -58,8 +58,12 @@ export interface ClaimWishes {
   /** node.name of a gateway without a TPM, which cannot state it; of others it must agree. */
   readonly name?: string;
   readonly networks: HandOver['networks'];
-  /** mqtts:// URL; undefined: the fleet's own, at the address where the gateway sees this machine. */
+  /** mqtts:// URL; undefined: the controller's, its own at the address where the gateway sees this machine. */
   readonly broker?: string;
+  /** X.509 DER, of a broker that others run; undefined: the fleet's. */
+  readonly brokerCa?: Uint8Array;
+  /** For a broker that knows gateways by name and password; such a gateway gets no certificate. */
+  readonly brokerPassword?: string;
 }
 
 const RECEIPT_PAUSE_MS = 250;
@@ -105,7 +109,9 @@ export async function orderGateway({ kept, owner, change, signal }: {
   readonly kept: KeptClaim; readonly owner: Signer; readonly change: Pick<OwnerOrder, 'verb' | 'ownerKeys'>; readonly signal: AbortSignal;
 }): Promise<'released' | 'rotated' | 'none'> {
   const { claimId, signingKey } = kept;
-  const order = (generation: number): ReturnType<typeof signOrder> => signOrder({ claimId, device: sha256(signingKey), generation, ...change }, owner);
+  let given: ReturnType<typeof signOrder> | undefined;
+  /** The same one again where its answer was lost: the gateway repeats it, though its generation has risen. */
+  const order = (generation: number): ReturnType<typeof signOrder> => (given ??= signOrder({ claimId, device: sha256(signingKey), generation, ...change }, owner));
   const { standing } = await whereItMayBe(dialTo(...hostPort(kept.address)), (dial) => giveOrder({ dial, claim: kept, order }, signal), signal);
   return standing === 'released' || standing === 'rotated' ? standing : 'none';
 }
@@ -171,10 +177,12 @@ export class Attempt {
     const asked = offer.request && decodeRequest(offer.request);
     this.#candidate = { name: gateway, claimId, identityKey: offer.signingKey, tpm: asked && { ak: toHex(sha256(asked.akPublic)), ek: toHex(sha256(asked.ekPublic)) }, statement, ownerKeys };
     await office.begin(this.#candidate);
-    const certificates = await office.certificates(gateway, offer.signingKey);
+    const { networks, broker = office.facts.brokerAt(channel.localAddress), brokerCa: fleetCa = office.facts.ca, brokerPassword: password } = this.#wishes;
+    const login = password === undefined ? undefined : { user: gateway, password };
+    const certificates = login ? [] : await office.certificates(gateway, offer.signingKey);
     return signHandOver({
-      claimId, transcript, networks: this.#wishes.networks, broker: this.#wishes.broker ?? office.facts.brokerAt(channel.localAddress), fleetCa: office.facts.ca, ownerKeys,
-      time: Math.floor(clock.wallMicros() / 1_000_000), statement, receiptKey: office.facts.receiptKey, certificates, login: undefined,
+      claimId, transcript, networks, broker, fleetCa, ownerKeys,
+      time: Math.floor(clock.wallMicros() / 1_000_000), statement, receiptKey: office.facts.receiptKey, certificates, login,
     }, owner);
   }
 

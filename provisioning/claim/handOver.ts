@@ -33,7 +33,10 @@ const network: Field<Values<typeof NETWORK>> = {
   write: (value) => encodeRecord(TYPE.network, NETWORK, value),
   read: (value) => decodeRecord(TYPE.network, NETWORK, atMost(256).read(value)),
 };
-const LOGIN = { user: text(/^[A-Za-z0-9_-]{1,64}$/), password: text(/^[!-~]{8,128}$/) } as const;
+const PASSWORD = /^[!-~]{8,128}$/;
+const LOGIN = { user: text(/^[A-Za-z0-9_-]{1,64}$/), password: text(PASSWORD) } as const;
+/** Whether that can be handed over as the password of a login. */
+export const isBrokerPassword = (password: string): boolean => PASSWORD.test(password);
 const login: Field<Values<typeof LOGIN>> = {
   write: (value) => encodeRecord(TYPE.login, LOGIN, value),
   read: (value) => decodeRecord(TYPE.login, LOGIN, atMost(256).read(value)),

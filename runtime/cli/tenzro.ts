@@ -313,7 +313,9 @@ function declareOwnership(fleet: Command, io: Io): void {
     .option('--address <host:port>', 'where the gateway is; default: it is looked for on this network')
     .option('--wifi <ssid>', 'network that the gateway shall join; its passphrase is asked for')
     .option('--wifi-file <file>', 'take the passphrase of the network from the first line of a file')
-    .option('--broker <url>', "broker that the gateway shall report to, mqtts://host:port; default: the fleet's own")
+    .option('--broker <url>', "broker that the gateway shall report to, mqtts://host:port; default: the controller's")
+    .option('--broker-ca <file>', "certificate that the broker's must chain to, of a broker that others run; default: the fleet's authority")
+    .option('--broker-password-file <file>', 'file whose first line is the password of the user there that is called as the gateway is; it is handed over in place of a certificate')
     .option('--policy <file>', 'policy file; default: policy.yaml in the folder')
     .option('--yes', 'take a gateway whose keys no maker vouches for, without asking')
     .action(async (flags: import('./fleet/claim.ts').ClaimFlags) => { await (await import('./fleet/claim.ts')).fleetClaim(io, flags); });

@@ -8,7 +8,7 @@ import { acceptsTcp, freePort, Program, run } from './process.ts';
 import { until } from './until.ts';
 
 const PAGE = join(import.meta.dirname, '..', '..', 'docs', 'operate', 'brokers.md');
-export const PASSWORD = 'a fleet password';
+export const PASSWORD = 'a-fleet-password';
 /** The controller, who looks on, who hands commands in, and two gateways. */
 const USERS = ['fleet', 'anna', 'desk', 'edge-1', 'edge-2'] as const;
 export type User = (typeof USERS)[number];

@@ -61,6 +61,7 @@ export class FleetStage implements AsyncDisposable {
     return stage;
   }
 
+  get passwordFile(): string { return this.path('password'); }
   get port(): number { return this.#setting.port; }
   get caFile(): string { return this.#setting.caFile; }
   path(name: string): string { return join(this.#dir, name); }

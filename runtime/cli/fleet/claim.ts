@@ -5,10 +5,12 @@ import { createInterface } from 'node:readline/promises';
 import { claimCodeByCamera } from '#provisioning/claim/camera.ts';
 import { ClaimStore } from '#provisioning/claim/claimStore.ts';
 import { decodeClaimCode, type ClaimCode } from '#provisioning/claim/code.ts';
+import { isBrokerPassword } from '#provisioning/claim/handOver.ts';
 import { claimCodeOn } from '#provisioning/claim/photo.ts';
 import { Claimer, type ClaimerOptions, type ClaimStep, type ClaimWishes } from '#runtime/claimer.ts';
 import type { DeviceView } from '#runtime/claimJudge.ts';
 import { FleetOffice } from '#runtime/controller/claimClient.ts';
+import { derOfFile } from '#runtime/crypto/certificatePath.ts';
 import { systemClock } from '#runtime/core/clock.ts';
 import { TenzroError } from '#runtime/core/errors.ts';
 import { printable } from '#runtime/core/printable.ts';
@@ -16,7 +18,7 @@ import { loadPolicy } from '#runtime/policyFile.ts';
 import { EXIT, type Io } from '../io.ts';
 import { read } from '../verify.ts';
 import { openOwnerKey, otherKeyOf } from './owner.ts';
-import { readSecret } from './passphrase.ts';
+import { firstLineOf, readSecret } from './passphrase.ts';
 import { showAndWait } from './show.ts';
 
 export interface ClaimFlags {
@@ -33,6 +35,8 @@ export interface ClaimFlags {
   readonly wifi?: string;
   readonly wifiFile?: string;
   readonly broker?: string;
+  readonly brokerCa?: string;
+  readonly brokerPasswordFile?: string;
   readonly key?: string;
   readonly passphraseFile?: string;
   readonly policy?: string;
@@ -46,7 +50,7 @@ const FIRST_BLOCK_MS = 60_000;
 export async function fleetClaim(io: Io, flags: ClaimFlags): Promise<void> {
   io.catchSignals();
   const code = flags.resume || flags.show ? undefined : await codeOf(io, flags);
-  const networks = await networksOf(io, flags);
+  const [networks, broker] = [await networksOf(io, flags), brokerOf(flags)];
   const owner = await openOwnerKey(io, flags);
   const begunMicros = systemClock.wallMicros();
   const watch = new Watch(io, flags.json === true);
@@ -58,7 +62,7 @@ export async function fleetClaim(io: Io, flags: ClaimFlags): Promise<void> {
   const claimer = new Claimer(options);
   await resumeAll(io, claimer, flags, watch);
   if (!code && !flags.show) return;
-  const wishes: ClaimWishes = { networks, ...(flags.name === undefined ? {} : { name: flags.name }), ...(flags.address === undefined ? {} : { address: flags.address }), ...(flags.broker === undefined ? {} : { broker: flags.broker }) };
+  const wishes: ClaimWishes = { networks, ...broker, ...(flags.name === undefined ? {} : { name: flags.name }), ...(flags.address === undefined ? {} : { address: flags.address }) };
   try {
     const gateway = code ? await claimer.claim(code, wishes, io.signal) : await showAndWait(io, options, wishes, flags);
     await claimer.receipted(flags.dir, gateway, begunMicros, AbortSignal.any([io.signal, AbortSignal.timeout(FIRST_BLOCK_MS)])).catch((cause: unknown) => {
@@ -101,6 +105,15 @@ async function networksOf(io: Io, { wifi, wifiFile }: ClaimFlags): Promise<{ rea
   const networks = [{ ssid: Buffer.from(wifi), passphrase: passphrase.toString('latin1') }];
   passphrase.fill(0);
   return networks;
+}
+
+/** A broker that others run: its authority, and a password for the gateway's own name. */
+function brokerOf({ broker, brokerCa, brokerPasswordFile }: ClaimFlags): Pick<ClaimWishes, 'broker' | 'brokerCa' | 'brokerPassword'> {
+  const [ca] = brokerCa === undefined ? [] : derOfFile(read(brokerCa), 1) ?? [];
+  if (brokerCa !== undefined && !ca) throw new TenzroError('cli.usage', `--broker-ca ${brokerCa} is not one certificate`);
+  const password = brokerPasswordFile === undefined ? undefined : firstLineOf(brokerPasswordFile).toString('latin1');
+  if (password !== undefined && !isBrokerPassword(password)) throw new TenzroError('cli.usage', '--broker-password-file: a password that is handed over has 8 to 128 printable ASCII characters without spaces');
+  return { ...(broker === undefined ? {} : { broker }), ...(ca ? { brokerCa: ca } : {}), ...(password === undefined ? {} : { brokerPassword: password }) };
 }
 
 /** Trust on first use is said and asked for; and so is a gateway that came by itself, whose keys no code named. */

@@ -27,7 +27,8 @@ export async function readNewPassphrase(io: Io, file: string | undefined): Promi
   return passphrase;
 }
 
-function firstLineOf(file: string): Buffer {
+/** Without its end. Throws `fleet.key` where it cannot be read. */
+export function firstLineOf(file: string): Buffer {
   try {
     const bytes = readFileSync(file);
     const end = bytes.indexOf('\n');
