@@ -4,7 +4,8 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { joinFirst } from '#drivers/network/join.ts';
-import { NetworkManagerWifi } from '#drivers/network/networkManager.ts';
+import { MachineWifi } from '#drivers/network/machineWifi.ts';
+import type { WifiNetwork } from '#drivers/network/wifi.ts';
 import { openAnchor } from '#drivers/tpm2/anchor.ts';
 import type { Tpm } from '#drivers/tpm2/tpm.ts';
 import { claimKeyDigest } from '#provisioning/claim/code.ts';
@@ -25,6 +26,7 @@ import type { KeyValueStore } from '#runtime/core/ports.ts';
 import type { Settings } from '#runtime/core/settings.ts';
 import { sha256 } from '#runtime/crypto/hash.ts';
 import type { Signer } from '#runtime/crypto/mldsa.ts';
+import type { KnownOwner } from '#runtime/fleet/types/release.ts';
 import { decodeBlock } from '#runtime/ledger/block.ts';
 import { parseEnrolment, tupleDifference } from '#runtime/ledger/enrolment.ts';
 import type { ClaimStatus } from '#runtime/observe/status.ts';
@@ -51,6 +53,8 @@ const TURN_MS = 1_000;
 /** Pause before locked keys, or a chain without a block, are asked again. */
 const KEYS_RETRY_MS = 2_000;
 const RELEASE_PAUSE_MS = 100;
+/** Turns until networks that could not be set are tried again. */
+const NETWORK_TURNS = 15;
 /** What is worth an entry: whoever causes it knows the secret, or used up one of five attempts. */
 const RECORDED: ReadonlySet<ErrorCode> = new Set(['claim.secret_wrong', 'claim.locked', 'claim.hand_over', 'claim.apply', 'claim.evidence']);
 /** What the machine does wrong to us, and people have to mend. */
@@ -62,7 +66,7 @@ export class Claiming {
   readonly #codes: WaitingCodes;
   readonly #chain: ClaimChain;
   readonly #door: ClaimDoor;
-  readonly #wifi = new NetworkManagerWifi();
+  readonly #wifi = new MachineWifi();
   #device: ClaimDevice | undefined;
   #signal: AbortSignal | undefined;
   /** The time of a hand-over that came in this run, and is no ownership yet. */
@@ -73,6 +77,8 @@ export class Claiming {
   /** What everything else knows of the record: undefined before it was told. */
   #settled: { readonly owner: Ownership | undefined } | undefined;
   #settling: Promise<void> = Promise.resolve();
+  /** Those that the machine should have and has not yet. */
+  #unset: { readonly networks: readonly WifiNetwork[]; turns: number } | undefined;
 
   constructor(options: ClaimingOptions) {
     const { settings, clock } = options;
@@ -100,18 +106,21 @@ export class Claiming {
     };
   }
 
-  /** Also while the record is not read: nobody may take that for no. */
-  get isOwned(): boolean {
+  get owner(): KnownOwner {
     const state = this.#device?.state;
-    return !state || state.phase.kind === 'reading' || state.record.owner !== undefined;
+    if (!state || state.phase.kind === 'reading') return { kind: 'unknown' };
+    return state.record.owner ? { kind: 'owner', claimId: toHex(state.record.owner.claimId) } : { kind: 'nobody' };
   }
 
-  /** Whether somebody owns it, and that whoever has to know it does. */
-  get isSettled(): boolean { return !this.isOwned || this.#settled !== undefined; }
+  /** Whether it is known that nobody owns it, or who does, to all who have to know. */
+  get isSettled(): boolean { return this.owner.kind === 'nobody' || this.#settled !== undefined; }
 
-  /** At the command of an owner: resolves when the record names nobody and everybody knows it. */
-  async release(): Promise<void> {
-    while (this.isOwned) {
+  /** At the command of the owner who claimed it so (claim id, hexadecimal): resolves when the record names them no more, and everybody knows. */
+  async release(claimId: string): Promise<void> {
+    for (;;) {
+      const { owner } = this;
+      if (owner.kind === 'nobody') break;
+      if (owner.kind === 'owner' && owner.claimId !== claimId) return;
       if (this.#signal?.aborted) throw new TenzroError('claim.abandoned', 'the gateway is stopping');
       this.#device?.release();
       await sleep(RELEASE_PAUSE_MS, undefined, { ref: false });
@@ -135,7 +144,7 @@ export class Claiming {
       prove: (challenge, transcript, ended) => this.#prove(own, challenge, transcript, ended),
       apply: (handOver, ended) => this.#apply(own, handOver, ended),
       revert: async () => {
-        await this.#wifi.remove(signal);
+        await this.#setNetworks([]).catch((error: unknown) => { this.#note('claim.network', messageOf(error)); });
         await this.#settle(undefined);
       },
       own: (owner) => this.#settle(owner),
@@ -154,6 +163,7 @@ export class Claiming {
     device.tick();
     const { record, phase } = device.state;
     if (phase.kind === 'open' && this.#settled?.owner !== record.owner) await this.#settle(record.owner);
+    if (phase.kind === 'open' && this.#unset && (this.#unset.turns += 1) >= NETWORK_TURNS) await this.#setNetworks(this.#unset.networks);
     await this.#readCodes(device, keyDigest);
     const isWanted = this.#options.settings.claim.enabled && (record.owner !== undefined || this.#waiting.length > 0 || phase.kind === 'offered' || isHeld(device));
     await this.#door.turn(isWanted ? this.#waiting.map(({ code }) => code.discriminator) : undefined);
@@ -228,17 +238,26 @@ export class Claiming {
     onTime(handOver.time * 1_000_000, this.#told === handOver.time);
     this.#told = undefined;
     await onOwned(ownerOf(handOver, ownerKeys, words));
-    if (handOver.networks.length > 0 && this.#signal) await this.#wifi.keep(handOver.networks, this.#signal).catch((error: unknown) => { this.#note('claim.network', messageOf(error)); }); // the next start tries again
+    if (handOver.networks.length > 0) await this.#setNetworks(handOver.networks).catch((error: unknown) => { this.#note('claim.network', messageOf(error)); });
     this.#words = undefined;
     say(`this gateway has an owner, who is reached over ${handOver.broker}`);
   }
 
   async #disown(): Promise<void> {
     if (!await this.#chain.released()) return;
-    if (this.#signal) await this.#wifi.remove(this.#signal);
+    await this.#setNetworks([]);
     await this.#codes.removeAll();
     await this.#options.onDisowned();
     this.#options.say('this gateway has no owner any more: tenzro claim show makes a new code');
+  }
+
+  /** The owner's, or nobody's: what was there before. Where it rejects, turns try again. */
+  async #setNetworks(networks: readonly WifiNetwork[]): Promise<void> {
+    if (!this.#signal) return;
+    const unset = { networks, turns: 0 };
+    this.#unset = unset;
+    await (networks.length > 0 ? this.#wifi.keep(networks, this.#signal) : this.#wifi.remove(this.#signal));
+    if (this.#unset === unset) this.#unset = undefined;
   }
 
   #note(code: ErrorCode, detail: string): void {

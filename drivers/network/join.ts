@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { connect } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { TenzroError, messageOf } from '#runtime/core/errors.ts';
-import { whyNoWifi, type NetworkManagerWifi, type WifiNetwork } from './networkManager.ts';
+import type { Wifi, WifiNetwork } from './wifi.ts';
 
 export interface Place {
   readonly host: string;
@@ -16,8 +16,9 @@ const PAUSE_MS = 1_000;
 const CLEAN_UP_MS = 10_000;
 
 /** Leaves the network on trial over which the place answers. Rejects with `claim.apply`, and everything is as before; also when `signal` aborts. */
-export async function joinFirst(wifi: NetworkManagerWifi, networks: readonly WifiNetwork[], place: Place, signal: AbortSignal): Promise<void> {
-  const why = await whyNoWifi(signal);
+export async function joinFirst(wifi: Wifi, networks: readonly WifiNetwork[], place: Place, signal: AbortSignal): Promise<void> {
+  if (networks.some(({ ssid }) => ssid.length === 0)) throw new TenzroError('claim.apply', 'a network that was handed over has no name');
+  const why = await wifi.whyNot(signal);
   if (why !== undefined) throw new TenzroError('claim.apply', `networks were handed over, and there is no Wi-Fi to set up: ${why}`);
   let last: unknown;
   for (const network of networks) {

@@ -118,7 +118,7 @@ export const ERRORS = {
   'claim.order': row('input', 'The order is not by an owner of this gateway, or is for another ownership: sign it anew with an owner key.'),
   'claim.listen': row('environment', 'The port for claims cannot be opened: another program has it, or the address is not of this machine. Set claim.port or claim.host; the gateway tries again.'),
   'claim.discovery': row('environment', 'The gateway cannot be found by mDNS on one of its networks: name its address instead (tenzro status shows the port).'),
-  'claim.network': row('environment', 'Network settings could not be changed or put back: the message says why. The gateway has to be allowed to write NetworkManager\'s connections; it tries again by itself.'),
+  'claim.network': row('environment', 'Network settings could not be changed or put back: the message says why. What the gateway has to be allowed is in docs/operate/networks.md; it tries again by itself.'),
   'claim.newer_version': row('environment', 'The record of the owner was written by a newer Tenzro Edge: go back to that version. Until then the gateway takes no claim and no order.'),
   'claim.link': row('environment', 'The connection to the gateway could not be made, or broke before anything was handed over: check cable, address and firewall, and claim again.'),
   'claim.not_found': row('environment', 'No gateway with that code answers on this network: is it switched on, on the same network, and its code still valid? If you know where it is, name it: --address HOST:PORT.'),

@@ -9,7 +9,7 @@ peers=(
   swtpm:swtpm swtpm_setup:swtpm-tools tpm2_checkquote:tpm2-tools evmctl:ima-evm-utils
   mosquitto:mosquitto mosquitto_pub:mosquitto-clients nats-server:nats-server
   cc:gcc /usr/include/stdio.h:libc6-dev
-  unshare:util-linux ip:iproute2 avahi-browse:avahi-utils avahi-daemon:avahi-daemon dbus-daemon:dbus NetworkManager:network-manager curl:curl
+  unshare:util-linux ip:iproute2 avahi-browse:avahi-utils avahi-daemon:avahi-daemon dbus-daemon:dbus NetworkManager:network-manager wpa_supplicant:wpasupplicant curl:curl
   zbarimg:zbar-tools qrencode:qrencode pdftoppm:poppler-utils cjpeg:libjpeg-turbo-progs
 )
 

@@ -1,6 +1,6 @@
 /** Runs inside namespaces of its own, beside a real NetworkManager without a radio: does what it is told and says what NetworkManager then holds. */
 import { execFileSync } from 'node:child_process';
-import { NetworkManagerWifi, whyNoWifi } from '#drivers/network/networkManager.ts';
+import { NetworkManagerWifi } from '#drivers/network/networkManager.ts';
 import { TenzroError } from '#runtime/core/errors.ts';
 
 const SIGNAL = AbortSignal.timeout(20_000);
@@ -8,7 +8,7 @@ const NETWORKS = [{ ssid: Buffer.from('hall; 3\\ü'), passphrase: ' corr\\ect=ho
 const nmcli = (...args: readonly string[]): string => execFileSync('nmcli', ['-e', 'no', '-t', ...args], { encoding: 'utf8' }).trim();
 const held = (): readonly string[] => nmcli('-f', 'NAME,TYPE', 'connection').split('\n').filter((line) => line.startsWith('tenzro')).toSorted();
 const wifi = new NetworkManagerWifi();
-const said: Record<string, unknown> = { why: await whyNoWifi(SIGNAL) };
+const said: Record<string, unknown> = { why: await wifi.whyNot(SIGNAL) };
 
 const [first] = NETWORKS;
 if (first) said['tried'] = await wifi.try(first, SIGNAL).then(() => 'up', (error: unknown) => (error instanceof TenzroError ? error.code : String(error)));

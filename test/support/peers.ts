@@ -36,6 +36,8 @@ const PACKAGE_OF = {
   tpm2_clear: 'tpm2-tools',
   tpm2_pcrreset: 'tpm2-tools',
   unshare: 'util-linux',
+  wpa_cli: 'wpasupplicant',
+  wpa_supplicant: 'wpasupplicant',
   zbarimg: 'zbar-tools',
 } as const;
 export type Peer = keyof typeof PACKAGE_OF;

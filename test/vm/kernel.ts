@@ -5,8 +5,8 @@ import { homedir } from 'node:os';
 import { basename, join } from 'node:path';
 import { initramfs, MODE } from './initramfs.ts';
 
-/** What the guest needs to reach the host's folders and console, and to make TPMs of its own. Their dependencies follow by themselves. */
-const MODULES = ['virtio_pci', '9pnet_virtio', '9p', 'virtio_console', 'virtio_rng', 'tpm_vtpm_proxy'];
+/** What the guest needs to reach the host's folders and console. Their dependencies follow by themselves. */
+const MODULES = ['virtio_pci', '9pnet_virtio', '9p', 'virtio_console', 'virtio_rng'];
 /** The name that stands for the newest kernel of the release. */
 const KERNEL_PACKAGE = 'linux-image-amd64';
 
@@ -58,19 +58,19 @@ export function guestFiles({ refresh, say }: { readonly refresh: boolean; readon
   };
 }
 
-/** `init`: the first program, a script for busybox. */
-export function guestInitramfs({ modules, busybox }: GuestFiles, init: string): Buffer {
+/** `init`: the first program, a script for busybox. `more`: modules beside those that every guest needs. */
+export function guestInitramfs({ modules, busybox }: GuestFiles, init: string, more: readonly string[]): Buffer {
   const none = Buffer.alloc(0);
   return initramfs([
     ...['bin', 'modules'].map((path) => ({ path, mode: MODE.folder, content: none })),
     { path: 'bin/busybox', mode: MODE.program, content: readFileSync(busybox) },
     { path: 'init', mode: MODE.program, content: readFileSync(init) },
-    ...inLoadOrder(modules).map((content, index) => ({ path: `modules/${String(index).padStart(2, '0')}.ko`, mode: MODE.file, content })),
+    ...inLoadOrder(modules, [...MODULES, ...more]).map((content, index) => ({ path: `modules/${String(index).padStart(2, '0')}.ko`, mode: MODE.file, content })),
   ]);
 }
 
 /** The modules, each behind those it depends on. */
-function inLoadOrder(folder: string): readonly Buffer[] {
+function inLoadOrder(folder: string, names: readonly string[]): readonly Buffer[] {
   const canonical = (path: string): string => basename(path).replace(/\.ko(\.\w+)?$/, '').replaceAll('-', '_');
   const files = new Map(readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter((path) => /\.ko(\.xz)?$/.test(path)).map((path) => [canonical(path), join(folder, path)]));
   const builtIn = new Set(readFileSync(join(folder, 'modules.builtin'), 'utf8').split('\n').map(canonical));
@@ -84,6 +84,6 @@ function inLoadOrder(folder: string): readonly Buffer[] {
     for (const dependency of depends.split(',').filter((part) => part !== '')) load(dependency.replaceAll('-', '_'));
     loaded.set(name, content);
   };
-  for (const name of MODULES) load(name);
+  for (const name of names) load(name);
   return [...loaded.values()];
 }

@@ -1,5 +1,6 @@
 /**
- * `npm run test:vm`: boots a virtual machine with a TPM, twice, and runs the TPM's tests and the main job in it (docs/operate/testing.md). The machine
+ * `npm run test:vm`: boots a virtual machine with a TPM, twice, and runs the TPM's tests and the main job in it, and once with simulated radios for Wi-Fi
+ * (docs/operate/testing.md). The machine
  * sees of this one, read-only: /usr, a copy of the project, and node_modules. Nothing in it reaches a network.
  */
 import { execFileSync } from 'node:child_process';
@@ -10,7 +11,7 @@ import { tenzro } from '#test/support/gateway.ts';
 import { tempDir } from '#test/support/temp.ts';
 import { cacheFolder, guestFiles, guestInitramfs } from './kernel.ts';
 import { fastestAccelerator, QEMU, runMachine, type Accelerator } from './machine.ts';
-import { BOOTS, type Step } from './steps.ts';
+import { BOOTS, type Boot } from './steps.ts';
 
 const PROJECT = join(import.meta.dirname, '..', '..');
 const POLICY = join(PROJECT, 'docs', 'policies', 'allow-emulated.yaml');
@@ -18,8 +19,9 @@ const NOT_COPIED: ReadonlySet<string> = new Set(['node_modules', '.git', '.tenzr
 const QEMU_PACKAGE = 'qemu-system-x86';
 /** For each boot. */
 const LIMIT_MS = { kvm: 300_000, tcg: 1_800_000 } as const;
+const KERNEL_OPTIONS = 'console=ttyS0 panic=-1';
 /** IMA as it is used: every program, library and file that root reads, by SHA-256. */
-const KERNEL_OPTIONS = 'console=ttyS0 panic=-1 ima_policy=tcb ima_hash=sha256 ima_template=ima-ng';
+const MEASURING = 'ima_policy=tcb ima_hash=sha256 ima_template=ima-ng';
 
 interface Counts { readonly passed: number; readonly failed: number; readonly skipped: number }
 interface VerifyReport { readonly checks: readonly { readonly code: string; readonly result: string; readonly detail: string }[] }
@@ -32,10 +34,11 @@ const seconds = (ms: number): string => `${(ms / 1_000).toFixed(1)} s`;
 
 async function main(): Promise<boolean> {
   const { values: { refresh, kvm, tcg, help }, positionals } = parseArgs({ options: { refresh: { type: 'boolean' }, kvm: { type: 'boolean' }, tcg: { type: 'boolean' }, help: { type: 'boolean' } }, allowPositionals: true });
-  const boots = BOOTS.map((steps) => steps.filter(({ name }) => positionals.length === 0 || positionals.includes(name)));
-  const unknown = positionals.filter((name) => !BOOTS.flat().some((step) => step.name === name));
+  const boots = BOOTS.map((planned) => ({ ...planned, steps: planned.steps.filter(({ name }) => positionals.length === 0 || positionals.includes(name)) }));
+  const names = BOOTS.flatMap(({ steps }) => steps.map(({ name }) => name));
+  const unknown = positionals.filter((name) => !names.includes(name));
   if (help === true || unknown.length > 0) {
-    say(`npm run test:vm -- [--refresh] [--kvm | --tcg] [step …]\n  --refresh  fetch the kernel anew\n  steps: ${BOOTS.flat().map(({ name }) => name).join(', ')}`);
+    say(`npm run test:vm -- [--refresh] [--kvm | --tcg] [step …]\n  --refresh  fetch the kernel anew\n  steps: ${names.join(', ')}`);
     return unknown.length === 0;
   }
   const started = performance.now();
@@ -48,12 +51,13 @@ async function main(): Promise<boolean> {
   mkdirSync(join(work.path, 'out'));
   snapshot(join(work.path, 'project'));
   copyFileSync(files.uefi.variables, join(work.path, 'variables'));
-  writeFileSync(join(work.path, 'initramfs'), guestInitramfs(files, join(import.meta.dirname, 'guest', 'init')));
   const results: [string, number, Counts][] = [];
-  for (const [index, steps] of boots.entries()) {
+  for (const [index, planned] of boots.entries()) {
+    const { steps } = planned;
     if (steps.length === 0) continue;
     const booted = performance.now();
-    const counted = await boot(index + 1, steps, { folder: work.path, files, accelerator });
+    writeFileSync(join(work.path, 'initramfs'), guestInitramfs(files, join(import.meta.dirname, 'guest', 'init'), planned.modules));
+    const counted = await boot(index + 1, planned, { folder: work.path, files, accelerator });
     const inSteps = counted.reduce((sum, [, ms]) => sum + ms, 0);
     results.push([`boot-${index + 1}`, performance.now() - booted - inSteps, { passed: 0, failed: 0, skipped: 0 }], ...counted);
     if (steps.some(({ name }) => name.startsWith('gateway'))) results.push(await verified(join(work.path, 'out', `boot-${index + 1}.tzp`), `verify-${index + 1}`));
@@ -76,7 +80,7 @@ function snapshot(to: string): void {
 }
 
 function installQemu(): void {
-  const missing = [[QEMU, QEMU_PACKAGE], ['swtpm', 'swtpm'], ['tpm2_clear', 'tpm2-tools']].filter(([program = '']) => !(process.env['PATH'] ?? '').split(':').some((folder) => existsSync(join(folder, program))));
+  const missing = [[QEMU, QEMU_PACKAGE], ['swtpm', 'swtpm'], ['tpm2_clear', 'tpm2-tools'], ['wpa_supplicant', 'wpasupplicant'], ['hostapd', 'hostapd'], ['iw', 'iw']].filter(([program = '']) => !`${process.env['PATH'] ?? ''}:/usr/sbin:/sbin`.split(':').some((folder) => existsSync(join(folder, program))));
   if (missing.length === 0) return;
   const command = [...(process.getuid?.() === 0 ? [] : ['sudo', '-n']), 'apt-get', 'install', '-y', '--no-install-recommends', ...missing.map(([, name = '']) => name)];
   say(command.join(' '));
@@ -85,12 +89,13 @@ function installQemu(): void {
 }
 
 /** Milliseconds and counts of each step: what the reporter's closing line says, and one failure for a step that has none. */
-async function boot(number: number, steps: readonly Step[], { folder, files, accelerator }: { readonly folder: string; readonly files: ReturnType<typeof guestFiles>; readonly accelerator: Accelerator }): Promise<[string, number, Counts][]> {
+async function boot(number: number, { steps, isMeasured }: Boot, { folder, files, accelerator }: { readonly folder: string; readonly files: ReturnType<typeof guestFiles>; readonly accelerator: Accelerator }): Promise<[string, number, Counts][]> {
   const out = join(folder, 'out');
   writeFileSync(join(out, 'steps'), steps.map(({ name, command }) => `${name}\t${command}\n`).join(''));
   try {
     await runMachine({
-      folder, kernel: files.kernel, initramfs: join(folder, 'initramfs'), commandLine: `${KERNEL_OPTIONS} "PROJECT=${PROJECT}"`, uefi: { code: files.uefi.code, variables: join(folder, 'variables') },
+      folder, kernel: files.kernel, initramfs: join(folder, 'initramfs'), commandLine: `${KERNEL_OPTIONS} ${isMeasured ? MEASURING : ''} "PROJECT=${PROJECT}"`,
+      ...isMeasured ? { uefi: { code: files.uefi.code, variables: join(folder, 'variables') } } : {},
       shares: {
         usr: { path: '/usr', readOnly: true }, project: { path: join(folder, 'project'), readOnly: true }, modules: { path: join(PROJECT, 'node_modules'), readOnly: true }, out: { path: out, readOnly: false },
       },
