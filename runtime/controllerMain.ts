@@ -6,7 +6,6 @@ import { TenzroError, messageOf } from '#runtime/core/errors.ts';
 import type { JsonObject } from '#runtime/core/json.ts';
 import type { Log } from '#runtime/core/ports.ts';
 import { joinApis, openApi, type Api } from '#runtime/controller/api.ts';
-import { certificatesApi } from '#runtime/controller/certificatesApi.ts';
 import { Acts } from '#runtime/controller/acts.ts';
 import { Chains } from '#runtime/controller/chains.ts';
 import { filesOf, openHouse, prepareRenewal, receiptKeyOf, storeOf } from '#runtime/controller/house.ts';
@@ -22,6 +21,7 @@ import { createLog } from '#runtime/observe/log.ts';
 import { openDispatch, ownersIn } from './dispatching.ts';
 import { openFleetBroker, type FleetBroker, type FleetBrokerOptions } from './fleetBroker.ts';
 import { openRegistry } from './registering.ts';
+import { openRenewing } from './renewing.ts';
 import { authoritiesOf, passwordIn } from './uplinking.ts';
 
 /** A broker that others run. */
@@ -90,9 +90,11 @@ export async function runController({ dir, passphrase, broker, logForm, color, o
 /** Everything that the controller does, each in its own file. */
 function openParts(context: PartContext, chains: Chains): { readonly parts: readonly ControllerPart[]; readonly register: FleetBrokerOptions['register']; readonly registryFacts: () => JsonObject } {
   const { acts, register, part, facts } = openRegistry(context, { chains, isOpen: context.house.isOpen });
-  const operators = ownersIn(context);
+  const owners = ownersIn(context);
+  const renewing = openRenewing(context, { register, chains, acts, owners });
+  const operators = (): ReturnType<typeof owners> => owners().filter(({ kid }) => !renewing.isKeyRevoked(kid));
   const isMember = (gateway: string): boolean => context.house.isOpen || register.isMember(gateway);
-  return { parts: [part, { api: certificatesApi({ ...context, register }) }, openDispatch(context, { acts, operators, isMember }), openTwins(context, { acts, operators, isMember })], register, registryFacts: facts };
+  return { parts: [part, renewing.part, openDispatch(context, { acts, operators, isMember }), openTwins(context, { acts, operators, isMember })], register, registryFacts: facts };
 }
 
 function openTwins({ house: { signer }, ...context }: PartContext, options: Pick<TwinDeskOptions, 'acts' | 'operators' | 'isMember'>): ControllerPart {

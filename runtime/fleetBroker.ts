@@ -33,7 +33,6 @@ const PASS_ON: Intake = { accept: (_message, done) => { done(); } };
 /** Long before the 90 days of the broker's certificate are over. */
 const RENEW_MS = 24 * 3_600_000;
 const LOOK_MS = 2_000;
-const WARN_BEFORE_MS = 365 * RENEW_MS;
 
 /** Throws `broker.port_in_use`, `broker.listener`, `controller.users`, `ledger.*`. */
 export async function openFleetBroker({ dir, house: { authority, hosts }, clock, counters, log }: PartContext, { listen, register, hub, onStoreState }: FleetBrokerOptions): Promise<FleetBroker> {
@@ -56,7 +55,6 @@ export async function openFleetBroker({ dir, house: { authority, hosts }, clock,
     if (gone.length > 0) broker.cut((client) => client.user !== undefined && gone.includes(client.user) && client.keyDigest() === undefined);
   }));
   opened.defer(every(RENEW_MS, log, () => broker.renewTls()));
-  if (authority.endsMs - nowMs() < WARN_BEFORE_MS) log.warn({ ends: new Date(authority.endsMs).toISOString() }, 'the intermediate certificate of this fleet ends within a year');
   const link = openInnerLink(broker, store, hub);
   const resources = opened.move();
   const listening = (): ListenerFacts => broker.listeners()[0] ?? { ...listen, tls: true, auth: 'certificate or password' };

@@ -15,9 +15,9 @@ export interface GatewayRegister {
   admits(keyDigest: Uint8Array): string | undefined;
 }
 
-/** A gateway speaks for itself; receipts, and which twin is desired and holds, are the fleet's word. */
+/** A gateway speaks for itself; receipts, which twin is desired and holds, its certificate and what was revoked are the fleet's word. */
 export const GATEWAY_LISTS: PermissionLists = {
-  publish: ['te/%u/#', '!te/%u/chain/+/receipt', '!te/%u/device/+/+/+/twin/+/desired', '!te/%u/device/+/+/+/twin/+/confirm'],
+  publish: ['te/%u/#', '!te/%u/chain/+/receipt', '!te/%u/device/+/+/+/twin/+/desired', '!te/%u/device/+/+/+/twin/+/confirm', '!te/%u/certificate', '!te/%u/revoked/#'],
   subscribe: ['te/%u/#'],
 };
 

@@ -9,7 +9,11 @@ import { parseCertificate } from '#runtime/crypto/x509.ts';
 
 const DAY_MS = 86_400_000;
 const YEAR_MS = 365 * DAY_MS;
-const VALIDITY = { notBeforeMs: 0, rootMs: 20 * YEAR_MS, intermediateMs: 10 * YEAR_MS, brokerMs: 90 * DAY_MS, gatewayMs: 2 * YEAR_MS } as const;
+const VALIDITY = { notBeforeMs: 0, rootMs: 20 * YEAR_MS, intermediateMs: 10 * YEAR_MS, brokerMs: 90 * DAY_MS, gatewayMs: YEAR_MS } as const;
+/** A third of a gateway's certificate: what is left of it when it gets another one. */
+export const GATEWAY_RENEWAL_MS = VALIDITY.gatewayMs / 3;
+/** Before the intermediate ends: gateways' certificates end with it, and those who are away for long need theirs beforehand. */
+export const INTERMEDIATE_RENEWAL_MS = 2 * VALIDITY.gatewayMs;
 
 /** What the broker serves TLS with, PEM: key, and certificate with the intermediate behind it. */
 export interface BrokerIdentity {

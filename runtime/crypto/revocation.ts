@@ -102,13 +102,14 @@ export function judgeRevocation({ list, kid, isSignedBy }: SignedRevocation, { o
   const newest = before.versions.get(kid) ?? 0;
   if (list.version <= newest) throw refused(`version ${list.version} is not newer than ${newest}, which counts`);
   if (!isSignedBy(signer)) throw refused('the signature does not fit');
-  const after = merged(before, list, kid);
+  const after = mergeRevocation(before, list, kid);
   if (owners.every((key) => after.keys.has(thumbprintOf(key)))) throw refused('it would leave no owner');
   if (after.keys.size + after.authorities.size + after.receiptKeys.size > LIMITS.revocationsMax * owners.length) throw refused('more is taken back than is remembered');
   return after;
 }
 
-function merged(before: Revoked, list: RevocationList, kid: string): Revoked {
+/** Without judging it: for lists that were judged when they were taken. */
+export function mergeRevocation(before: Revoked, list: RevocationList, kid: string): Revoked {
   return {
     versions: new Map([...before.versions, [kid, list.version]]), keys: new Set([...before.keys, ...list.keys.map((key) => key.kid)]),
     authorities: new Set([...before.authorities, ...list.authorities.map(({ spki }) => spki)]),

@@ -3,6 +3,7 @@ import type { Command } from 'commander';
 import type { Io } from '../io.ts';
 import type { GroupsFlags } from './groups.ts';
 import type { LogsFlags } from './logs.ts';
+import type { RevokeKeyFlags } from './revokeKey.ts';
 import type { RolloutFlags, StartFlags } from './rollout.ts';
 import type { RunFlags } from './run.ts';
 import type { TwinFlags } from './twin.ts';
@@ -21,6 +22,14 @@ const withKey = (command: Command): Command => command
 
 export function declareDispatch(fleet: Command, io: Io): void {
   const declare = declarerOf(fleet);
+  withKey(declare('revoke-key [kid]', "Takes an operator's or owner's key, an authority, a broker or a receipt key back on every gateway, also on those that are away now. For good. The controller must serve.", [
+    "tenzro fleet revoke-key --public owner-1.key.pub --key /media/stick/owner-2.key --why 'laptop stolen' --dir fleet", "tenzro fleet revoke-key --certificate old-intermediate.pem --why 'server stolen' --dir fleet",
+  ]))
+    .option('--public <file>', 'the public key, in place of its thumbprint')
+    .option('--certificate <file>', 'PEM of an intermediate or broker whose key counts no more')
+    .option('--receipt-key <digest>', 'SHA-256 of a receipt key that counts no more, hexadecimal').option('--next <digest>', 'the one that counts in its place')
+    .requiredOption('--why <text>', 'for people: it stands in the chain of every gateway')
+    .action(async (kid: string | undefined, flags: RevokeKeyFlags) => { await (await import('./revokeKey.ts')).fleetRevokeKey(io, kid, flags); });
   withKey(declare('run <target> <type> [parameters...]', 'Commands a gateway, or with @ a group of them, and tells what came of it. The controller must serve. Exit 1 where one did not succeed.', [
     'tenzro fleet run edge-1 diagnostics --dir fleet', 'tenzro fleet run edge-1 config_update config=@new.yaml --dir fleet', "tenzro fleet run @north restart --window 02:00-04:00 --zone Europe/Berlin --no-wait --dir fleet",
   ]))
