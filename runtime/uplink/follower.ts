@@ -133,6 +133,7 @@ export class Uplink implements LinkUser {
     if (answer) await this.#follow(answer, signal);
     else if (!signal.aborted) {
       counters.add('uplink.unanswered');
+      this.#fault = `no answer to what was sent: no controller serves there, or the broker drops te/${device}/chain/+/up or receipt`;
       this.#retryMs = Math.min(this.#retryMs * 2, LIMITS.uplinkAnswerMaxMs);
     }
   }

@@ -120,8 +120,10 @@ describe('a gateway and its fleet controller', function () {
     assert.equal(offline.fleet.upstreams[0]?.receipt, null);
     await using stack = new AsyncDisposableStack();
     stack.use(await broker.start());
+    await gateway.until('the silence to be told', ({ fleet: { upstreams: [uplink] } }) => uplink?.connected === true && /^no answer/.test(uplink.fault ?? ''), 60_000);
     stack.use(await controller.start(broker));
-    await gateway.until('everything to be receipted', receipted(size), 60_000);
+    const { fleet: { upstreams: [uplink] } } = await gateway.until('everything to be receipted', receipted(size), 60_000);
+    assert.equal(uplink?.fault, null);
     await assertNothingLost(size);
   });
 
