@@ -30,6 +30,7 @@ import { decodeBlock } from '#runtime/ledger/block.ts';
 import { parseEnrolment, tupleDifference } from '#runtime/ledger/enrolment.ts';
 import type { ClaimStatus } from '#runtime/observe/status.ts';
 import { ClaimChain } from './claimChain.ts';
+import { ClaimRefusals } from './claimRefusals.ts';
 import { enrolleeOf, type LeasingOptions } from './leasing.ts';
 
 export interface ClaimingOptions extends Pick<LeasingOptions, 'writer' | 'reader' | 'identity' | 'clock' | 'counters' | 'log'> {
@@ -64,6 +65,7 @@ export class Claiming {
   readonly #records: DeviceStore;
   readonly #codes: WaitingCodes;
   readonly #chain: ClaimChain;
+  readonly #refusals: ClaimRefusals;
   readonly #door: ClaimDoor;
   readonly #wifi = new MachineWifi();
   #device: ClaimDevice | undefined;
@@ -85,6 +87,7 @@ export class Claiming {
     this.#records = new DeviceStore(settings.dataDir);
     this.#codes = new WaitingCodes(settings.dataDir);
     this.#chain = new ClaimChain(options);
+    this.#refusals = new ClaimRefusals({ ...options, record: (code, reason) => { this.#chain.failed(code, reason); } });
     this.#door = new ClaimDoor(settings.claim, {
       clock, note: (code, detail) => { this.#note(code, detail); }, isHeld: () => isHeld(this.#device), gone: () => { this.#device?.gone(); },
       receive: (message) => {
@@ -147,6 +150,7 @@ export class Claiming {
       disown: () => this.#settle(undefined),
       words: (words) => { this.#words = words; this.#options.say(`somebody claims this gateway: both screens must show  ${words}`); },
       note: (code, detail) => { this.#note(code, detail); },
+      refused: (code) => { this.#refusals.add(code); },
     }, (await momentNow()).boot);
     this.#device = device;
     while (!signal.aborted) {
@@ -157,6 +161,7 @@ export class Claiming {
 
   async #turn(device: ClaimDevice, keyDigest: Uint8Array): Promise<void> {
     device.tick();
+    this.#refusals.due();
     const { record, phase } = device.state;
     if (phase.kind === 'open' && this.#settled?.owner !== record.owner) await this.#settle(record.owner);
     if (phase.kind === 'open' && this.#unset && (this.#unset.turns += 1) >= NETWORK_TURNS) await this.#setNetworks(this.#unset.networks);

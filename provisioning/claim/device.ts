@@ -93,7 +93,8 @@ export type DeviceInput = { readonly nowMicros: number } & (
 );
 
 export type DeviceEffect =
-  | { readonly kind: 'send'; readonly message: ClaimMessage }
+  /** `refusal`: somebody is refused by it, and that is to be recorded; it may come as often as messages do. */
+  | { readonly kind: 'send'; readonly message: ClaimMessage; readonly refusal?: ErrorCode }
   /** Both sides hold the secret: show these words. */
   | { readonly kind: 'words'; readonly words: string }
   | { readonly kind: 'prove'; readonly number: number; readonly challenge: Uint8Array | undefined; readonly transcript: Uint8Array }
@@ -145,7 +146,7 @@ export const BURNT_MAX = 16;
 
 const same = (state: DeviceState): DeviceStep => ({ state, effects: [] });
 const after = (nowMicros: number, milliseconds: number): number => nowMicros + milliseconds * 1_000;
-const refuse = (reason: ErrorCode): DeviceEffect => ({ kind: 'send', message: { kind: 'refused', reason } });
+const refuse = (reason: ErrorCode): DeviceEffect => ({ kind: 'send', message: { kind: 'refused', reason }, refusal: reason });
 const note = (code: ErrorCode, detail: string): DeviceEffect => ({ kind: 'note', code, detail });
 const forget = (keys: SessionKeys): DeviceEffect => ({ kind: 'forget', keys });
 

@@ -30,6 +30,8 @@ export interface DevicePorts {
   /** Both sides show these words. */
   words(words: string): void;
   note(code: ErrorCode, detail: string): void;
+  /** Somebody was told no, whatever he showed. */
+  refused(code: ErrorCode): void;
 }
 
 export class ClaimDevice implements Disposable {
@@ -90,7 +92,10 @@ export class ClaimDevice implements Disposable {
   #do(effect: DeviceEffect): void {
     const ports = this.#ports;
     switch (effect.kind) {
-      case 'send': ports.send(encodeMessage(effect.message)); break;
+      case 'send':
+        ports.send(encodeMessage(effect.message));
+        if (effect.refusal !== undefined) ports.refused(effect.refusal);
+        break;
       case 'words': ports.words(effect.words); break;
       case 'note': ports.note(effect.code, effect.detail); break;
       case 'forget': forget(effect.keys); break;

@@ -194,6 +194,9 @@ describe('attacks on the port for claims', function () {
       anna.look = async () => { outcomes.push(await outcome(mallory, code)); };
       outcomes.push(await outcome(anna, code), await outcome(mallory, code));
       assert.deepEqual(outcomes, ['claim.busy', 'owned', 'claim.claimed']);
+      await until('both refusals to be in the chain', async () => (await logLines(dataDir(), ['--kind', 'claim'])).map(({ body }) => (body as { readonly code?: string }).code ?? '').toSorted().join() === ',claim.busy,claim.claimed', { intervalMs: 200 });
+      const { counters } = await gateway.status() ?? assert.fail();
+      assert.deepEqual([counters['claim.refused.claim.busy'], counters['claim.refused.claim.claimed']], [1, 1]);
     });
 
     it('a hand-over that enrols another gateway, or certifies another key, is not obeyed', async () => {

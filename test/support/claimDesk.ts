@@ -92,6 +92,7 @@ export class ClaimableGateway implements AsyncDisposable {
       disown: async () => { this.settings = 'none'; },
       words: (words) => { this.words = words; },
       note: (code) => { this.notes.push(code); },
+      refused: () => undefined,
     }, boot);
     device.expect(codes);
     await turn();
