@@ -91,8 +91,16 @@ export class Register implements Admission {
   }
 
   /** It gave up its owner, at the owner's order. */
-  async released(name: string, who: string): Promise<RegisteredGateway> {
-    return this.#end(this.#known(name), 'released', '', who);
+  async released(name: string, who: string, why = ''): Promise<RegisteredGateway> {
+    return this.#end(this.#known(name), 'released', why, who);
+  }
+
+  /** It obeys other owner keys (thumbprints), and said so, signed. Again: nothing happens. */
+  async rotated(name: string, ownerKeys: readonly string[], who: string): Promise<RegisteredGateway> {
+    const gateway = this.#known(name);
+    if (!isAdmitted(gateway)) throw stateError(gateway);
+    if (gateway.ownerKeys.join() === ownerKeys.join()) return gateway;
+    return this.#put({ ...gateway, ownerKeys }, { who, what: 'gateway.rotated', about: name, detail: `owner keys ${ownerKeys.join(', ')}; before ${gateway.ownerKeys.join(', ')}` });
   }
 
   async revoke(name: string, why: string, who: string): Promise<RegisteredGateway> {

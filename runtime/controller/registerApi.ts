@@ -34,6 +34,7 @@ export function registerApi({ register, chains, acts, store }: RegisterApiOption
       return {};
     },
     'gateways.released': async (parameters) => viewOfGateway(await register.released(textOf(parameters, 'name'), whoOf(parameters))),
+    'gateways.rotated': async (parameters) => viewOfGateway(await register.rotated(textOf(parameters, 'name'), keysOf(parameters).map(thumbprintOf), whoOf(parameters))),
     'gateways.revoke': async (parameters) => viewOfGateway(await register.revoke(textOf(parameters, 'name'), textOf(parameters, 'why', ''), whoOf(parameters))),
     'gateways.forget': async (parameters) => ({ outcome: await forget(textOf(parameters, 'target'), whoOf(parameters), { register, chains, acts }) }),
     'gateways.list': async () => ({ gateways: register.all().map(viewOfGateway) }),

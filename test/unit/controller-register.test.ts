@@ -70,6 +70,7 @@ describe('controller: register', () => {
     await register.revoke('edge-1', 'lost', ownerThumbprint);
     await assert.rejects(register.begin(candidateOf('edge-1', keyOf('edge-1')), ownerThumbprint), { code: 'controller.revoked' });
     await assert.rejects(register.released('edge-1', ownerThumbprint), { code: 'controller.revoked' });
+    await assert.rejects(register.rotated('edge-1', ['another'], ownerThumbprint), { code: 'controller.revoked' });
     assert.equal(await register.forget('edge-1', ownerThumbprint), 'forgotten');
     await registry.claim('edge-1', keyOf('another'));
     assert.equal(register.admits(spkiOf('edge-1')), undefined);
