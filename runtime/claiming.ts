@@ -103,7 +103,7 @@ export class Claiming {
     const at = !this.#device ? 'unready' : record?.owner ? 'owned' : isLocked(this.#device.state) ? 'locked' : phase && isHeld(this.#device) ? 'claiming' : this.#waiting.length > 0 ? 'waiting' : 'unclaimed';
     return {
       state: at, port: this.#door.port ?? null, words: record?.owner?.words ?? this.#words ?? null, generation: record?.generation ?? null,
-      claimId: record?.owner ? toHex(record.owner.claimId) : null, discriminators: this.#waiting.map(({ code }) => code.discriminator),
+      claimId: record?.owner ? toHex(record.owner.claimId) : null, discriminators: record?.owner ? [] : this.#waiting.map(({ code }) => code.discriminator),
       code: this.#fault?.code ?? null, detail: this.#fault?.detail ?? null,
     };
   }

@@ -57,7 +57,7 @@ describe('fleet rotate', function () {
 
     const before = ['owner-1', 'owner-2'].map((name) => Buffer.from(publicKeyIn(join(fleet, `${name}.key.pub`))).toString('base64'));
     await callController(fleet, 'gateways.rotated', { name: node, ownerKeys: before }); // as if nobody had told the register
-    assert.match(await operator.type(`${rotate.replace('fleet/owner-2.key', 'new-1.key')}`), new RegExp(`^${node} +rotated$`, 'm'), 'a new key tells it');
+    assert.match(await operator.type(rotate.replace('fleet/owner-2.key', 'new-1.key')), new RegExp(`^${node} +rotated$`, 'm'), 'a new key tells it');
     const { gateways: [again] } = await callController(fleet, 'gateways.list', {}) as unknown as Listed;
     assert.deepEqual(again?.ownerKeys, entry?.ownerKeys);
 

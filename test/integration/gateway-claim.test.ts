@@ -64,7 +64,7 @@ describe('claiming a gateway over TCP', function () {
     operator.look = async () => { assert.equal((await gateway.until('the words', ({ claim }) => claim.words !== null)).claim.words, operator.words); };
     assert.deepEqual(await operator.claim(code, place), { kind: 'owned' });
     const { claim, fleet } = await gateway.until('the owner to be settled', (status) => status.fleet.owner !== null);
-    assert.deepEqual([claim.state, claim.claimId, claim.words, claim.generation], ['owned', toHex(operator.record.claimId), operator.words, 1]);
+    assert.deepEqual([claim.state, claim.claimId, claim.words, claim.generation, claim.discriminators], ['owned', toHex(operator.record.claimId), operator.words, 1, []]);
     assert.deepEqual(fleet.owner?.keys, operator.owners.map(({ publicKey }) => thumbprintOf(publicKey)));
     assert.deepEqual(fleet.upstreams.map(({ name, broker }) => [name, broker]), [['owner', 'mqtts://127.0.0.1:1']]);
     assert.ok(!existsSync(join(dataDir(), 'claim', 'shown.cbor')), 'the code is gone');
