@@ -58,7 +58,7 @@ export function openBelonging({ signer, statement, isOwnerKnown, ...options }: B
   const twinning: Twinning = openTwinning({ ...options, gateway: settings.node.name, ledger: options.writer, operators: () => commanding.operators() });
   const commanding = openCommanding({ ...options, trials: twinning, receiptMicros: () => upstreams.receiptMicros, isKeyRevoked: (kid) => revocations.isKeyRevoked(kid) });
   const upstreams: Upstreams = new Upstreams(settings.uplinks, {
-    ...options, gateway: settings.node.name, signer, statement, isComplete: isOwnerKnown, passedMicros, isAuthorityRevoked: (digest) => revocations.isAuthorityRevoked(digest),
+    ...options, gateway: settings.node.name, forward: settings.forward, signer, statement, isComplete: isOwnerKnown, passedMicros, isAuthorityRevoked: (digest) => revocations.isAuthorityRevoked(digest),
     usersOf: (name) => [commanding.overFleet(), twinning.user(), ...(name === OWNER_UPSTREAM ? [word.user()] : [])],
   });
   let owner: Owner | undefined;

@@ -8,7 +8,7 @@ import type { Upstream } from '#runtime/core/fleet.ts';
 import type { JsonObject } from '#runtime/core/json.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
 import type { Counters, KeyValueStore, LinkUser, Log } from '#runtime/core/ports.ts';
-import type { UplinkSettings } from '#runtime/core/settings.ts';
+import type { ForwardRule, UplinkSettings } from '#runtime/core/settings.ts';
 import type { UpstreamStatus } from '#runtime/core/types.ts';
 import { judgeBrokerChain } from '#runtime/crypto/brokerChain.ts';
 import { clientCertificate, clientKey } from '#runtime/crypto/clientIdentity.ts';
@@ -53,6 +53,8 @@ export interface UplinkingOptions {
   readonly passedMicros: (receiptMicros: number) => number;
   /** Whether the owner took that authority or broker back: SHA-256 of its SubjectPublicKeyInfo. */
   readonly isAuthorityRevoked: (spkiDigest: Uint8Array) => boolean;
+  /** The site's own rules, for every upstream. */
+  readonly forward: readonly ForwardRule[];
   /** Who else speaks over the link to this upstream. */
   readonly usersOf: (name: string) => readonly LinkUser[];
   /** What the gateway says of itself there, beside `status`. */

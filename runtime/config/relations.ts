@@ -1,6 +1,6 @@
 /** What must hold between settings, beyond each one's own type and range. Pure. */
 import { OWNER_UPSTREAM } from '#runtime/core/fleet.ts';
-import type { ListenerSettings, MappingRule, Settings, UserSettings } from '#runtime/core/settings.ts';
+import type { ForwardRule, ListenerSettings, MappingRule, Settings, UserSettings } from '#runtime/core/settings.ts';
 import type { Path } from './document.ts';
 import type { SchemaIssue } from './schema.ts';
 
@@ -9,7 +9,7 @@ const ANONYMOUS = 'anonymous';
 
 /** `given`: whether the file itself states the key. An issue's path is the key to mend. */
 export function checkRelations(settings: Settings, given: (path: Path) => boolean): readonly SchemaIssue[] {
-  return [...listeners(settings), ...users(settings, given), ...mappings(settings), ...records(settings, given), ...confidential(settings), ...attest(settings, given), ...verifier(settings, given), ...uplinks(settings), ...actuators(settings), ...repeats(settings.fleet.operators.map(({ name }) => name), (i) => ['fleet', 'operators', i, 'name'])];
+  return [...listeners(settings), ...users(settings, given), ...mappings(settings), ...records(settings, given), ...confidential(settings), ...attest(settings, given), ...verifier(settings, given), ...uplinks(settings), ...forwardRules(settings.forward, ['forward']), ...actuators(settings), ...repeats(settings.fleet.operators.map(({ name }) => name), (i) => ['fleet', 'operators', i, 'name'])];
 }
 
 /** Exactly the addresses that never leave the machine. */
@@ -129,10 +129,14 @@ function* uplinks({ uplinks: list }: Settings): Generator<SchemaIssue> {
     if (!URL.canParse(url)) yield { path: ['uplinks', at, 'url'], message: `'${url}' is not mqtts://host:port` };
     else if (url.startsWith('mqtt://') && !isLoopback(new URL(url).hostname.replace(/^\[|\]$/g, ''))) yield { path: ['uplinks', at, 'url'], message: 'mqtt:// is for loopback only: use mqtts://' };
     if (passwordFile !== '' && user === '') yield { path: ['uplinks', at, 'passwordFile'], message: 'has a meaning only with user' };
-    for (const [i, { topic }] of forward.entries()) {
-      const fault = filterFault(topic);
-      if (fault) yield { path: ['uplinks', at, 'forward', i, 'topic'], message: fault };
-    }
+    yield* forwardRules(forward, ['uplinks', at, 'forward']);
+  }
+}
+
+function* forwardRules(rules: readonly ForwardRule[], path: Path): Generator<SchemaIssue> {
+  for (const [i, { topic }] of rules.entries()) {
+    const fault = filterFault(topic);
+    if (fault) yield { path: [...path, i, 'topic'], message: fault };
   }
 }
 

@@ -70,6 +70,11 @@ const recording = v.object({
 
 const section = <E extends v.ObjectEntries>(entries: E) => v.optional(v.object(entries), {} as v.InferInput<v.ObjectSchema<E, undefined>>);
 
+const forwardRules = v.array(v.object({
+  topic: required(filter, 'MQTT topic filter; the first rule that matches counts.'),
+  mode: required(v.picklist(['all', 'never']), 'all: entries of the topic leave the site. never: only their hashes do.'),
+}));
+
 const uplink = v.object({
   name: required(name, 'Name of the fleet; `owner` is the one that claimed the gateway.'),
   url: required(v.pipe(v.string(), v.regex(/^mqtts?:\/\//, 'begin with mqtts://')), "The fleet's broker, `mqtts://host:port`; `mqtt://` on loopback only."),
@@ -79,10 +84,7 @@ const uplink = v.object({
   certificate: setting(v.boolean(), false, 'Shows a certificate around the ML-DSA-65 identity key to a broker that asks for one; the broker has to know ML-DSA (OpenSSL 3.5).'),
   receiptKey: required(v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/, 'use the 64 hexadecimal digits that tenzro fleet init prints')), "SHA-256 of the fleet controller's ML-DSA-65 key, hexadecimal: whose receipts count."),
   maxBytesPerSecond: setting(integer(0, Number.MAX_SAFE_INTEGER), 0, 'Bytes that are sent per second at most, compressed; 0: no limit.'),
-  forward: setting(v.array(v.object({
-    topic: required(filter, 'MQTT topic filter; the first rule that matches counts.'),
-    mode: required(v.picklist(['all', 'never']), 'all: entries of the topic leave the site. never: only their hashes do.'),
-  })), [], 'Which entries leave the site; those without a rule, or without a topic, do.'),
+  forward: setting(forwardRules, [], 'Which entries go to this fleet, of those that leave the site at all.'),
 });
 
 const fleet = section({
@@ -177,6 +179,7 @@ export function settingsSchema(defaults: MachineDefaults) {
       port: setting(integer(0, 65_535), 0, 'TCP port for that; 0 picks a free one: gateways are found by mDNS.'),
     }),
     uplinks: setting(v.pipe(v.array(uplink), v.maxLength(LIMITS.uplinksMax)), [], 'Fleets that get the datachain and command this gateway; each has a broker of its own.'),
+    forward: setting(forwardRules, [], 'Which entries leave the site at all, towards any fleet, the owner\'s too; those without a rule, or without a topic, do. No rule of an uplink lets go what stays here.'),
     log: section({ level: setting(v.picklist(['debug', 'info', 'warn', 'error']), 'info', 'Least severe level that is logged.') }),
   });
 }

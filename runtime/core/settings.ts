@@ -19,6 +19,8 @@ export interface Settings {
   readonly identity: IdentitySettings;
   readonly verifier: VerifierSettings;
   readonly uplinks: readonly UplinkSettings[];
+  /** The site's own policy, over every fleet's, the owner's too: what it withholds stays. */
+  readonly forward: readonly ForwardRule[];
   readonly fleet: FleetSettings;
   readonly claim: ClaimSettings;
   readonly actuators: readonly ActuatorSettings[];

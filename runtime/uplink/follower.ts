@@ -10,6 +10,7 @@ import { TenzroError, messageOf } from '#runtime/core/errors.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
 import type { Counters, FleetLink, KeyValueStore, LedgerWriter, LinkUser, Log } from '#runtime/core/ports.ts';
 import type { Upstream } from '#runtime/core/fleet.ts';
+import type { ForwardRule } from '#runtime/core/settings.ts';
 import type { UpstreamStatus } from '#runtime/core/types.ts';
 import { chainIdOf, decodeBlock } from '#runtime/ledger/block.ts';
 import { decodeAnswer, uplinkCursor, type Answer } from '#runtime/ledger/receipt.ts';
@@ -20,6 +21,8 @@ import { nextStretch, withholding, witnessOf, type Position, type Stretch, type 
 
 export interface UplinkOptions {
   readonly upstream: Pick<Upstream, 'receiptKey' | 'maxBytesPerSecond' | 'forward'>;
+  /** The site's own rules: what they withhold, no upstream's let go. */
+  readonly forward: readonly ForwardRule[];
   /** Gateway id. */
   readonly device: string;
   readonly source: UplinkSource;
@@ -52,13 +55,13 @@ export class Uplink implements LinkUser {
   #strayMicros = 0;
 
   constructor(options: UplinkOptions) {
-    const { upstream: { receiptKey, maxBytesPerSecond, forward }, device, source, store, clock } = options;
+    const { upstream: { receiptKey, maxBytesPerSecond, forward }, forward: siteForward, device, source, store, clock } = options;
     this.name = uplinkCursor(toHex(receiptKey));
     this.filters = [`te/${device}/chain/+/receipt`];
     this.#options = options;
     this.#receipts = new Receipts({ source, store, keyDigest: receiptKey });
     this.#pace = new Pace(maxBytesPerSecond, clock);
-    this.#withholds = withholding(forward);
+    this.#withholds = withholding(siteForward, forward);
   }
 
   /** SHA-256 of the newest receipt: what the next block names. */

@@ -37,16 +37,16 @@ export type Withholds = (entry: Uint8Array) => boolean;
 /** Bytes that a hash takes in a shipment. */
 const HASH_LEAF_BYTES = 40;
 
-/** First match wins; an entry without a topic leaves the site. Without a rule that withholds, no entry is looked into. */
-export function withholding(rules: readonly ForwardRule[]): Withholds {
-  if (rules.every(({ mode }) => mode === 'all')) return () => false;
+/** In each policy the first match wins, and one that says never is enough; an entry without a topic leaves the site. Without a rule that withholds, no entry is looked into. */
+export function withholding(...policies: readonly (readonly ForwardRule[])[]): Withholds {
+  if (policies.flat().every(({ mode }) => mode === 'all')) return () => false;
   const known = new Map<string, boolean>();
   return (entry) => {
     const topic = topicOf(entry);
     if (topic === undefined) return false;
     const before = known.get(topic);
     if (before !== undefined) return before;
-    const stays = rules.find((rule) => matchesFilter(rule.topic, topic))?.mode === 'never';
+    const stays = policies.some((rules) => rules.find((rule) => matchesFilter(rule.topic, topic))?.mode === 'never');
     if (known.size >= LIMITS.topicPlansMax) known.clear();
     known.set(topic, stays);
     return stays;

@@ -84,7 +84,7 @@ describe('a gateway and several fleets', function () {
     const heard: string[] = [];
     const userOf = (name: string): LinkUser => ({ filters: [], receive: () => undefined, connected: () => { heard.push(`${name} connected`); }, lost: () => { heard.push(`${name} lost`); } });
     const upstreams = new Upstreams([], {
-      gateway: 'test', writer: ledger, reader, store, signer: async () => signerOfSeed(Buffer.alloc(32, 1)), usersOf: (name) => [userOf(name)], statement: () => ({ version: '1' }), isComplete: () => true, passedMicros: () => 0, isAuthorityRevoked: () => false,
+      gateway: 'test', forward: [], writer: ledger, reader, store, signer: async () => signerOfSeed(Buffer.alloc(32, 1)), usersOf: (name) => [userOf(name)], statement: () => ({ version: '1' }), isComplete: () => true, passedMicros: () => 0, isAuthorityRevoked: () => false,
       clock: systemClock, counters: new TestCounters(), log: silentLog,
     });
     const stop = new AbortController();

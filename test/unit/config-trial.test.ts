@@ -78,7 +78,7 @@ describe('config: a file on trial', () => {
 });
 
 describe('config: the part that the fleet may set', () => {
-  const text = '# site 7\nversion: 1\nnode: { name: gw1 }\nmqtt:\n  port: 1884 # behind the panel\n  users: [{ name: anonymous, publish: [a/#] }]\nattest: { intervalMs: 20000, tpm: { mode: none } }\n';
+  const text = '# site 7\nversion: 1\nnode: { name: gw1 }\nmqtt:\n  port: 1884 # behind the panel\n  users: [{ name: anonymous, publish: [a/#] }]\nattest: { intervalMs: 20000, tpm: { mode: none } }\nforward: [{ topic: te/a/#, mode: never }]\n';
 
   it('is told without what is decided at the machine', () => {
     assert.deepEqual(fleetPartOf(text), { mqtt: { port: 1884 }, attest: { intervalMs: 20_000 } });
@@ -98,7 +98,7 @@ describe('config: the part that the fleet may set', () => {
   it('is refused with the reason', () => {
     const faults: readonly (readonly [Parameters<typeof faultOfPart>[0], RegExp])[] = [
       [{ mqtt: { prot: 1 } }, /mqtt\.prot: is not a known key \(did you mean 'port'\?\)/], [{ attest: { intervalMs: 5 } }, /attest\.intervalMs: 5 is out of range/], [{ dataDir: '/tmp' }, /dataDir: not the fleet's to set/],
-      [{ mqtt: { users: [] } }, /mqtt\.users: not the fleet's to set/], [{ attest: { tpm: {} } }, /attest\.tpm: not/], [{ log: null }, /null is no value/], ['text', /is a section/], [{ mqtt: [] }, /expected a section/], [{ node: { name: 'b' } }, /node: not/],
+      [{ mqtt: { users: [] } }, /mqtt\.users: not the fleet's to set/], [{ attest: { tpm: {} } }, /attest\.tpm: not/], [{ log: null }, /null is no value/], ['text', /is a section/], [{ mqtt: [] }, /expected a section/], [{ node: { name: 'b' } }, /node: not/], [{ forward: [] }, /forward: not the fleet's to set/],
     ];
     for (const [value, why] of faults) assert.match(faultOfPart(value, text, '/etc/tenzro/tenzro.yaml', '/opt/tenzro') ?? 'taken', why);
     assert.equal(faultOfPart({ log: { level: 'debug' } }, text, '/etc/tenzro/tenzro.yaml', '/opt/tenzro'), undefined);

@@ -31,7 +31,7 @@ describe('uplink: answers that a hostile broker makes up', () => {
       leafHash: (index: number) => leafHash(chain.entry(index)), blockCount: () => chain.blockCount(), block: (sequence: number) => chain.block(sequence),
     };
     const uplink = new Uplink({
-      upstream: { receiptKey: sha256(signer.publicKey), maxBytesPerSecond: 0, forward: [] }, device: 'g', source, writer: { setCursor: () => undefined }, store: STORE, clock: systemClock, counters, log: silentLog,
+      upstream: { receiptKey: sha256(signer.publicKey), maxBytesPerSecond: 0, forward: [] }, forward: [], device: 'g', source, writer: { setCursor: () => undefined }, store: STORE, clock: systemClock, counters, log: silentLog,
     });
     const chainId = chainIdOf(chain.block(0).payload);
     const topic = `te/g/chain/${toHex(chainId)}/receipt`;

@@ -67,6 +67,15 @@ describe('uplink: what goes next', () => {
     assert.deepEqual(stretch?.leaves.map((leaf) => ('entry' in leaf ? 'entry' : toHex(leaf.hash))), ['entry', toHex(leafHash(chain.entry(1))), 'entry', 'entry']);
   });
 
+  it('keeps what any of the policies keeps, whatever the others let go', () => {
+    const [camera, motor] = [entryOf('te/device/camera///m/light'), entryOf('te/device/motor///m/vibration')];
+    const [never, all] = [[{ topic: 'te/device/camera/#', mode: 'never' }] as const, [{ topic: '#', mode: 'all' }] as const];
+    for (const [policies, camerasStays] of [[[never, all], true], [[all, never], true], [[never, []], true], [[all, []], false]] as const) {
+      const withholds = withholding(...policies);
+      assert.deepEqual([withholds(camera), withholds(motor)], [camerasStays, false], JSON.stringify(policies));
+    }
+  });
+
   it('sends hashes of what was pruned, and counts them', () => {
     const { chain } = softChain(2, 4);
     const stretch = nextStretch(sourceOf(chain, 5), { next: 2, nextBlock: 0 }, everything);

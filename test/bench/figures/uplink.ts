@@ -56,7 +56,7 @@ export async function drainTo({ receiptKey, program, ...place }: Destination, di
   const before = useOf(program.pid).cpuSeconds;
   const counters = new TestCounters();
   const uplink = new Uplink({
-    upstream: { receiptKey: Buffer.from(receiptKey, 'hex'), maxBytesPerSecond: 0, forward: [] }, device: DEVICE, source: reader, writer: { setCursor: () => undefined }, store: stack.use(await openKeyValueStore(join(dir, 'receipts'))), clock: systemClock, counters, log: silentLog,
+    upstream: { receiptKey: Buffer.from(receiptKey, 'hex'), maxBytesPerSecond: 0, forward: [] }, forward: [], device: DEVICE, source: reader, writer: { setCursor: () => undefined }, store: stack.use(await openKeyValueStore(join(dir, 'receipts'))), clock: systemClock, counters, log: silentLog,
   });
   const link = stack.use(openLink({ ...place, clientId: 'bench-uplink', hub: new Hub([uplink], silentLog) }));
   const done = new AbortController();

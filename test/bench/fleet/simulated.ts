@@ -70,7 +70,7 @@ export class SimulatedGateway implements AsyncDisposable {
   /** Keeps connecting, by its key. */
   start({ url, ca, receiptKey, operators }: SimulatedOptions): void {
     const uplink: Uplink = new Uplink({
-      upstream: { receiptKey, maxBytesPerSecond: 0, forward: [] }, device: this.name, source: this.#source, writer: { setCursor: () => { this.#receipted(uplink.status().receipt?.sequence ?? -1); } },
+      upstream: { receiptKey, maxBytesPerSecond: 0, forward: [] }, forward: [], device: this.name, source: this.#source, writer: { setCursor: () => { this.#receipted(uplink.status().receipt?.sequence ?? -1); } },
       store: new MemoryMap(), clock, counters: { ...uncounted(), add: (name) => { if (name === 'uplink.shipments') this.#shippedAtMs = nowMs(); } }, log: QUIET,
     });
     const identity = { cert: clientCertificate(this.#sealer.signer, this.name), key: clientKey(this.#sealer.signer) };
