@@ -1,7 +1,6 @@
 /**
  * `npm run test:vm`: boots a virtual machine with a TPM, twice, and runs the TPM's tests and the main job in it, and once with simulated radios for Wi-Fi
- * (docs/operate/testing.md). The machine
- * sees of this one, read-only: /usr, a copy of the project, and node_modules. Nothing in it reaches a network.
+ * (docs/operate/testing.md). The machine sees of this one, read-only: /usr, a copy of the project, and node_modules. Nothing in it reaches a network.
  */
 import { execFileSync } from 'node:child_process';
 import { copyFileSync, cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';

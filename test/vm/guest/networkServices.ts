@@ -22,6 +22,7 @@ export interface Service {
 }
 
 const START_MS = 60_000;
+const SOCKETS = '/run/wpa_supplicant';
 const contentsOf = (folder: string): Readonly<Record<string, string>> => Object.fromEntries(readdirSync(folder).map((name) => [name, readFileSync(join(folder, name), 'utf8')]));
 
 abstract class Programs {
@@ -51,17 +52,17 @@ abstract class Programs {
 /** With a file and a socket. Addresses are fixed: who fetches them is another program's matter. */
 export class WpaSupplicantService extends Programs implements Service {
   readonly name = 'wpa_supplicant';
-  protected readonly volatile = ['/run/wpa_supplicant'];
+  protected readonly volatile = [SOCKETS];
   readonly #folder = '/etc/wpa_supplicant';
 
   protected async begin(): Promise<readonly Program[]> {
     const file = join(this.#folder, `wpa_supplicant-${STATION}.conf`);
     mkdirSync(this.#folder, { recursive: true });
     const { ssid, passphrase } = NETWORKS.old;
-    if (!existsSync(file)) writeFileSync(file, `# stays as it is\nctrl_interface=DIR=/run/wpa_supplicant\nnetwork={ # at home\n  ssid="${ssid.toString()}"\n  psk="${passphrase}" # }\n}\n`);
+    if (!existsSync(file)) writeFileSync(file, `# stays as it is\nctrl_interface=DIR=${SOCKETS}\nnetwork={ # at home\n  ssid="${ssid.toString()}"\n  psk="${passphrase}" # }\n}\n`);
     for (const { host } of Object.values(NETWORKS)) execFileSync('ip', ['address', 'replace', `${host.replace(/\d+$/, '')}2/24`, 'dev', STATION]);
     const program = new Program('wpa_supplicant', ['-Dnl80211', '-i', STATION, `-c${file}`]);
-    await until('its socket', () => existsSync(`/run/wpa_supplicant/${STATION}`), { timeoutMs: START_MS, hopeless: () => (program.running ? undefined : program.output) });
+    await until('its socket', () => existsSync(join(SOCKETS, STATION)), { timeoutMs: START_MS, hopeless: () => (program.running ? undefined : program.output) });
     return [program];
   }
 
@@ -70,14 +71,14 @@ export class WpaSupplicantService extends Programs implements Service {
     if (signal === 'SIGTERM') execFileSync('ip', ['address', 'flush', 'dev', STATION]);
   }
 
-  isOnTrial(): boolean { return execFileSync('wpa_cli', ['-i', STATION, 'list_networks'], { encoding: 'utf8' }).split('\n').length > 3; }
+  isOnTrial(): boolean { return execFileSync('wpa_cli', ['-p', SOCKETS, '-i', STATION, 'list_networks'], { encoding: 'utf8' }).includes('\n1\t'); }
   files(): Readonly<Record<string, string>> { return contentsOf(this.#folder); }
 }
 
 /** With wpa_supplicant behind it, over a D-Bus that forbids nothing, and addresses by DHCP. */
 export class NetworkManagerService extends Programs implements Service {
   readonly name = 'NetworkManager';
-  protected readonly volatile = ['/run/NetworkManager', '/run/dbus', '/run/wpa_supplicant'];
+  protected readonly volatile = ['/run/NetworkManager', '/run/dbus', SOCKETS];
   readonly #folder = '/etc/NetworkManager/system-connections';
 
   protected async begin(): Promise<readonly Program[]> {
@@ -91,7 +92,7 @@ export class NetworkManagerService extends Programs implements Service {
     await until('the bus', () => existsSync('/run/dbus/system_bus_socket'), { timeoutMs: START_MS, hopeless: () => (bus.running ? undefined : bus.output) });
     const supplicant = new Program('wpa_supplicant', ['-u']);
     // Where /sys is read-only, as in a container, NetworkManager does not wait for udev, which this guest has not
-    const manager = new Program('unshare', ['--mount', 'sh', '-c', 'mount -o remount,ro,bind /sys && exec NetworkManager --no-daemon --log-level=INFO']);
+    const manager = new Program('unshare', ['--mount', 'sh', '-c', 'mount -o remount,ro,bind /sys && exec NetworkManager --debug --log-level=INFO']);
     await until('NetworkManager', () => execFileSync('nmcli', ['-t', '-f', 'RUNNING', 'general'], { encoding: 'utf8' }).trim() === 'running', { timeoutMs: START_MS, hopeless: () => (manager.running ? undefined : manager.output) });
     return [manager, supplicant, bus];
   }
