@@ -3,7 +3,7 @@
  * another intermediate (`root.key`) it never reads: they may be carried elsewhere. All of them lie under one passphrase.
  */
 import { createPublicKey } from 'node:crypto';
-import { mkdir, readdir, readFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createFile, readOwnFile, replaceFile } from '#provisioning/ownFile.ts';
 import { equalBytes, toHex } from '#runtime/core/bytes.ts';
@@ -60,6 +60,7 @@ export interface NewHouse {
 export async function buildHouse({ dir, name, hosts, isOpen = false, policy, passphrase, nowMs }: NewHouse): Promise<{ readonly receiptKey: string; readonly ownerKeys: readonly Uint8Array[] }> {
   await mkdir(dir, { recursive: true, mode: 0o700 });
   if ((await readdir(dir)).length > 0) throw new TenzroError('controller.directory', `${dir} is not empty`);
+  await checkOwn(dir);
   const files = filesOf(dir);
   const root = newRoot(name, nowMs);
   const owners = files.owners.map((path) => ({ path, ...newOwnerKey(passphrase) }));
@@ -80,6 +81,15 @@ export async function buildHouse({ dir, name, hosts, isOpen = false, policy, pas
   }
 }
 
+const OTHERS_WRITE = 0o022;
+
+/** Who may write in it puts another key in the place of an owner's, and gateways are handed that one. Throws `controller.directory`. */
+async function checkOwn(dir: string): Promise<void> {
+  const { mode, uid } = await stat(dir);
+  if ((mode & OTHERS_WRITE) !== 0) throw new TenzroError('controller.directory', `others may write in ${dir}: chmod go-w ${dir}`);
+  if (uid !== process.geteuid?.()) throw new TenzroError('controller.directory', `${dir} belongs to user ${uid}, this is user ${process.geteuid?.()}`);
+}
+
 /** Where the chains are kept. Throws `controller.directory` where there is no house. */
 export async function storeOf(dir: string): Promise<string> {
   await settingsIn(dir);
@@ -89,6 +99,7 @@ export async function storeOf(dir: string): Promise<string> {
 /** The caller zeroes the passphrase. Throws `controller.directory` where there is no house, `fleet.key` for another passphrase, `controller.key` for a key that others can read, or that is none. */
 export async function openHouse(dir: string, passphrase: Uint8Array): Promise<ControllerHouse> {
   const settings = await settingsIn(dir);
+  await checkOwn(dir);
   const { server, ca } = filesOf(dir);
   const secret = openUnderPassphrase(LABEL.server, (await readOwnFile(server, 'controller.key')).toString('latin1'), passphrase);
   try {

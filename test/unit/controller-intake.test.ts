@@ -64,6 +64,8 @@ describe('controller: intake', () => {
   it('takes a block whose entries need several shipments, and asks for what is missing', async () => {
     const { chain } = softChain(2, 40);
     assert.deepEqual((await send(cut(chain, [0, 25], [0, 0]))).next, 25);
+    const hole = await send(cut(chain, [40, 60], [0, 0]));
+    assert.deepEqual([hole.refusal?.code, hole.next], ['controller.gap', 25], 'leaves that no block covers yet, too');
     const early = await send(cut(chain, [40, 80], [1, 2]));
     assert.deepEqual([early.refusal?.code, early.next, early.nextBlock], ['controller.gap', 25, 0]);
     const whole = await send(cut(chain, [25, 80], [0, 2]));
