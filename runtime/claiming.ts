@@ -26,6 +26,7 @@ import type { KeyValueStore } from '#runtime/core/ports.ts';
 import type { Settings } from '#runtime/core/settings.ts';
 import { sha256 } from '#runtime/crypto/hash.ts';
 import type { Signer } from '#runtime/crypto/mldsa.ts';
+import type { KnownOwner } from '#runtime/fleet/types/release.ts';
 import { decodeBlock } from '#runtime/ledger/block.ts';
 import { parseEnrolment, tupleDifference } from '#runtime/ledger/enrolment.ts';
 import type { ClaimStatus } from '#runtime/observe/status.ts';
@@ -108,18 +109,21 @@ export class Claiming {
     };
   }
 
-  /** Also while the record is not read: nobody may take that for no. */
-  get isOwned(): boolean {
+  get owner(): KnownOwner {
     const state = this.#device?.state;
-    return !state || state.phase.kind === 'reading' || state.record.owner !== undefined;
+    if (!state || state.phase.kind === 'reading') return { kind: 'unknown' };
+    return state.record.owner ? { kind: 'owner', claimId: toHex(state.record.owner.claimId) } : { kind: 'nobody' };
   }
 
-  /** Whether somebody owns it, and that whoever has to know it does. */
-  get isSettled(): boolean { return !this.isOwned || this.#settled !== undefined; }
+  /** Whether it is known that nobody owns it, or who does, to all who have to know. */
+  get isSettled(): boolean { return this.owner.kind === 'nobody' || this.#settled !== undefined; }
 
-  /** At the command of an owner: resolves when the record names nobody and everybody knows it. */
-  async release(): Promise<void> {
-    while (this.isOwned) {
+  /** At the command of the owner who claimed it so (claim id, hexadecimal): resolves when the record names them no more, and everybody knows. */
+  async release(claimId: string): Promise<void> {
+    for (;;) {
+      const { owner } = this;
+      if (owner.kind === 'nobody') break;
+      if (owner.kind === 'owner' && owner.claimId !== claimId) return;
       if (this.#signal?.aborted) throw new TenzroError('claim.abandoned', 'the gateway is stopping');
       this.#device?.release();
       await sleep(RELEASE_PAUSE_MS, undefined, { ref: false });

@@ -10,6 +10,7 @@ import { Acts } from '#runtime/controller/acts.ts';
 import { Chains } from '#runtime/controller/chains.ts';
 import { filesOf, openHouse, prepareRenewal, receiptKeyOf, storeOf } from '#runtime/controller/house.ts';
 import type { ControllerPart, PartContext } from '#runtime/controller/part.ts';
+import { Releases } from '#runtime/controller/releases.ts';
 import { twinApi } from '#runtime/controller/twinApi.ts';
 import { TwinDesk, type TwinDeskOptions } from '#runtime/controller/twinDesk.ts';
 import { openKeyValueStore } from '#runtime/ledger/kv.ts';
@@ -94,7 +95,7 @@ function openParts(context: PartContext, chains: Chains): { readonly parts: read
   const renewing = openRenewing(context, { register, chains, acts, owners });
   const operators = (): ReturnType<typeof owners> => owners().filter(({ kid }) => !renewing.isKeyRevoked(kid));
   const isMember = (gateway: string): boolean => context.house.isOpen || register.isMember(gateway);
-  return { parts: [part, renewing.part, openDispatch(context, { acts, operators, isMember }), openTwins(context, { acts, operators, isMember })], register, registryFacts: facts };
+  return { parts: [part, renewing.part, openDispatch(context, { acts, operators, isMember, releases: new Releases({ ...context, chains, register }) }), openTwins(context, { acts, operators, isMember })], register, registryFacts: facts };
 }
 
 function openTwins({ house: { signer }, ...context }: PartContext, options: Pick<TwinDeskOptions, 'acts' | 'operators' | 'isMember'>): ControllerPart {

@@ -6,6 +6,7 @@ import { deskApi } from '#runtime/controller/deskApi.ts';
 import { DeskStore } from '#runtime/controller/deskStore.ts';
 import { filesOf } from '#runtime/controller/house.ts';
 import type { ControllerPart, PartContext } from '#runtime/controller/part.ts';
+import type { Releases } from '#runtime/controller/releases.ts';
 import { rolloutApi, viewsApi } from '#runtime/controller/rolloutApi.ts';
 import { Rollouts } from '#runtime/controller/rollouts.ts';
 import { RolloutStore } from '#runtime/controller/rolloutStore.ts';
@@ -27,17 +28,19 @@ export interface DispatchOptions {
   readonly operators: () => readonly Operator[];
   /** Of whom reports are taken; default: of anybody. */
   readonly isMember?: (gateway: string) => boolean;
+  /** Absent: nobody is in a register. */
+  readonly releases?: Releases;
 }
 
 /** Throws `ledger.corrupt`. */
-export function openDispatch({ store, clock, counters, log }: Omit<PartContext, 'dir' | 'house'>, { acts, operators, isMember }: DispatchOptions): ControllerPart {
+export function openDispatch({ store, clock, counters, log }: Omit<PartContext, 'dir' | 'house'>, { acts, operators, isMember, releases }: DispatchOptions): ControllerPart {
   const desk = new Desk({ store: new DeskStore(store), form: COMMAND_FORM, operators, acts, clock, counters, log: log.child({ room: 'desk' }) });
   const views = new Views(counters, isMember);
   const rollouts = new Rollouts({ store: new RolloutStore(store), desk, views, acts, clock, log: log.child({ room: 'rollouts' }) });
   return {
     users: [desk, views, rollouts],
     api: { ...deskApi(desk), ...rolloutApi(rollouts), ...viewsApi(views) },
-    async follow(signal) { await Promise.all([desk.follow(signal), rollouts.follow(signal)]); },
+    async follow(signal) { await Promise.all([desk.follow(signal), rollouts.follow(signal), releases?.follow(desk, signal)]); },
   };
 }
 

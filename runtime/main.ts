@@ -137,7 +137,7 @@ class Gateway {
     }));
     const { attester, freshProofs } = attestation;
     const belonging = openBelonging({
-      ...this.#options, signer: async () => (await attestation.identity.keys()).signer, statement: () => this.#statement(), isOwnerKnown: () => claiming.isSettled, writer, reader, store, broker, freshProofs, status: () => this.#status(), logLines: () => this.#ring.lines(), models: new Modelling(dataDir, settings.infer, inference), release: { kind: 'value', value: { isOwned: () => claiming.isOwned, delivered: () => belonging.delivered(reader.size()), release: () => claiming.release() } }, clock, counters: this.#counters, log: this.#log.child({ room: 'fleet' }),
+      ...this.#options, signer: async () => (await attestation.identity.keys()).signer, statement: () => this.#statement(), isOwnerKnown: () => claiming.isSettled, writer, reader, store, broker, freshProofs, status: () => this.#status(), logLines: () => this.#ring.lines(), models: new Modelling(dataDir, settings.infer, inference), release: { kind: 'value', value: { owner: () => claiming.owner, delivered: () => belonging.delivered(reader.size()), release: (claimId) => claiming.release(claimId) } }, clock, counters: this.#counters, log: this.#log.child({ room: 'fleet' }),
     });
     const claiming = new Claiming({
       settings, writer, reader, store, identity: attestation.identity, tpm: attestation.tpm, clock, counters: this.#counters, log: this.#log.child({ room: 'claim' }), say: (text) => this.#say(text),

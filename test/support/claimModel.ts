@@ -53,6 +53,8 @@ export interface World {
   readonly known: readonly ClaimMessage[];
   /** The owner's order was carried out; a new code is shown. */
   readonly isReleased: boolean;
+  /** Hex id of the claim that its owner ended by a signed command: on the device's disk until it is carried out, and perhaps long after. */
+  readonly commanded?: string;
 }
 
 /** How far the exploration goes. */
@@ -62,6 +64,8 @@ export interface Bounds {
   readonly crashes: number;
   readonly powerCycles: number;
   readonly releases: boolean;
+  /** Also: the owner commands a release over the fleet, which the device carries out at any moments, more than once. */
+  readonly commands: boolean;
   /** Also: the owner puts an heir's keys in the place of the first, and either order with the keys of both. */
   readonly rotates: boolean;
   /** Which messages of their own the attacker also makes. */
@@ -104,7 +108,17 @@ export function nextSteps(world: World, bounds: Bounds): Step[] {
   if (world.powerCycles < bounds.powerCycles) add('power is cycled', crashDevice(world, false, `boot ${world.powerCycles + 1}`));
   for (const at of world.claimers.keys()) for (const step of claimerSteps(world, at, bounds)) add(step.label, step.world);
   if (bounds.releases || bounds.rotates) for (const at of world.claimers.keys()) for (const step of orders(world, at, bounds)) add(step.label, step.world);
+  if (bounds.commands) for (const step of commandSteps(world)) add(step.label, step.world);
   return steps;
+}
+
+/** What runtime/claiming.ts does at the command `release`: it ends that claim, and no other. */
+function commandSteps(world: World): Step[] {
+  const owner = world.disk.owner && toHex(world.disk.owner.claimId);
+  const commands = world.claimers.flatMap(({ name, state }): Step[] => (state.kind === 'ended' && state.outcome === 'owned' && world.disk.owner && makerOf(world.disk.owner.handOver).name === name && owner !== undefined ? [{ label: `${name} commands a release`, world: { ...world, commanded: owner } }] : []));
+  const { phase, record } = world.device;
+  const isDue = world.commanded !== undefined && phase.kind !== 'reading' && record.owner !== undefined && toHex(record.owner.claimId) === world.commanded;
+  return isDue ? [...commands, { label: 'device carries the command out', world: toDevice(world, { kind: 'release', nowMicros: 0 }) }] : commands;
 }
 
 /** The owner's orders, signed with the second key; where keys rotate, also the heir's, and those of the keys that were rotated out. */

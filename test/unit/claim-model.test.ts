@@ -6,7 +6,7 @@ import { LIMITS } from '#runtime/core/limits.ts';
 import { finishWork, firstWorld, keyOf, makerOf, nextSteps, NEXT_SECRET, SECRET, showCodes, startClaim, toClaimer, toDevice, type Bounds, type World } from '#test/support/claimModel.ts';
 import { partsOf, term } from '#test/support/claimTerms.ts';
 
-const BOUNDS: Bounds = { attempts: 1, offers: 2, crashes: 0, powerCycles: 0, releases: false, rotates: false, forges: 'nothing' };
+const BOUNDS: Bounds = { attempts: 1, offers: 2, crashes: 0, powerCycles: 0, releases: false, commands: false, rotates: false, forges: 'nothing' };
 
 interface Explored {
   readonly states: number;
@@ -57,7 +57,8 @@ function judgeStep(before: World, after: World): void {
   if (!was || isSame) return;
   assert.ok(!is || toHex(is.claimId) === toHex(was.claimId), 'an owner was replaced');
   const isOrdered = before.known.some((message) => message.kind === 'order' && partsOf(message.body)[2] === String(before.disk.generation) && was.ownerKeys.some((key) => term('signed order', key, message.body) === message.signature));
-  assert.ok(isOrdered, 'an owner was lost, or got other keys, without an order of this generation by one of the keys then');
+  const isCommanded = !is && before.commanded === toHex(was.claimId);
+  assert.ok(isOrdered || isCommanded, 'an owner was lost, or got other keys, without an order of this generation or a command by one of the keys then');
 }
 
 function judgeWorld(world: World): void {
@@ -74,7 +75,7 @@ function judgeWorld(world: World): void {
   }
   for (const { name, believed } of world.claimers) {
     for (const [claimId, outcome] of Object.entries(believed)) {
-      if (outcome === 'owned') assert.ok(owner === claimId || world.known.some(({ kind }) => kind === 'order'), `${name} believes in a claim that was not committed`);
+      if (outcome === 'owned') assert.ok(owner === claimId || world.commanded !== undefined || world.known.some(({ kind }) => kind === 'order'), `${name} believes in a claim that was not committed`);
       else assert.notEqual(owner, claimId, `${name} gave up a claim that was committed`);
     }
   }
@@ -155,6 +156,7 @@ describe('claim, explored', function () {
   run('a man in the middle who does not know the secret', firstWorld([ANNA]), { bounds: { forges: 'everything' }, depth: 13, reaches: ['Anna owned', 'Anna failed'] });
   run('an attacker who asks in the operator\'s place and replays the answers', firstWorld([ANNA]), { bounds: { offers: 1, forges: 'questions' }, depth: 16, reaches: ['Anna owned', 'Anna failed'] });
   run('a release, a second owner by a new code, and who photographed the old one', afterClaim(), { bounds: { offers: 2, releases: true }, depth: 16, reaches: ['Anna owned', 'Ben owned', 'Mallory failed'] });
+  run('a release by command, carried out late and again, a second owner, and who photographed the old code', afterClaim(), { bounds: { offers: 2, commands: true }, depth: 16, reaches: ['Anna owned', 'Ben owned', 'Mallory failed', 'device writing', 'device reading'] });
   run('a rotation by the second key, and orders by the keys before and after it', afterClaim(), { bounds: { offers: 1, crashes: 1, releases: true, rotates: true }, depth: 7, reaches: ['device rotated', 'device released', 'device writing'] });
   run('a claimer with a wrong secret', firstWorld([{ name: 'Mallory', secret: term('guess') }], { failures: { boot: 'boot 0', count: LIMITS.claimFailuresMax - 1 } }), { bounds: { attempts: 2, powerCycles: 1 }, depth: 12, reaches: ['Mallory failed', 'device locked'] });
 

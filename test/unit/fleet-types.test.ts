@@ -9,7 +9,7 @@ import type { KeyValueStore, Log } from '#runtime/core/ports.ts';
 import { untilMaintenance } from '#runtime/fleet/maintenance.ts';
 import type { Commander } from '#runtime/fleet/commander.ts';
 import { logUpload } from '#runtime/fleet/types/logUpload.ts';
-import { release, Releaser } from '#runtime/fleet/types/release.ts';
+import { release, Releaser, type KnownOwner } from '#runtime/fleet/types/release.ts';
 import { shell } from '#runtime/fleet/types/shell.ts';
 import { update } from '#runtime/fleet/types/upkeep.ts';
 import { createLog } from '#runtime/observe/log.ts';
@@ -17,6 +17,8 @@ import { LogRing } from '#runtime/observe/logRing.ts';
 import { CommandWorld, SECOND } from '#test/support/commandHarness.ts';
 import { until } from '#test/support/until.ts';
 
+const NOBODY = { kind: 'nobody' } as const;
+const OWNER = { kind: 'owner', claimId: '0a1b' } as const;
 const claims = (parameters: Readonly<Record<string, unknown>> = {}, over: Partial<CommandClaims> = {}): CommandClaims =>
   ({ gateway: 'gw1', target: 'device/main//', type: 'x', id: '1', issued: 0, ttlSeconds: 60, isDryRun: false, parameters, ...over });
 const run = (handler: CommandHandler, parameters: Readonly<Record<string, unknown>> = {}, signal = new AbortController().signal): Promise<Readonly<Record<string, unknown>>> => handler.run(claims(parameters), signal);
@@ -166,8 +168,9 @@ describe('fleet: release and updates', () => {
       const order: string[] = [];
       let isOwned = true;
       const handler = (): CommandHandler => release({ kind: 'value', value: new Releaser({
-        isOwned: () => isOwned, delivered: async () => { order.push('delivered'); }, store, log: SILENT,
-        release: async () => {
+        owner: () => (isOwned ? OWNER : NOBODY), delivered: async () => { order.push('delivered'); }, store, log: SILENT,
+        release: async (claimId) => {
+          assert.equal(claimId, OWNER.claimId);
           assert.equal(world.states('release/1').at(-1), 'successful');
           order.push('released');
           isOwned = false;
@@ -196,13 +199,28 @@ describe('fleet: release and updates', () => {
     await settle(commander, () => world.publish(commander, world.sign({ type: 'release' })));
     assert.equal(world.reasonOf('release/1').split(':')[0], 'command.forbidden');
     let [isOwned, released] = [false, 0];
-    const handler = release({ kind: 'value', value: new Releaser({ isOwned: () => isOwned, delivered: async () => undefined, release: async () => { released += 1; }, store: mapStore(), log: SILENT }) });
+    const handler = release({ kind: 'value', value: new Releaser({ owner: () => (isOwned ? OWNER : NOBODY), delivered: async () => undefined, release: async () => { released += 1; }, store: mapStore(), log: SILENT }) });
     await assert.rejects(run(handler), { code: 'command.parameters' });
     isOwned = true;
     assert.deepEqual(await handler.run(claims({}, { isDryRun: true }), new AbortController().signal), { dry_run: true });
     handler.settled?.({ id: '1' });
     await moves();
     assert.equal(released, 0);
+  });
+
+  it('waits until it is known who owns the gateway, and ends that claim only', async () => {
+    const store = mapStore();
+    let owner: KnownOwner = { kind: 'unknown' };
+    const ended = Promise.withResolvers<string>();
+    const handler = release({ kind: 'value', value: new Releaser({ owner: () => owner, delivered: async () => { owner = { kind: 'owner', claimId: 'ff' }; }, release: async (claimId) => { ended.resolve(claimId); }, store, log: SILENT }) });
+    const running = handler.run(claims({}), new AbortController().signal);
+    owner = OWNER;
+    assert.deepEqual(await running, { released: true });
+    handler.settled?.({ id: '1' });
+    assert.equal(await ended.promise, OWNER.claimId, 'not of who claimed it while the fleet was told');
+    const stop = AbortSignal.abort();
+    owner = { kind: 'unknown' };
+    await assert.rejects(Promise.resolve(handler.run(claims({}), stop)), { name: 'AbortError' });
   });
 
   it('says what an update lacks', async () => {
