@@ -13,6 +13,7 @@ import type { RevocationList } from '#runtime/crypto/revocation.ts';
 import { CertificateKeeper, type Taken } from '#runtime/fleet/certificateKeeper.ts';
 import type { Commander } from '#runtime/fleet/commander.ts';
 import { OwnerWord } from '#runtime/fleet/ownerWord.ts';
+import { passedBeyondDoubt } from '#runtime/fleet/provableTime.ts';
 import { Revocations } from '#runtime/fleet/revocations.ts';
 import { OWNER_UPSTREAM } from '#runtime/core/fleet.ts';
 import { openCommanding, type CommandingOptions } from './commanding.ts';
@@ -106,9 +107,6 @@ export function openBelonging({ signer, statement, isOwnerKnown, ...options }: B
     },
   };
 }
-
-/** Both the clock of this machine and what the fleet proved say so: neither a wrong clock here nor one at the controller makes a certificate expire. */
-const passedBeyondDoubt = ({ now, signed }: Commander['time'], receiptMicros: number): number => Math.min(now, Math.max(signed, receiptMicros));
 
 /** What people call wrong. */
 const OFF_MICROS = 300_000_000;

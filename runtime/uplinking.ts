@@ -140,7 +140,7 @@ export class Uplinking {
 
   /** `mqtt` is loaded only where there is an upstream. */
   async #connect(): Promise<OpenLink> {
-    const { gateway, signer: openSigner, usersOf, passedMicros, isAuthorityRevoked, log } = this.#options;
+    const { gateway, signer: openSigner, usersOf, passedMicros, isAuthorityRevoked, counters, log } = this.#options;
     const { name, url } = this.plan;
     const { ca, login, certificate, isPublic = false } = await this.plan.credentials();
     const signer = certificate ? await openSigner() : undefined;
@@ -149,7 +149,7 @@ export class Uplinking {
     try {
       return openLink({
         url, ca, ...(isPublic ? {} : { judge: (chain, host) => judgeBrokerChain({ chain, roots: ca, host, provenMicros: passedMicros(this.#uplink.provenMicros), isRevoked: isAuthorityRevoked }) }), clientId: `te-${gateway}-${name}`, ...login, ...(identity ? { identity } : {}), will: { topic: statusTopic(gateway), payload: STATUS_DOWN },
-        hub: new Hub([this.#uplink, this.#voice, ...usersOf(name)], log.child({ room: `uplink ${name}` })),
+        onFault: ({ code }) => { counters.add(code); }, hub: new Hub([this.#uplink, this.#voice, ...usersOf(name)], log.child({ room: `uplink ${name}` })),
       });
     } finally {
       identity?.key.fill(0);

@@ -1,7 +1,7 @@
 /** What the engine reads from a socket: bytes that have passed the guard, less what the fast lane took. The engine pulls with `read()`. */
 import type { Socket } from 'node:net';
+import { FrameGuard } from '#runtime/core/mqttFrames.ts';
 import type { FastLane } from './fastLane.ts';
-import { FrameGuard } from './frames.ts';
 
 export class Inbound {
   readonly #guard: FrameGuard;

@@ -250,6 +250,7 @@ export const ERRORS = {
   'uplink.receipt': row('input', 'The bytes are no receipt or answer for this chain by the receiptKey of the uplink: compare that key with what tenzro fleet init printed.'),
   'uplink.newer_version': row('environment', 'The other side is newer: upgrade this one.'),
   'link.offline': row('environment', 'The broker cannot be reached: check url and caFile of the uplink, the network and that the broker runs. The gateway goes on recording and tries again.'),
+  'link.packet': row('input', 'The broker sent what no fleet of ours sends, and was cut off; the gateway tries again. Look who runs the broker, and who may publish there.'),
   'link.credentials': row('environment', 'Name a file that only its owner can read (chmod 600) and that holds the password in its first line.'),
   'controller.directory': row('usage', 'Make the folder with tenzro fleet init; an existing one is never overwritten.'),
   'controller.key': row('environment', 'Others could read the receipt key, or it is damaged: chmod 600 and chown it if nobody has read it, else begin anew with tenzro fleet init in another folder.'),

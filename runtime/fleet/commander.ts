@@ -12,7 +12,6 @@ import type { Counters, Follower, KeyValueStore, LedgerReader, Log } from '#runt
 import type { MaintenanceWindow } from '#runtime/core/settings.ts';
 import { MAIN_ENTITY } from '#runtime/core/topic.ts';
 import { KIND, RESULT_BODY, type Cbor, type Draft } from '#runtime/core/types.ts';
-import { decodeCbor, encodeCbor } from '#runtime/crypto/cbor.ts';
 import { decodeEntry, peek } from '#runtime/ledger/entry.ts';
 import { Answers, placeOf, type CommandSource } from './answers.ts';
 import { CommandBook, keyOf, type Known } from './book.ts';
@@ -21,7 +20,7 @@ import { judge, type Accepted, type Place } from './judge.ts';
 import { untilMaintenance } from './maintenance.ts';
 import { claimsOf, parseMessage } from './message.ts';
 import { step, type Effect, type OpenCommand } from './plan.ts';
-import { ProvableTime } from './provableTime.ts';
+import { keepTime, keptTime, ProvableTime } from './provableTime.ts';
 import { Refusals } from './refusals.ts';
 
 export interface CommanderOptions {
@@ -53,7 +52,6 @@ const READ_ENTRIES = 256;
 /** Entries of earlier runs that are looked at for the newest time. */
 const TIME_ENTRIES = 64;
 const MICROS_PER_SECOND = 1_000_000;
-const TIME_KEY = 'fleet/time';
 /** What waits for the ledger longer than this may wait for the next start. */
 const STOP_MS = 2_000;
 
@@ -100,8 +98,7 @@ export class Commander implements Follower {
   raiseTime(micros: number, isNow: boolean): void {
     if (isNow) this.#time.tell(micros);
     else this.#time.raise(micros);
-    const { signedMicros, aheadMicros } = this.#time.kept;
-    this.#options.store.put(TIME_KEY, encodeCbor([Math.floor(signedMicros), aheadMicros]));
+    keepTime(this.#options.store, this.#time.kept);
   }
 
   /** Microseconds since 1970. `now`: the newest time that can be proved; `signed`: what has passed for sure, whatever the clock of this machine says; `ahead`: how far that clock is not believed. */
@@ -368,13 +365,10 @@ export class Commander implements Follower {
       const { bootEpoch, wallMicros } = decodeEntry(bytes);
       if (bootEpoch < ledger.bootEpoch) newest = wallMicros;
     }
-    let [signedMicros, aheadMicros] = [0, 0];
-    for (const { key, value } of store.range(TIME_KEY)) {
-      const kept = key === TIME_KEY ? decodeCbor(value) : undefined;
-      if (Array.isArray(kept)) [signedMicros, aheadMicros] = kept.map(Number) as [number, number];
-    }
+    const kept = keptTime(store);
+    let { signedMicros } = kept;
     for (const { type, state, issued } of this.#book.all()) if (type === 'sync_time' && state === 'successful') signedMicros = Math.max(signedMicros, issued * MICROS_PER_SECOND);
-    return new ProvableTime(clock, newest, { signedMicros, aheadMicros });
+    return new ProvableTime(clock, newest, { ...kept, signedMicros });
   }
 }
 

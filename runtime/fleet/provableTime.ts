@@ -4,6 +4,8 @@
  * clock is ahead, and is read less by that much until somebody sets it.
  */
 import type { Clock } from '#runtime/core/clock.ts';
+import type { KeyValueStore } from '#runtime/core/ports.ts';
+import { decodeCbor, encodeCbor } from '#runtime/crypto/cbor.ts';
 
 /** The clock of who signs may be off by this much. */
 const TOLERANCE_MICROS = 86_400_000_000;
@@ -67,4 +69,25 @@ export class ProvableTime {
     this.#ownMicros = Math.max(this.#ownMicros + elapsed, this.#clock.wallMicros() - this.#aheadMicros);
     if (this.#signedMicros > 0) this.#signedMicros += elapsed;
   }
+}
+
+/** µs since 1970. Both the clock of this machine and what the fleet proved say so: neither a wrong clock here nor one at the controller makes a certificate expire. */
+export const passedBeyondDoubt = ({ now, signed }: { readonly now: number; readonly signed: number }, receiptMicros: number): number => Math.min(now, Math.max(signed, receiptMicros));
+
+const KEY = 'fleet/time';
+
+export const keepTime = (store: KeyValueStore, { signedMicros, aheadMicros }: KeptTime): void => { store.put(KEY, encodeCbor([Math.floor(signedMicros), aheadMicros])); };
+
+/** What does not decode is as if nobody had signed a time: the owner's record, and commands that the chain holds, say it again. */
+export function keptTime(store: KeyValueStore): KeptTime {
+  for (const { key, value } of store.range(KEY)) {
+    if (key !== KEY) continue;
+    try {
+      const [signedMicros, aheadMicros] = decodeCbor(value) as readonly unknown[];
+      if (typeof signedMicros === 'number' && typeof aheadMicros === 'number') return { signedMicros, aheadMicros };
+    } catch {
+      break; // damaged
+    }
+  }
+  return { signedMicros: 0, aheadMicros: 0 };
 }

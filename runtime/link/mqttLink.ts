@@ -1,13 +1,13 @@
 /** The way to an MQTT broker: the only shipped file that imports `mqtt`. MQTT 3.1.1 with QoS 0 and 1, so that every broker of a fleet will do. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { isIP } from 'node:net';
-import { connect as connectTls, createSecureContext, TLSSocket, type SecureContext } from 'node:tls';
+import { createSecureContext, TLSSocket, type SecureContext } from 'node:tls';
 import { connect, MqttClient, type IClientOptions } from 'mqtt';
 import { TenzroError, messageOf } from '#runtime/core/errors.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
 import type { FleetLink } from '#runtime/core/ports.ts';
 import { negotiatedGroup, secureClientOptions } from '#runtime/crypto/tls.ts';
 import type { Hub } from './hub.ts';
+import { openStream } from './stream.ts';
 
 const CLIENT = { protocolVersion: 4, clean: true, queueQoSZero: false, reconnectOnConnackError: true } as const;
 
@@ -33,6 +33,8 @@ export interface LinkOptions {
   readonly will?: { readonly topic: string; readonly payload: string };
   /** Whose subscriptions are made again on every connect: a resumed session does not bring retained messages. */
   readonly hub: Hub;
+  /** The broker is not who it says (`tls.certificate`), or sends what it may not (`link.packet`). MUST NOT throw. */
+  readonly onFault?: (error: TenzroError) => void;
 }
 
 const KEEPALIVE_S = 30;
@@ -60,23 +62,25 @@ class MqttLink implements OpenLink {
   #wake = Promise.withResolvers<void>();
 
   constructor(options: LinkOptions) {
-    const { url, judge, user, password, identity, clientId, will, hub } = options;
+    const { url, judge, user, password, identity, clientId, will, hub, onFault } = options;
     this.#options = options;
     const { protocol, hostname, port } = new URL(url);
     const isTls = protocol === 'mqtts:';
     const host = hostname.replace(/^\[|\]$/g, '');
-    const context = isTls ? contextOf(options, identity) : undefined;
-    this.#context = context;
+    this.#context = isTls ? contextOf(options, identity) : undefined;
     const place = { host, port: Number(port) || (isTls ? 8883 : 1883) };
     const plan: IClientOptions = {
       ...place, protocol: isTls ? 'mqtts' : 'mqtt', clientId, keepalive: KEEPALIVE_S, connectTimeout: CONNECT_TIMEOUT_MS, reconnectPeriod: jittered(this.#retryMs), resubscribe: false,
-      ...(context ? { secureContext: context, rejectUnauthorized: true } : {}), ...(user === undefined ? {} : { username: user }), ...(password === undefined ? {} : { password }),
+      ...(user === undefined ? {} : { username: user }), ...(password === undefined ? {} : { password }),
       ...(will ? { will: { topic: will.topic, payload: Buffer.from(will.payload), qos: 1, retain: true } } : {}),
     };
-    this.#client = context && judge ? new MqttClient(() => judgedStream({ ...place, context: this.#context ?? context, judge }), { ...CLIENT, ...plan }) : connectMqtt(plan);
+    this.#client = new MqttClient(() => openStream({ ...place, context: this.#context, judge }), { ...CLIENT, ...plan });
     this.#client.on('connect', () => { this.#connected().catch((error: unknown) => { this.#lastError = messageOf(error); }); });
     this.#client.on('close', () => { this.#lost(); });
-    this.#client.on('error', (error) => { this.#lastError = messageOf(error); });
+    this.#client.on('error', (error) => {
+      this.#lastError = messageOf(error);
+      if (error instanceof TenzroError) onFault?.(error);
+    });
     this.#client.on('message', (topic, payload) => { hub.receive(topic, payload); });
   }
 
@@ -87,7 +91,6 @@ class MqttLink implements OpenLink {
   present(identity: NonNullable<LinkOptions['identity']>): void {
     if (!this.#context) return;
     this.#context = contextOf(this.#options, identity);
-    Object.assign(this.#client.options, { secureContext: this.#context });
   }
 
   async ready(signal: AbortSignal): Promise<boolean> {
@@ -154,33 +157,6 @@ class MqttLink implements OpenLink {
 
 const contextOf = ({ ca }: LinkOptions, identity: LinkOptions['identity']): SecureContext =>
   createSecureContext({ ...secureClientOptions(), ca: typeof ca === 'string' ? ca : [...ca], ...identity });
-
-interface JudgedPlace {
-  readonly host: string;
-  readonly port: number;
-  readonly context: SecureContext;
-  readonly judge: NonNullable<LinkOptions['judge']>;
-}
-
-/** Judged in the turn in which the handshake ends, before anything of ours is encrypted: a stranger gets no password. */
-function judgedStream({ host, port, context, judge }: JudgedPlace): TLSSocket {
-  const socket = connectTls({ host, port, secureContext: context, rejectUnauthorized: false, ...(isIP(host) === 0 ? { servername: host } : {}) });
-  return socket.once('secureConnect', () => {
-    const fault = judge(chainOf(socket), host);
-    if (fault !== undefined) socket.destroy(new TenzroError('tls.certificate', fault));
-  });
-}
-
-/** As it was shown, DER; ends where a certificate names itself as issuer, or none. */
-function chainOf(socket: TLSSocket): readonly Uint8Array[] {
-  const chain: Uint8Array[] = [];
-  const seen = new Set<string>();
-  for (let certificate = socket.getPeerCertificate(true); certificate?.raw && !seen.has(certificate.fingerprint256); certificate = certificate.issuerCertificate) {
-    seen.add(certificate.fingerprint256);
-    chain.push(certificate.raw);
-  }
-  return chain;
-}
 
 /** Waits for a courtesy, but not for ever, and not for its success. */
 async function within(timeoutMs: number, courtesy: Promise<unknown>): Promise<void> {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { LoginThrottle, hashPassword, parsePasswordHash, verifyPassword } from '#runtime/broker/auth.ts';
-import { FrameGuard } from '#runtime/broker/frames.ts';
+import { FrameGuard } from '#runtime/core/mqttFrames.ts';
 import { decodePacket, encodePacket } from '#runtime/broker/packets.ts';
 import { Permissions, filterCovers } from '#runtime/broker/permissions.ts';
 import { TopicTree } from '#runtime/broker/topicTree.ts';
