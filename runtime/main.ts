@@ -14,6 +14,7 @@ import { payloadBytes } from '#runtime/broker/packets.ts';
 import { storedRetained } from '#runtime/broker/retained.ts';
 import { chainStatusOf } from '#runtime/ledger/chainStatus.ts';
 import type { GatewayEvent } from '#runtime/core/gatewayEvent.ts';
+import { whenAborted } from '#runtime/core/abort.ts';
 import { isoOfMicros, systemClock as clock } from '#runtime/core/clock.ts';
 import { TenzroError, invariant, messageOf, type ErrorCode } from '#runtime/core/errors.ts';
 import { settleWhenIdle } from '#runtime/core/footprint.ts';
@@ -193,7 +194,7 @@ class Gateway {
     const inference = this.#guard(parts.inference.follow(stop.inference.signal));
     const rest = [parts.attester.follow(stop.rest.signal), parts.attestation.lease?.follow(stop.rest.signal) ?? Promise.resolve(), parts.belonging.upstreams.follow(stop.rest.signal), this.#watch(parts, stop.rest.signal), this.#followOnConsole(parts, stop.rest.signal)].map((work) => this.#guard(work));
     try {
-      await Promise.race([aborted(signal), this.#failed.promise]);
+      await Promise.race([whenAborted(signal), this.#failed.promise]);
       this.#say('stopping: sources and connections end, then drain, flush and a last block');
       stop.sources.abort();
       await Promise.all(sources); // they publish: the broker ends after them
@@ -383,10 +384,3 @@ function listenerStatus(facts: ReturnType<Broker['listeners']>[number]): Gateway
 }
 
 const urlOf = ({ host, port, tls }: ReturnType<Broker['listeners']>[number]): string => `${tls ? 'mqtts' : 'mqtt'}://${host.includes(':') ? `[${host}]` : host}:${port}`;
-
-function aborted(signal: AbortSignal): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  if (signal.aborted) resolve();
-  signal.addEventListener('abort', () => resolve(), { once: true });
-  return promise;
-}

@@ -40,7 +40,7 @@ export const filesOf = (dir: string) => ({
   owners: [join(dir, 'owner-1.key'), join(dir, 'owner-2.key')] as const, store: join(dir, 'store'), broker: join(dir, 'broker'), lock: join(dir, 'lock'),
 }) as const;
 
-/** What gateways pin as `uplink.receiptKey`: SHA-256 of the key, hexadecimal. */
+/** What gateways pin as `uplinks[].receiptKey`, or get with the claim: SHA-256 of the key, hexadecimal. */
 export const receiptKeyOf = (signer: Signer): string => toHex(sha256(signer.publicKey));
 
 export interface NewHouse {

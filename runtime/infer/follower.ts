@@ -4,6 +4,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
+import { whenAborted } from '#runtime/core/abort.ts';
 import type { Clock } from '#runtime/core/clock.ts';
 import { TenzroError, messageOf } from '#runtime/core/errors.ts';
 import type { Counters, Follower, Log } from '#runtime/core/ports.ts';
@@ -120,7 +121,7 @@ class InferenceFollower implements Inference {
       this.#reloaded?.reject(new TenzroError('infer.worker', 'inference ends'));
     }, { once: true });
     await this.#keepThread(signal);
-    if (!signal.aborted) await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
+    await whenAborted(signal);
   }
 
   async #keepThread(signal: AbortSignal): Promise<void> {

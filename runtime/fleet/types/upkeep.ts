@@ -1,4 +1,5 @@
 /** What changes how a gateway runs: restart, configuration, software and firmware. */
+import { whenAborted } from '#runtime/core/abort.ts';
 import type { CommandClaims, CommandHandler } from '#runtime/core/command.ts';
 import { TenzroError } from '#runtime/core/errors.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
@@ -46,7 +47,7 @@ export const configUpdate = (config: ConfigFile, again: () => void): CommandHand
 
 async function restarting(again: () => void, signal: AbortSignal): Promise<Result> {
   again();
-  await aborted(signal);
+  await whenAborted(signal);
   throw new TenzroError('command.timeout', 'the gateway did not stop in time');
 }
 
@@ -69,11 +70,4 @@ export const update = (kind: 'software' | 'firmware', updater: Maybe<Updater>): 
 function configTextOf({ parameters: { config } }: CommandClaims): string {
   if (typeof config !== 'string') throw wrong('config is not the text of a configuration file');
   return config;
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  if (signal.aborted) resolve();
-  signal.addEventListener('abort', () => resolve(), { once: true });
-  return promise;
 }
