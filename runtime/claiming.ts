@@ -55,7 +55,7 @@ const TURN_MS = 1_000;
 const KEYS_RETRY_MS = 2_000;
 const RELEASE_PAUSE_MS = 100;
 /** Turns until networks that could not be set are tried again. */
-const NETWORK_TURNS = 15;
+const NETWORK_TURNS = 5;
 /** What is worth an entry: whoever causes it knows the secret, or used up one of five attempts. */
 const RECORDED: ReadonlySet<ErrorCode> = new Set(['claim.secret_wrong', 'claim.locked', 'claim.hand_over', 'claim.apply', 'claim.evidence']);
 /** What the machine does wrong to us, and people have to mend. */

@@ -11,7 +11,7 @@ import { HIGHEST_PRIORITY, UP_SECONDS, type Wifi, type WifiNetwork } from './wif
 
 const TRIAL = '/run/NetworkManager/system-connections';
 const KEPT = '/etc/NetworkManager/system-connections';
-const OURS = /^tenzro-(?:trial|owner-\d)\.nmconnection(?:\.new)?$/;
+const OURS = /^\.?tenzro-(?:trial|owner-\d)\.nmconnection(?:\.tenzro)?$/;
 /** nmcli gives up a little before we do. */
 const UP_MS = (UP_SECONDS + 10) * 1_000;
 

@@ -1,7 +1,7 @@
 /** Other programs and their files, as both network services need them. Everything rejects with `claim.network`; secrets are in no message. */
 import { execFile } from 'node:child_process';
 import { mkdir, open, readdir, rename, rm } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { TenzroError, messageOf } from '#runtime/core/errors.ts';
 
@@ -30,19 +30,23 @@ export async function command(program: string, args: readonly string[], signal: 
   }
 }
 
+/** Where a file is written before it takes the place of the other: a power cut may leave it. NetworkManager reads no hidden ones. */
+export const temporaryOf = (path: string): string => join(dirname(path), `.${basename(path)}.tenzro`);
+
 /** Whole or not at all, also over a power cut; for our eyes and root's. */
 export async function replaceFile(path: string, text: string): Promise<void> {
+  const temporary = temporaryOf(path);
   await inSystem(async () => {
     await mkdir(dirname(path), { recursive: true });
-    await rm(`${path}.new`, { force: true });
-    const file = await open(`${path}.new`, 'wx', OWNER_ONLY);
+    await rm(temporary, { force: true });
+    const file = await open(temporary, 'wx', OWNER_ONLY);
     try {
       await file.writeFile(text);
       await file.sync();
     } finally {
       await file.close();
     }
-    await rename(`${path}.new`, path);
+    await rename(temporary, path);
     await using folder = await open(dirname(path));
     await folder.sync();
   });

@@ -3,11 +3,11 @@
  * preferred to them, so that they come back by themselves when it fails; those of an owner are in the file. Every one of ours has an `id_str` that says so.
  * Passphrases go to wpa_cli's standard input.
  */
-import { access, constants, readFile, realpath, stat } from 'node:fs/promises';
+import { access, constants, readFile, realpath, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { TenzroError, messageOf } from '#runtime/core/errors.ts';
-import { command, inSystem, namesIn, replaceFile } from './system.ts';
+import { command, inSystem, namesIn, replaceFile, temporaryOf } from './system.ts';
 import { HIGHEST_PRIORITY, UP_SECONDS, type Wifi, type WifiNetwork } from './wifi.ts';
 import { fieldsOf, OUR_NAME, withNetworks } from './wpaConfig.ts';
 import { configOf } from './wpaProcess.ts';
@@ -75,9 +75,11 @@ export class WpaSupplicantWifi implements Wifi {
 
   /** A file that we may not read has nothing of ours: what we write, we own. */
   async #strip(path: string): Promise<void> {
-    const text = await readFile(path, 'utf8').catch(() => '');
+    const file = await realpath(path).catch(() => path);
+    const text = await readFile(file, 'utf8').catch(() => '');
     const rest = withNetworks(text, []);
-    if (rest !== text) await replaceFile(await inSystem(() => realpath(path)), rest);
+    if (rest !== text) await replaceFile(file, rest);
+    await inSystem(() => rm(temporaryOf(file), { force: true }));
   }
 
   /** Rejects where there is no Wi-Fi that we may set up, with the reason: before a trial it has to be known that a network can be kept. */

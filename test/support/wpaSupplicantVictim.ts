@@ -1,6 +1,7 @@
 /** Runs inside namespaces of its own, beside a real wpa_supplicant without a radio: does what it is told and says what wpa_supplicant and its file then hold. */
 import { execFileSync } from 'node:child_process';
-import { readFileSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
 import { MachineWifi } from '#drivers/network/machineWifi.ts';
 import { TenzroError } from '#runtime/core/errors.ts';
 
@@ -16,6 +17,7 @@ const field = (id: number, name: string): string => cli('get_network', String(id
 const outcome = (work: Promise<void>): Promise<string> => work.then(() => 'done', (error: unknown) => (error instanceof TenzroError ? error.code : String(error)));
 const inode = (): number => statSync(config).ino;
 
+execFileSync('wpa_supplicant', ['-B', '-Dwired', '-i', device, '-c', config]);
 const wifi = new MachineWifi();
 const before = readFileSync(config, 'utf8');
 const said: Record<string, unknown> = { why: await wifi.whyNot(SIGNAL) ?? null };
@@ -32,6 +34,8 @@ said['refused'] = [await outcome(wifi.keep([{ ssid: FIRST.ssid, passphrase: 'sho
 await wifi.keep([FIRST], SIGNAL);
 said['fewer'] = held();
 writeFileSync(config, before); // as if killed between the file and the program: only that one knows ours
+const torn = join(dirname(config), `.${basename(config)}.tenzro`);
+writeFileSync(torn, 'as if the power was cut');
 await wifi.remove(SIGNAL);
-said['removed'] = [held(), readFileSync(config, 'utf8') === before];
+said['removed'] = [held(), readFileSync(config, 'utf8') === before, existsSync(torn)];
 process.stdout.write(JSON.stringify(said));
