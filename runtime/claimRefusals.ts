@@ -1,9 +1,9 @@
 /** Claimers and owners who are refused: each is counted, and entries tell of them, of a flood once in a while. Whoever is refused may have shown nothing at all. */
 import type { Clock } from '#runtime/core/clock.ts';
+import { Credit } from '#runtime/core/credit.ts';
 import type { ErrorCode } from '#runtime/core/errors.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
 import type { Counters } from '#runtime/core/ports.ts';
-import { Credit } from '#runtime/fleet/refusals.ts';
 
 export interface ClaimRefusalOptions {
   readonly clock: Clock;

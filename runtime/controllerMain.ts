@@ -10,6 +10,7 @@ import { Acts } from '#runtime/controller/acts.ts';
 import { Chains } from '#runtime/controller/chains.ts';
 import { filesOf, openHouse, prepareRenewal, receiptKeyOf, storeOf } from '#runtime/controller/house.ts';
 import type { ControllerPart, PartContext } from '#runtime/controller/part.ts';
+import { Presence } from '#runtime/controller/presence.ts';
 import { Releases } from '#runtime/controller/releases.ts';
 import { twinApi } from '#runtime/controller/twinApi.ts';
 import { TwinDesk, type TwinDeskOptions } from '#runtime/controller/twinDesk.ts';
@@ -67,9 +68,11 @@ export async function runController({ dir, passphrase, broker, logForm, color, o
   const store = resources.use(await openKeyValueStore(filesOf(dir).store, onStoreState, 'keep'));
   const context: PartContext = { dir, house, store, clock, counters, log };
   const chains = new Chains(store);
-  const { parts, register, registryFacts } = openParts(context, chains);
+  const presence = new Presence(context);
+  const { parts: others, register, registryFacts } = openParts(context, chains);
+  const parts: readonly ControllerPart[] = [presence, ...others];
   const hub = new Hub(parts.flatMap(({ users = [] }) => users), log);
-  const { link, url, facts } = resources.use('url' in broker ? await reachBroker(broker, house.name, hub) : await openFleetBroker(context, { listen: broker, register, hub, onStoreState }));
+  const { link, url, facts } = resources.use('url' in broker ? await reachBroker(broker, `${house.name}-${presence.instance.slice(0, 8)}`, hub) : await openFleetBroker(context, { listen: broker, register, hub, onStoreState }));
   const status: Api = {
     'controller.status': async () => ({ name: house.name, receiptKey: receiptKeyOf(house.signer), uptimeMs: Math.round(performance.now()), url, isReady: link.isReady, fault: link.fault, broker: facts(), register: registryFacts(), chains: chains.size, counters: counters.snapshot() }),
   };
@@ -90,19 +93,20 @@ export async function runController({ dir, passphrase, broker, logForm, color, o
 
 /** Everything that the controller does, each in its own file. */
 function openParts(context: PartContext, chains: Chains): { readonly parts: readonly ControllerPart[]; readonly register: FleetBrokerOptions['register']; readonly registryFacts: () => JsonObject } {
-  const { acts, register, part, facts } = openRegistry(context, { chains, isOpen: context.house.isOpen });
+  const { acts, register, refused, part, facts } = openRegistry(context, { chains, isOpen: context.house.isOpen });
   const owners = ownersIn(context);
   const renewing = openRenewing(context, { register, chains, acts, owners });
   const operators = (): ReturnType<typeof owners> => owners().filter(({ kid }) => !renewing.isKeyRevoked(kid));
   const isMember = (gateway: string): boolean => context.house.isOpen || register.isMember(gateway);
-  return { parts: [part, renewing.part, openDispatch(context, { acts, operators, isMember, releases: new Releases({ ...context, chains, register }) }), openTwins(context, { acts, operators, isMember })], register, registryFacts: facts };
+  return { parts: [part, renewing.part, openDispatch(context, { acts, refused, operators, isMember, releases: new Releases({ ...context, chains, register }) }), openTwins(context, { acts, refused, operators, isMember })], register, registryFacts: facts };
 }
 
-function openTwins({ house: { signer }, ...context }: PartContext, options: Pick<TwinDeskOptions, 'acts' | 'operators' | 'isMember'>): ControllerPart {
+function openTwins({ house: { signer }, ...context }: PartContext, options: Pick<TwinDeskOptions, 'acts' | 'refused' | 'operators' | 'isMember'>): ControllerPart {
   const desk = new TwinDesk({ ...context, ...options, signer });
   return { users: [desk], api: twinApi(desk) };
 }
 
+/** `name`: of this run; with one that another has too, each would cut the other off. */
 async function reachBroker({ url, caFile = '', user, passwordFile }: OuterBroker, name: string, hub: Hub): Promise<FleetBroker> {
   const [ca, password] = [await authoritiesOf(caFile), passwordFile === undefined ? undefined : await passwordIn(passwordFile)];
   const link = openLink({ url, ca, clientId: `te-controller-${name}`, ...(user === undefined ? {} : { user }), ...(password === undefined ? {} : { password }), hub });

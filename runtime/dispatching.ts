@@ -7,6 +7,7 @@ import { DeskStore } from '#runtime/controller/deskStore.ts';
 import { filesOf } from '#runtime/controller/house.ts';
 import type { ControllerPart, PartContext } from '#runtime/controller/part.ts';
 import type { Releases } from '#runtime/controller/releases.ts';
+import type { RefusalBook } from '#runtime/controller/refusals.ts';
 import { rolloutApi, viewsApi } from '#runtime/controller/rolloutApi.ts';
 import { Rollouts } from '#runtime/controller/rollouts.ts';
 import { RolloutStore } from '#runtime/controller/rolloutStore.ts';
@@ -24,6 +25,7 @@ export const COMMAND_FORM: CommandForm = {
 
 export interface DispatchOptions {
   readonly acts: ActBook;
+  readonly refused?: RefusalBook;
   /** The owners of the fleet, and whoever else its gateways obey. */
   readonly operators: () => readonly Operator[];
   /** Of whom reports are taken; default: of anybody. */
@@ -33,8 +35,8 @@ export interface DispatchOptions {
 }
 
 /** Throws `ledger.corrupt`. */
-export function openDispatch({ store, clock, counters, log }: Omit<PartContext, 'dir' | 'house'>, { acts, operators, isMember, releases }: DispatchOptions): ControllerPart {
-  const desk = new Desk({ store: new DeskStore(store), form: COMMAND_FORM, operators, acts, clock, counters, log: log.child({ room: 'desk' }) });
+export function openDispatch({ store, clock, counters, log }: Omit<PartContext, 'dir' | 'house'>, { acts, refused, operators, isMember, releases }: DispatchOptions): ControllerPart {
+  const desk = new Desk({ store: new DeskStore(store), form: COMMAND_FORM, operators, acts, ...(refused ? { refused } : {}), clock, counters, log: log.child({ room: 'desk' }) });
   const views = new Views(counters, isMember);
   const rollouts = new Rollouts({ store: new RolloutStore(store), desk, views, acts, clock, log: log.child({ room: 'rollouts' }) });
   return {

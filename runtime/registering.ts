@@ -9,6 +9,7 @@ import { filesOf } from '#runtime/controller/house.ts';
 import { Intake } from '#runtime/controller/intake.ts';
 import { IntakeUser } from '#runtime/controller/intakeUser.ts';
 import type { ControllerPart, PartContext } from '#runtime/controller/part.ts';
+import { Refused, type RefusalBook } from '#runtime/controller/refusals.ts';
 import { Register } from '#runtime/controller/register.ts';
 import { registerApi } from '#runtime/controller/registerApi.ts';
 import { Standings, type PolicyInForce } from '#runtime/controller/standings.ts';
@@ -27,6 +28,7 @@ export interface Registry {
   readonly acts: Acts;
   /** Also says whom a broker admits. */
   readonly register: Register;
+  readonly refused: RefusalBook;
   readonly part: ControllerPart;
   /** Names are those of `tenzro fleet status --json`. */
   readonly facts: () => JsonObject;
@@ -39,7 +41,8 @@ export function openRegistry(context: PartContext, { chains, isOpen }: RegisterO
   const register = new Register(store, acts, clock);
   const file = new PolicyFile({ path: filesOf(dir).policy, ekRootsPath: undefined, otherwise: DEFAULT_POLICY }, { log, counters, invalid: 'controller.policy_invalid' });
   const standings = new Standings(store, acts, () => inForce(file, register));
-  const intake = new Intake({ ...context, chains, signer, acts, standings, judge: { judge: checkIncrement, isSignedByGenesis }, ...(isOpen ? {} : { register }) });
+  const refused = new Refused(acts, clock);
+  const intake = new Intake({ ...context, chains, signer, acts, refused, standings, judge: { judge: checkIncrement, isSignedByGenesis }, ...(isOpen ? {} : { register }) });
   const user = new IntakeUser(intake, context);
   const follow = async (signal: AbortSignal): Promise<void> => {
     await acts.record({ who: CONTROLLER, what: 'controller.started', about: context.house.name, detail: `${register.size} gateways, ${chains.size} chains${isOpen ? ', open to all' : ''}` });
@@ -54,7 +57,7 @@ export function openRegistry(context: PartContext, { chains, isOpen }: RegisterO
     }
   };
   const facts = (): JsonObject => ({ policy: toHex(file.current().digest), isOpen, gateways: register.size, frozen: register.all().filter(({ frozen }) => frozen).map(({ name }) => name), short: standings.short, acts: acts.count });
-  return { acts, register, facts, part: { users: user.users, api: registerApi({ register, chains, acts, store }), follow } };
+  return { acts, register, refused, facts, part: { users: user.users, api: registerApi({ register, chains, acts, store }), follow } };
 }
 
 /** Whom the fleet claimed it enrolled itself: an owner signed that, and the register checked it. */

@@ -15,6 +15,7 @@ import { FLEET_NAME } from '#runtime/core/twin.ts';
 import type { ActBook } from './acts.ts';
 import { isFinal, isOver, keyOf, mayFollow, readSaying, toldState, type CommandName, type DeskRecord, type DeskState } from './deskRecord.ts';
 import type { DeskStore } from './deskStore.ts';
+import type { RefusalBook } from './refusals.ts';
 import { submissionActs } from './submissions.ts';
 
 /** The form of signed commands, seen from here. */
@@ -29,6 +30,7 @@ export interface DeskOptions {
   /** Whose commands the fleet's gateways obey. */
   readonly operators: () => readonly Operator[];
   readonly acts: ActBook;
+  readonly refused?: RefusalBook;
   readonly clock: Clock;
   readonly counters: Counters;
   readonly log: Log;
@@ -87,7 +89,7 @@ export class Desk implements LinkUser {
    */
   async submit(orders: readonly Order[]): Promise<readonly DeskRecord[]> {
     if (orders.length > LIMITS.deskSubmitMax) throw new TenzroError('controller.request', `${orders.length} commands at once, more than ${LIMITS.deskSubmitMax}`);
-    const checked = new Map(orders.map((order) => { const record = this.check(order); return [keyOf(record), { record, message: order.message }]; }));
+    const checked = new Map(orders.map((order) => { const record = this.#checked(order); return [keyOf(record), { record, message: order.message }]; }));
     if (checked.size < orders.length) throw new TenzroError('controller.request', 'one command twice');
     const fresh = [...checked.values()].filter(({ record, message }) => !this.#isKnown(record, message));
     if (this.#store.openCount + fresh.length > LIMITS.deskOpenMax) throw new TenzroError('controller.full', `${this.#store.openCount} commands have not ended`);
@@ -96,6 +98,16 @@ export class Desk implements LinkUser {
     await this.#store.flushed();
     for (const { record } of fresh) this.#say(record);
     return [...checked].map(([key, { record }]) => this.#store.get(key) ?? record);
+  }
+
+  /** Throws as `check`, and has it recorded. */
+  #checked(order: Order): DeskRecord {
+    try {
+      return this.check(order);
+    } catch (error) {
+      if (error instanceof TenzroError) this.#options.refused?.add(order.gateway.slice(0, LIMITS.commandIdCharsMax), error);
+      throw error;
+    }
   }
 
   /** Looks at a command as its gateway will. Throws `command.*`, `jws.malformed`. */

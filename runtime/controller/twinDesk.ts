@@ -15,6 +15,7 @@ import { sha256 } from '#runtime/crypto/hash.ts';
 import { parseDetached, signDetached } from '#runtime/crypto/jws.ts';
 import type { Signer } from '#runtime/crypto/mldsa.ts';
 import { CONTROLLER, type ActBook } from './acts.ts';
+import type { RefusalBook } from './refusals.ts';
 import { TwinStore, type KeptTwin } from './twinStore.ts';
 import { confirmationOf, deltaOf, desire, mergeReported, nextVersion } from './twins.ts';
 
@@ -27,6 +28,7 @@ export interface TwinDeskOptions {
   /** Of whom reports are taken; default: of anybody. */
   readonly isMember?: (gateway: string) => boolean;
   readonly acts: ActBook;
+  readonly refused?: RefusalBook;
   readonly counters: Counters;
   readonly log: Log;
 }
@@ -110,7 +112,7 @@ export class TwinDesk implements LinkUser {
     const { store, acts } = this.#options;
     twinTopic(gateway, name, 'desired'); // throws for what is no name
     const { message, signature } = decodeDesired(bytes);
-    const operator = this.#signerOf(signature, twinSigningInput(gateway, name, 'desired', message));
+    const operator = this.#signerOf(signature, twinSigningInput(gateway, name, 'desired', message), gateway);
     if (message.confirmKey !== this.#confirmKey) throw refused(`it may be confirmed by ${message.confirmKey}, and this controller's key is ${this.#confirmKey}`);
     const before = this.#kept.get(gateway, name);
     if (before.conflict !== undefined && !despiteConflict) throw new TenzroError('twin.conflict', `${gateway}: ${before.conflict}`);
@@ -123,7 +125,17 @@ export class TwinDesk implements LinkUser {
     return message.version;
   }
 
-  #signerOf(signature: string, input: Uint8Array): Operator {
+  /** Whoever signed what nobody here may is recorded. Throws `controller.request`, `jws.malformed`. */
+  #signerOf(signature: string, input: Uint8Array, gateway: string): Operator {
+    try {
+      return this.#judgedSigner(signature, input);
+    } catch (error) {
+      if (error instanceof TenzroError) this.#options.refused?.add(gateway, error);
+      throw error;
+    }
+  }
+
+  #judgedSigner(signature: string, input: Uint8Array): Operator {
     const jws = parseDetached(signature, TWIN_TYP.desired);
     const operator = this.#options.operators().find(({ kid }) => kid === jws.kid);
     if (!operator || !mayCommand(operator, 'config_update')) throw refused(`no owner of this fleet has key ${jws.kid.slice(0, 43)}`);

@@ -1,6 +1,7 @@
 /** What is said of commands, and where: on every broker that retains the command, and on no other. Somebody else's word on a topic of ours does not stay. */
 import { equalBytes } from '#runtime/core/bytes.ts';
 import type { Clock } from '#runtime/core/clock.ts';
+import { Credit } from '#runtime/core/credit.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
 import type { Counters } from '#runtime/core/ports.ts';
 import { MAIN_ENTITY } from '#runtime/core/topic.ts';
@@ -8,7 +9,6 @@ import type { Known } from './book.ts';
 import type { decodeCommandEntry } from './entries.ts';
 import type { Place } from './judge.ts';
 import { parseMessage, type CommandMessage } from './message.ts';
-import { Credit } from './refusals.ts';
 
 /** A broker that commands come over, and where their states are told. */
 export interface CommandSource {

@@ -1,6 +1,7 @@
 /** What refused messages may cost: signatures that are judged, answers, and entries. A flood is counted, and told of once in a while. */
 import { toHex } from '#runtime/core/bytes.ts';
 import type { Clock } from '#runtime/core/clock.ts';
+import { Credit } from '#runtime/core/credit.ts';
 import type { ErrorCode, TenzroError } from '#runtime/core/errors.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
 import type { Counters, Log } from '#runtime/core/ports.ts';
@@ -8,37 +9,6 @@ import { RESULT_BODY, type Cbor } from '#runtime/core/types.ts';
 import { sha256 } from '#runtime/crypto/hash.ts';
 import { encodeResult } from './entries.ts';
 import type { Place } from './judge.ts';
-
-/** So many at once, then one every interval. */
-export class Credit {
-  readonly #most: number;
-  readonly #intervalMicros: number;
-  #left: number;
-  #sinceMicros: number;
-
-  constructor(most: number, intervalMs: number, nowMicros: number) {
-    this.#most = most;
-    this.#intervalMicros = intervalMs * 1_000;
-    this.#left = most;
-    this.#sinceMicros = nowMicros;
-  }
-
-  has(nowMicros: number): boolean {
-    const grown = Math.floor((nowMicros - this.#sinceMicros) / this.#intervalMicros);
-    this.#left = Math.min(this.#most, this.#left + grown);
-    this.#sinceMicros += grown * this.#intervalMicros;
-    return this.#left > 0;
-  }
-
-  spend(nowMicros: number): boolean {
-    if (!this.has(nowMicros)) return false;
-    this.#left -= 1;
-    return true;
-  }
-
-  /** When there is one again. */
-  get nextMicros(): number { return this.#sinceMicros + this.#intervalMicros; }
-}
 
 /** What cost a signature, and cost whoever sent it nothing. */
 const COSTLY: ReadonlySet<ErrorCode> = new Set(['command.signature', 'twin.signature', 'fleet.certificate', 'fleet.revocation']);

@@ -88,6 +88,8 @@ describe('attacks: fleet register', () => {
     assert.equal(await refusalOf(registry.send(chain, [0, 2], [0, 1])), undefined);
     await call('gateways.revoke', { name: 'workshop', why: 'stolen', who: ownerThumbprint });
     assert.deepEqual([await refusalOf(registry.send(chain, [2, 4], [1, 2])), registry.register.admits(candidateSpki(sealer))], ['controller.revoked', undefined]);
+    await registry.store.flushed();
+    assert.equal(actsOf().at(-1), 'refused workshop');
     await registry.reopen();
     assert.deepEqual([await refusalOf(registry.send(chain, [2, 4], [1, 2])), registry.register.admits(candidateSpki(sealer))], ['controller.revoked', undefined]);
   });

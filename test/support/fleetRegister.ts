@@ -6,6 +6,7 @@ import type { KeyValueStore } from '#runtime/core/ports.ts';
 import { Acts } from '#runtime/controller/acts.ts';
 import { Chains } from '#runtime/controller/chains.ts';
 import { Intake } from '#runtime/controller/intake.ts';
+import { Refused } from '#runtime/controller/refusals.ts';
 import { Register, type Candidate } from '#runtime/controller/register.ts';
 import { Standings } from '#runtime/controller/standings.ts';
 import { sha256 } from '#runtime/crypto/hash.ts';
@@ -57,7 +58,7 @@ export class TestRegistry implements AsyncDisposable {
     const { store, acts, chains, register, counters } = this;
     const digest = (): string => toHex(sha256(Buffer.from(JSON.stringify(this.policy.accept) + this.policy.shortfall + this.policy.lease)));
     this.standings = new Standings(store, acts, () => ({ digest: digest(), shortfall: this.policy.shortfall, judge: (_, input) => judgeStanding(input, this.policy) }));
-    this.intake = new Intake({ chains, register, acts, standings: this.standings, signer: controllerKey, clock: systemClock, counters, log: silentLog, judge: { judge: checkIncrement, isSignedByGenesis } });
+    this.intake = new Intake({ chains, register, acts, refused: new Refused(acts, systemClock), standings: this.standings, signer: controllerKey, clock: systemClock, counters, log: silentLog, judge: { judge: checkIncrement, isSignedByGenesis } });
   }
 
   /** As a controller that was stopped and started. */
