@@ -127,4 +127,14 @@ describe('a fleet over the years', function () {
     await gateway.stop();
     assert.ok((await logLines(at('edge-back'), ['--kind', 'claim'])).some(({ body }) => (body as { readonly state: string }).state === 'revoked'));
   });
+
+  it('believes the receipts of no other key than the one that an owner named last', async () => {
+    running.use(await fleet.start());
+    const gateway = running.use(await claimed('edge-receipts'));
+    await gateway.until('a receipt', receipted, 20_000);
+    await good('revoke-key', '--receipt-key', fleet.receiptKey, '--next', 'ab'.repeat(32), '--key', join(fleet.home, 'owner-2.key'), '--why', 'the server was stolen');
+    const { counters } = await gateway.until('nothing that is receipted', ({ fleet: { upstreams } }) => upstreams[0]?.receipt === null, 20_000);
+    await gateway.until('receipts that do not count', (status) => (status.counters['uplink.receipt'] ?? 0) > (counters['uplink.receipt'] ?? 0), 20_000);
+    assert.equal((await gateway.status())?.fleet.upstreams[0]?.receipt, null);
+  });
 });
