@@ -46,7 +46,7 @@ const MAY_FAIL: readonly string[] = ['command.interrupted', 'command.cancelled',
 const SETTLE_MS = 60_000;
 const AGREE_MS = 60_000;
 
-export class Violation extends Error {
+class Violation extends Error {
   constructor(invariant: string, detail: string) { super(`${invariant}: ${detail}`); }
 }
 

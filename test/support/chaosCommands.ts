@@ -24,11 +24,19 @@ export interface Issued {
 
 const TTL_SECONDS = 900;
 const SHORT_TTL_SECONDS = 2;
-const OPEN_MAX = 24;
 const FORGED_ONE_IN = 8;
 const LOOK_MS = 60;
 /** What the desk says while it is not there. */
 const AWAY: readonly string[] = ['controller.offline', 'controller.unanswered'];
+
+export interface CommandsOptions {
+  readonly fleet: ChaosFleet;
+  /** The file that shell lines write to. */
+  readonly journal: string;
+  readonly random: (below: number) => number;
+  /** No more are under way. */
+  readonly openMax: number;
+}
 
 export class Commands {
   readonly issued: Issued[] = [];
@@ -38,15 +46,16 @@ export class Commands {
   clashes = 0;
   readonly #fleet: ChaosFleet;
   readonly #journal: string;
+  readonly #openMax: number;
   readonly #random: (below: number) => number;
   readonly #stranger = signerOfSeed(newSeed());
   readonly #cancelling: Promise<void>[] = [];
 
-  /** `journal`: the file that shell lines write to. */
-  constructor(fleet: ChaosFleet, journal: string, random: (below: number) => number) {
+  constructor({ fleet, journal, random, openMax }: CommandsOptions) {
     this.#fleet = fleet;
     this.#journal = journal;
     this.#random = random;
+    this.#openMax = openMax;
   }
 
   /** Resolves when `count` are handed in. */
@@ -124,7 +133,7 @@ export class Commands {
     while (!signal.aborted) {
       try {
         const { total } = await this.#fleet.ask('commands.list', { open: true });
-        if (Number(total) < OPEN_MAX) return;
+        if (Number(total) < this.#openMax) return;
       } catch (error) {
         if (!(error instanceof TenzroError) || !AWAY.includes(error.code)) throw error;
       }

@@ -7,7 +7,7 @@ const IN_FLIGHT = 16;
 const LOOK_MS = 20;
 const CONNECT_MS_MAX = 60_000;
 
-export const readingTopic = (publisher: number): string => `te/device/load-${publisher}///m/environment`;
+const readingTopic = (publisher: number): string => `te/device/load-${publisher}///m/environment`;
 
 /** Each number is published once at most: what is not acknowledged before the connection ends counts as never sent. */
 export class Readings {

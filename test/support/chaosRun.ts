@@ -29,6 +29,9 @@ export interface ChaosReport extends AuditFigures {
 }
 
 const MANGLING: Mangling = { cut: 6, cutInside: 6, delay: 30, reorder: 50, duplicate: 60, replay: 40 };
+/** Commands under way: a gateway takes 32, and cancels beside them. A short run has fewer, so that it does not begin with all that it has. */
+const OPEN_MAX = 24;
+const OPEN_SHARE = 4;
 const PROGRESS_MS = 2_000;
 const KILL_PAUSE_MS = { min: 400, span: 3_000 };
 const DOWN_MS_MAX = 1_200;
@@ -41,7 +44,7 @@ export async function chaosRun(dir: string, { variant, commands: wanted, entries
   const random = randomOf(seed);
   await using fleet = await ChaosFleet.start({ dir, variant, mangling: MANGLING, random: randomOf(random(2 ** 31)) });
   const journalFile = join(dir, 'journal');
-  const commands = new Commands(fleet, journalFile, randomOf(random(2 ** 31)));
+  const commands = new Commands({ fleet, journal: journalFile, random: randomOf(random(2 ** 31)), openMax: Math.min(OPEN_MAX, Math.ceil(wanted / OPEN_SHARE)) });
   const readings = new Readings(fleet.localPort, entries, () => entries * (AHEAD + commands.issued.length / wanted));
   const world: World = { fleet, readings, commands, pump: new Pump(fleet.localPort), journalFile };
   const [started, stop] = [performance.now(), new AbortController()];
@@ -77,12 +80,17 @@ export async function chaosRun(dir: string, { variant, commands: wanted, entries
   }
 }
 
+/** Each victim once at least, also where everything else is through. A slow machine gets longer pauses: what is down all the time shows nothing. */
 async function keepKilling(fleet: ChaosFleet, random: (below: number) => number, signal: AbortSignal): Promise<void> {
-  while (!signal.aborted) {
-    await delay(KILL_PAUSE_MS.min + random(KILL_PAUSE_MS.span), undefined, { signal }).catch(() => undefined); // aborted: the loop ends
-    if (signal.aborted) return;
-    const victims = new Set([VICTIMS[random(VICTIMS.length)] ?? 'gateway', ...(random(BOTH_ONE_IN) === 0 ? ['gateway' as const] : [])]);
+  const first = VICTIMS.toSorted(() => random(3) - 1);
+  let restartMs = 0;
+  for (let number = 0; !signal.aborted || number < first.length; number++) {
+    await delay(2 * restartMs + KILL_PAUSE_MS.min + random(KILL_PAUSE_MS.span), undefined, { signal }).catch(() => undefined); // aborted: everything else is through
+    if (signal.aborted && number >= first.length) return;
+    const victims = new Set([first[number] ?? VICTIMS[random(VICTIMS.length)] ?? 'gateway', ...(random(BOTH_ONE_IN) === 0 ? ['gateway' as const] : [])]);
+    const killed = performance.now();
     await Promise.all(Array.from(victims, (victim) => fleet.kill(victim, random(DOWN_MS_MAX))));
+    restartMs = performance.now() - killed;
   }
 }
 
