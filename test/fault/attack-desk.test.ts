@@ -29,10 +29,12 @@ describe('attacks on the desk of commands', function () {
 
   const say = async (topic: string, message: unknown): Promise<void> => { await stranger.mqtt.publishAsync(topic, typeof message === 'string' ? message : JSON.stringify(message), { qos: 1, retain: true }); };
   const stateOf = async (gateway: string, id: string): Promise<unknown> => (await fleet.ask('commands.show', nameOf(gateway, id)))['state'];
+  let marks = 0;
   const marked = async (gateway: string): Promise<void> => {
-    await fleet.ask('commands.submit', { commands: [fleet.sign(gateway, { id: 'mark' })] });
-    await say(topicOf(gateway, 'mark'), { status: 'executing' });
-    await until('what came before it to be heard', async () => (await stateOf(gateway, 'mark')) === 'executing');
+    const id = `mark-${++marks}`;
+    await fleet.ask('commands.submit', { commands: [fleet.sign(gateway, { id })] });
+    await say(topicOf(gateway, id), { status: 'executing' });
+    await until('what came before it to be heard', async () => (await stateOf(gateway, id)) === 'executing');
   };
 
   it('does not believe states that fit another command, or that are no states at all', async () => {
@@ -50,7 +52,10 @@ describe('attacks on the desk of commands', function () {
   it('does not let states go back, nor an outcome change', async () => {
     await fleet.ask('commands.submit', { commands: [fleet.sign('f2', { id: 'a' })] });
     await until('the broker to have it', async () => (await stateOf('f2', 'a')) === 'sent');
-    for (const status of ['executing', 'scheduled', 'failed', 'successful', 'executing', 'init']) await say(topicOf('f2', 'a'), { status, ...(status === 'failed' ? { reason: 'command.timeout: late' } : {}) });
+    for (const status of ['executing', 'scheduled']) await say(topicOf('f2', 'a'), { status });
+    await marked('f1');
+    assert.equal(await stateOf('f2', 'a'), 'executing', 'it had begun');
+    for (const status of ['failed', 'successful', 'executing', 'init']) await say(topicOf('f2', 'a'), { status, ...(status === 'failed' ? { reason: 'command.timeout: late' } : {}) });
     await marked('f2');
     const { state, reason } = await fleet.ask('commands.show', nameOf('f2', 'a'));
     assert.deepEqual([state, reason], ['failed', 'command.timeout: late']);
@@ -86,6 +91,8 @@ describe('attacks on the desk of commands', function () {
   it('takes no command by a key that is not of the fleet, whoever hands it in', async () => {
     const order = fleet.sign('f5', { id: 'a' }, newParty('thief'));
     await assert.rejects(fleet.ask('commands.submit', { commands: [order] }), { code: 'command.operator' });
+    const { gateway, message } = fleet.sign('f5', { id: 'a' });
+    await assert.rejects(fleet.ask('commands.submit', { commands: [{ gateway, message: { ...message, parameters: { to: 'theirs' } } }] }), { code: 'command.signature' }, 'altered under a good one');
     await assert.rejects(fleet.ask('commands.show', nameOf('f5', 'a')), { code: 'controller.request' });
   });
 });
