@@ -1,7 +1,20 @@
 import assert from 'node:assert/strict';
 import { chmodSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { toHex } from '#runtime/core/bytes.ts';
+import { COMMAND_TYPES, type Operator } from '#runtime/core/command.ts';
+import { encodeDesired, TWIN_TYP, twinSigningInput, type Desired } from '#runtime/core/twin.ts';
+import { readActs } from '#runtime/controller/acts.ts';
+import { decodeAct } from '#runtime/controller/actsCodec.ts';
 import { buildHouse, openHouse } from '#runtime/controller/house.ts';
+import { Refused } from '#runtime/controller/refusals.ts';
+import { TwinDesk } from '#runtime/controller/twinDesk.ts';
+import { sha256 } from '#runtime/crypto/hash.ts';
+import { signDetached, thumbprintOf } from '#runtime/crypto/jws.ts';
+import { signerOfSeed, type Signer } from '#runtime/crypto/mldsa.ts';
+import { systemClock } from '#runtime/core/clock.ts';
+import { controllerKey, TestRegistry } from '#test/support/fleetRegister.ts';
+import { silentLog } from '#test/support/sealHarness.ts';
 import { tempDir } from '#test/support/temp.ts';
 
 const PASSPHRASE = Buffer.from('correct horse battery');
@@ -23,5 +36,22 @@ describe('attacks on the folder of a fleet', function () {
     await openHouse(home, PASSPHRASE);
     chmodSync(home, 0o757);
     await assert.rejects(openHouse(home, PASSPHRASE), { code: 'controller.directory' });
+  });
+
+  it('configuration handed to the controller by who is no owner, for another gateway, or altered under an owner\'s signature: refused, and an act says so', async () => {
+    await using registry = await TestRegistry.open();
+    const { store, acts, counters } = registry;
+    const [owner, thief] = ['an owner', 'a thief'].map((name) => signerOfSeed(sha256(Buffer.from(name)))) as [Signer, Signer];
+    const operator: Operator = { name: 'owner-1', publicKey: owner.publicKey, kid: thumbprintOf(owner.publicKey), may: COMMAND_TYPES };
+    const desk = new TwinDesk({ store, acts, refused: new Refused(acts, systemClock), counters, signer: controllerKey, operators: () => [operator], log: silentLog });
+    const desired: Desired = { version: 1, value: { a: 1 }, confirmSeconds: 60, confirmKey: toHex(sha256(controllerKey.publicKey)) };
+    const signed = (message: Desired, by: Signer, gateway = 'edge-1', typ: string = TWIN_TYP.desired): Buffer => encodeDesired(message, signDetached(by, twinSigningInput(gateway, 'config', 'desired', desired), typ));
+    const hand = async (bytes: Buffer): Promise<number> => desk.set('edge-1', 'config', bytes, { despiteConflict: false });
+    for (const bytes of [signed(desired, thief), signed({ ...desired, value: { a: 2 } }, owner), signed(desired, owner, 'edge-2')]) await assert.rejects(hand(bytes), { code: 'controller.request' });
+    await assert.rejects(hand(signed(desired, owner, 'edge-1', 'tenzro-command+json')), { code: 'jws.malformed' }, 'a signature of one purpose is none for another');
+    assert.deepEqual(desk.list(), []);
+    assert.equal(await hand(signed(desired, owner)), 1);
+    const told = readActs(store).map((cose) => decodeAct(cose)).filter(({ what, about }) => what === 'refused' && about === 'edge-1').toArray();
+    assert.deepEqual(told.map(({ detail }) => detail.split(':')[0]), ['controller.request', 'jws.malformed']);
   });
 });
