@@ -5,7 +5,7 @@ import type { Candidate } from '#provisioning/claim/claimerRun.ts';
 import type { ClaimRecord, ClaimSecret } from '#provisioning/claim/claimer.ts';
 import type { ClaimStore, KeptClaim } from '#provisioning/claim/claimStore.ts';
 import type { ClaimCode } from '#provisioning/claim/code.ts';
-import { atPlacesOf, whereItMayBe } from '#provisioning/claim/find.ts';
+import { atPlacesOf, whereItMayBe, type PlaceAttempt } from '#provisioning/claim/find.ts';
 import { signHandOver, signOrder, type HandOver, type OwnerOrder } from '#provisioning/claim/handOver.ts';
 import { judgeDevice } from '#provisioning/claim/judge.ts';
 import { dialTo, hostAndPort, parseAddress, type ClaimChannel, type Dial } from '#provisioning/claim/lan/dial.ts';
@@ -67,6 +67,10 @@ export interface ClaimWishes {
 }
 
 const RECEIPT_PAUSE_MS = 250;
+/** For connection and offer. Anybody can answer to a gateway's number; whoever does not say in time who it is loses its turn. */
+const OFFER_MS = 5_000;
+/** For the proof, which takes a slow TPM some seconds. */
+const PROOF_MS = 30_000;
 
 export class Claimer {
   readonly #options: ClaimerOptions;
@@ -76,8 +80,8 @@ export class Claimer {
   /** Resolves with the gateway's name when it is ours and registered. Throws `claim.*`, `controller.*`, `enrol.*`; `claim.in_doubt` where `resume` has to end it. */
   async claim(code: ClaimCode, wishes: ClaimWishes, signal: AbortSignal): Promise<string> {
     const { onStep } = this.#options;
-    const attempt = async (dial: Dial): Promise<string> => new Attempt(this.#options, code, wishes).run(dial, signal);
-    if (wishes.address !== undefined) return attempt(dialTo(...hostPort(wishes.address)));
+    const attempt = (): Attempt => new Attempt(this.#options, code, wishes);
+    if (wishes.address !== undefined) return attempt().run(dialTo(...hostPort(wishes.address)), signal);
     onStep({ kind: 'looking', discriminator: code.discriminator });
     return atPlacesOf(code.discriminator, attempt, (place, error) => { onStep({ kind: 'passed', address: hostAndPort(place.address, place.port), why: error.message }); }, signal);
   }
@@ -117,29 +121,46 @@ export async function orderGateway({ kept, owner, change, signal }: {
 }
 
 /** One claim, from hello to its end. */
-export class Attempt {
+export class Attempt implements PlaceAttempt<string> {
   readonly #options: ClaimerOptions;
   readonly #code: ClaimSecret & { readonly discriminator?: number };
   readonly #wishes: ClaimWishes;
   #verdict: EkVerdict | undefined;
   #candidate: RegisterEntry | undefined;
   #address = '';
+  #isProven = false;
 
   constructor(options: ClaimerOptions, code: ClaimSecret & { readonly discriminator?: number }, wishes: ClaimWishes) { [this.#options, this.#code, this.#wishes] = [options, code, wishes]; }
 
+  get isProven(): boolean { return this.#isProven; }
+
   /** A gateway that dialled itself cannot be dialled again there: its doubt is `resume`'s. */
   async run(dial: Dial, signal: AbortSignal): Promise<string> {
+    using turn = new Turn(signal, OFFER_MS);
+    try {
+      return await this.#run(dial, turn, signal);
+    } catch (cause) {
+      throw turn.isOver ? new TenzroError('claim.timeout', 'whoever answers there did not show in time that it is the gateway', { cause }) : cause;
+    }
+  }
+
+  async #run(dial: Dial, turn: Turn, signal: AbortSignal): Promise<string> {
     using enroller = this.#enroller();
     const talk: ConversationOptions = {
       ...conversation(this.#options, dial, (record) => this.#write(record)),
       challenge: (request) => enroller.begin(request),
-      judge: (candidate, channel, judging) => this.#judge(candidate, channel, enroller, judging),
+      known: () => { turn.lasts(PROOF_MS); },
+      judge: (candidate, channel, judging) => {
+        this.#isProven = true;
+        turn.lasts(undefined);
+        return this.#judge(candidate, channel, enroller, judging);
+      },
       connected: ({ address }) => {
         if (this.#address !== address) this.#options.onStep({ kind: 'connected', address });
         this.#address = address;
       },
     };
-    const first = await attemptClaim(this.#code, talk, signal);
+    const first = await attemptClaim(this.#code, talk, turn.signal);
     if (first.kind === 'unknown' && this.#code.keyDigest) this.#options.onStep({ kind: 'asking' });
     return await this.#end(first.kind === 'unknown' && this.#code.keyDigest ? await inquireClaim(first.record, talk, AbortSignal.any([signal, AbortSignal.timeout(60_000)])) : first);
   }
@@ -205,6 +226,28 @@ export class Attempt {
     await store.write(kept);
     onStep({ kind: 'handing' });
   }
+}
+
+/** The time that somebody has who has proven nothing yet. */
+class Turn implements Disposable {
+  readonly signal: AbortSignal;
+  readonly #over = new AbortController();
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(signal: AbortSignal, milliseconds: number) {
+    this.signal = AbortSignal.any([signal, this.#over.signal]);
+    this.lasts(milliseconds);
+  }
+
+  get isOver(): boolean { return this.#over.signal.aborted; }
+
+  /** From now on; undefined: as long as it takes. */
+  lasts(milliseconds: number | undefined): void {
+    clearTimeout(this.#timer);
+    if (milliseconds !== undefined) this.#timer = setTimeout(() => { this.#over.abort(); }, milliseconds);
+  }
+
+  [Symbol.dispose](): void { this.lasts(undefined); }
 }
 
 /** The device has spoken: first the register knows it, then the disk; a crash between the two asks again. */

@@ -21,6 +21,8 @@ export interface Candidate {
 export interface ClaimerPorts {
   readonly clock: Clock;
   send(message: Uint8Array): void;
+  /** Whoever answers has the keys of the code (of an operator's own code: some keys). */
+  known?(): void;
   /** Enrolment's challenge for an offer's request: `Enroller.begin`. */
   challenge(request: Uint8Array): Uint8Array;
   /** Judges the device (`judgeDevice`, and what the operator's policy asks for) and signs its hand-over (`signHandOver`). Rejects with a TenzroError where it does not belong into the fleet. */
@@ -99,6 +101,7 @@ export class Claim implements Disposable {
   }
 
   #challenge(request: Uint8Array | undefined): void {
+    this.#ports.known?.();
     try {
       this.#take({ kind: 'challenged', challenge: request && this.#ports.challenge(request), nowMicros: this.#now() });
     } catch (error) {

@@ -24,6 +24,7 @@ export interface ConversationOptions {
   readonly judge: (candidate: Parameters<ClaimerPorts['judge']>[0], channel: ClaimChannel, signal: AbortSignal) => Promise<Uint8Array>;
   readonly write: ClaimerPorts['write'];
   readonly note: ClaimerPorts['note'];
+  readonly known?: () => void;
   /** Connected; messages go over this from now on. */
   readonly connected?: (channel: ClaimChannel) => void;
 }
@@ -71,6 +72,7 @@ async function converse(options: ConversationOptions, signal: AbortSignal, begin
   using claim = new Claim(options.suite, {
     clock: options.clock,
     send: (message) => { live.channel?.send(message); },
+    known: () => { options.known?.(); },
     challenge: options.challenge,
     judge: (candidate, judging) => (live.channel ? options.judge(candidate, live.channel, judging) : Promise.reject(new TenzroError('claim.link', live.broken ?? 'not connected'))),
     write: (record) => {

@@ -5,6 +5,16 @@ import { dialTo, type Dial } from './lan/dial.ts';
 import { browseClaims, type ClaimPlace } from './lan/discovery.ts';
 
 const PLACES_WAITING_MAX = 64;
+/** Whoever was refused looks on so long for another one of that number: anybody can refuse. */
+const LINGER_MS = 3_000;
+
+/** One try at one place. */
+export interface PlaceAttempt<T> {
+  /** Whoever is there has keys and secret of the code: what becomes of this try is what becomes of the claim. */
+  readonly isProven: boolean;
+  /** MUST end in a bounded time unless it is proven. */
+  run(dial: Dial, signal: AbortSignal): Promise<T>;
+}
 
 /** Places as they are heard, until `signal` aborts. */
 export async function* placesHeard(signal: AbortSignal): AsyncGenerator<ClaimPlace, void, undefined> {
@@ -32,21 +42,33 @@ export async function* placesHeard(signal: AbortSignal): AsyncGenerator<ClaimPla
 }
 
 /**
- * Tries `attempt` at each place that announces this discriminator: a number of 4,096 may be another gateway's too, which `claim.identity` says. Throws
- * `claim.not_found` when the time is over, and whatever else an attempt throws.
+ * Tries each place that announces this discriminator, until one has proven that it is the gateway of the code: a number of 4,096 may be another's too, and
+ * anybody can announce it, answer nothing, or refuse. Throws `claim.not_found` some time after the last place, what was said there where that was a refusal,
+ * and whatever a proven one throws.
  */
-export async function atPlacesOf<T>(discriminator: number, attempt: (dial: Dial) => Promise<T>, onStranger: (place: ClaimPlace, error: TenzroError) => void, signal: AbortSignal): Promise<T> {
-  for await (const place of placesHeard(AbortSignal.any([signal, AbortSignal.timeout(LIMITS.claimFindMs)]))) {
-    if (!place.discriminators.includes(discriminator)) continue;
-    try {
-      return await attempt(dialTo(place.address, place.port));
-    } catch (error) {
-      if (!(error instanceof TenzroError) || (error.code !== 'claim.identity' && error.code !== 'claim.link')) throw error;
-      onStranger(place, error);
+export async function atPlacesOf<T>(discriminator: number, attempt: () => PlaceAttempt<T>, onStranger: (place: ClaimPlace, error: TenzroError) => void, signal: AbortSignal): Promise<T> {
+  const over = new AbortController();
+  let refusal: TenzroError | undefined;
+  let timer = setTimeout(() => { over.abort(); }, LIMITS.claimFindMs);
+  try {
+    for await (const place of placesHeard(AbortSignal.any([signal, over.signal]))) {
+      if (!place.discriminators.includes(discriminator)) continue;
+      clearTimeout(timer);
+      const one = attempt();
+      try {
+        return await one.run(dialTo(place.address, place.port), signal);
+      } catch (error) {
+        if (one.isProven || signal.aborted || !(error instanceof TenzroError) || error.class === 'bug') throw error;
+        onStranger(place, error);
+        if (!isAbsence(error) && error.code !== 'claim.identity') refusal = error;
+      }
+      timer = setTimeout(() => { over.abort(); }, refusal ? LINGER_MS : LIMITS.claimFindMs);
     }
+  } finally {
+    clearTimeout(timer);
   }
   if (signal.aborted) throw new TenzroError('claim.abandoned', 'given up by the operator');
-  throw new TenzroError('claim.not_found', `nobody announced number ${discriminator} within ${LIMITS.claimFindMs / 1_000} s`);
+  throw refusal ?? new TenzroError('claim.not_found', `nobody announced number ${discriminator} within ${LIMITS.claimFindMs / 1_000} s`);
 }
 
 /** Tries `attempt` where it was last, then at every place that is heard, until one does not throw `claim.link` or `claim.timeout`. */
