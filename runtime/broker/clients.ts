@@ -67,6 +67,8 @@ export class Connection {
   /** QoS 2 publishes on their way to the disk, with the repetitions that wait for the same outcome. */
   readonly exactlyOnce = new Map<number, ((error?: Error) => void)[]>();
   readonly #granted = new Map<string, number>();
+  /** Of a handshake that is over: read once. */
+  #proved: { readonly digest: Uint8Array | undefined } | undefined;
   #lowestGranted = 2;
 
   constructor(listener: ListenerPlan, socket: Socket, onRefused: (error: Error) => void) {
@@ -77,7 +79,9 @@ export class Connection {
   }
 
   /** `spkiPin` of the key that it proved; undefined where it showed no certificate. Throws `tls.certificate`. */
-  keyDigest(): Uint8Array | undefined {
+  keyDigest(): Uint8Array | undefined { return (this.#proved ??= { digest: this.#readKeyDigest() }).digest; }
+
+  #readKeyDigest(): Uint8Array | undefined {
     const certificate = this.#socket instanceof TLSSocket ? this.#socket.getPeerX509Certificate() : undefined;
     return certificate && spkiPinOfCertificate(certificate.raw);
   }

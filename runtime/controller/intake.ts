@@ -4,7 +4,7 @@
  */
 import { equalBytes, toHex } from '#runtime/core/bytes.ts';
 import type { Clock } from '#runtime/core/clock.ts';
-import { TenzroError, invariant, messageOf, type ErrorCode } from '#runtime/core/errors.ts';
+import { TenzroError, invariant, messageOf } from '#runtime/core/errors.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
 import type { Counters, Log } from '#runtime/core/ports.ts';
 import { parseSign1 } from '#runtime/crypto/cose.ts';
@@ -13,14 +13,13 @@ import type { Signer } from '#runtime/crypto/mldsa.ts';
 import { decodeBlock, type BlockPayload } from '#runtime/ledger/block.ts';
 import type { BundleBlock } from '#runtime/ledger/bundle.ts';
 import { decodeEvidence } from '#runtime/ledger/evidence.ts';
-import { encodeAnswer, signReceipt } from '#runtime/ledger/receipt.ts';
+import { encodeAnswer, signReceiptAside } from '#runtime/ledger/receipt.ts';
 import { shipmentId, unpackShipment, type Shipment } from '#runtime/ledger/shipment.ts';
 import { CONTROLLER, type ActBook } from './acts.ts';
 import { admitChain, type Admitted } from './admission.ts';
 import type { Chains, SupportEntry } from './chains.ts';
 import { growBy, openArrivals, type Arrival } from './growth.ts';
 import type { ChainRecord } from './record.ts';
-import type { RefusalBook } from './refusals.ts';
 import type { Register, RegisteredGateway } from './register.ts';
 import type { Standings } from './standings.ts';
 import { droppedSupport, supportIn } from './support.ts';
@@ -43,7 +42,6 @@ export interface IntakeOptions {
   readonly register?: Register;
   readonly standings?: Standings;
   readonly acts?: ActBook;
-  readonly refused?: RefusalBook;
   readonly signer: Signer;
   readonly clock: Clock;
   readonly counters: Counters;
@@ -59,8 +57,6 @@ export interface Sender {
 
 /** What is judged at once: the rest waits in memory, up to `intakeBytesMax`. */
 const SLOTS = 16;
-/** What a link that loses things brings about; and what an act told of when it froze. */
-const UNREMARKABLE: ReadonlySet<ErrorCode> = new Set(['controller.gap', 'controller.fork']);
 
 export class Intake {
   readonly #options: IntakeOptions;
@@ -97,11 +93,10 @@ export class Intake {
 
   /** Why it is refused, counted. A fault of ours that a shipment brings out is its refusal, and not the end of everybody's controller. Throws what the disk says. */
   #told(sender: Sender, error: unknown): TenzroError {
-    const { counters, log, refused } = this.#options;
+    const { counters, log } = this.#options;
     if (error instanceof TenzroError && error.code.startsWith('ledger.')) throw error;
     const told = error instanceof TenzroError ? error : new TenzroError('core.invariant', messageOf(error), { cause: error });
     counters.add(told.code);
-    if (!UNREMARKABLE.has(told.code)) refused?.add(sender.gateway, told);
     if (told.class === 'bug') log.error({ ...sender, code: told.code, stack: error instanceof Error ? error.stack : undefined }, told.message);
     else log.warn({ ...sender, code: told.code }, told.message);
     return told;
@@ -128,7 +123,7 @@ export class Intake {
     const fresh = arrivals.filter(({ payload }) => payload.sequence >= nextBlock);
     const hole = fresh.find(({ payload }, at) => payload.sequence !== nextBlock + at);
     if (hole) throw new TenzroError('controller.gap', `block ${nextBlock} comes next, not ${hole.payload.sequence}`);
-    const after = await this.#grow(sender, before ?? EMPTY, shipment, fresh, gateway);
+    const after = await this.#grow(sender, before ?? EMPTY, shipment, fresh);
     counters.add(after === before ? 'controller.duplicates' : 'controller.shipments');
     return this.#answer(sender.chain, packed, after);
   }
@@ -144,7 +139,7 @@ export class Intake {
     return gateway;
   }
 
-  async #grow(sender: Sender, before: ChainRecord, shipment: Shipment, fresh: readonly Arrival[], gateway: RegisteredGateway | undefined): Promise<ChainRecord> {
+  async #grow(sender: Sender, before: ChainRecord, shipment: Shipment, fresh: readonly Arrival[]): Promise<ChainRecord> {
     const { chains, signer, clock, counters } = this.#options;
     const growth = growBy(before, shipment, fresh);
     if (growth.size === before.size && fresh.length === 0) return before;
@@ -158,13 +153,14 @@ export class Intake {
       await chains.commit(sender.chain, { record: grown, stretches: growth.stretches, support });
       return grown;
     }
+    const { payload: { sequence, treeSize, root, wallMicros }, hash, block } = last;
+    const receipt = await signReceiptAside(signer, { chainId: shipment.chainId, sequence, blockHash: hash, treeSize, root, wallMicros: seenMicros });
+    const gateway = this.#gatewayOf(sender); // as it is now: from here on all stands in one turn
     const genesis = before.head ? chains.block(sender.chain, 0) : fresh[0]?.block ?? last.block;
     const admitted = gateway && this.#admit(gateway, sender.chain, genesis, last);
     if (admitted?.kind === 'clone') return this.#freezeGateway(sender, admitted.why);
     const noteStanding = this.#options.standings?.judge(sender.chain, sender.gateway, { genesis, head: last.block, support: [...chains.support(sender.chain), ...support] });
-    const { payload: { sequence, treeSize, root, wallMicros }, hash, block } = last;
     const record: ChainRecord = { ...grown, head: { sequence, blockHash: hash, treeSize, root, wallMicros, edge: growth.headEdge, evidence: decodeEvidence(block.evidence).kind } };
-    const receipt = signReceipt(signer, { chainId: shipment.chainId, sequence, blockHash: hash, treeSize, root, wallMicros: seenMicros });
     noteStanding?.();
     this.#noteAdmitted(sender, admitted);
     const unsupport = before.head ? droppedSupport(openBlock(chains.block(sender.chain, before.head.sequence)).support, last.payload.support) : [];

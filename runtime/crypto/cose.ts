@@ -31,10 +31,17 @@ const sigStructure = (protectedBytes: Uint8Array, payload: Uint8Array): Buffer =
   encodeCbor(['Signature1', protectedBytes, new Uint8Array(0), payload]);
 
 export function sign1(signer: Signer, header: ReadonlyMap<number, Cbor>, payload: Uint8Array): Buffer {
-  const protectedBytes = encodeCbor(new Map<number, Cbor>([...header, [COSE_HEADER.alg, ALG_ML_DSA_65]]));
-  const signature = signer.sign(sigStructure(protectedBytes, payload));
-  return encodeCbor([protectedBytes, new Map(), payload, signature]);
+  const protectedBytes = encodeProtected(header);
+  return encodeCbor([protectedBytes, new Map(), payload, signer.sign(sigStructure(protectedBytes, payload))]);
 }
+
+/** The same, signed in another thread. */
+export async function sign1Aside(signer: Signer, header: ReadonlyMap<number, Cbor>, payload: Uint8Array): Promise<Buffer> {
+  const protectedBytes = encodeProtected(header);
+  return encodeCbor([protectedBytes, new Map(), payload, await signer.signAside(sigStructure(protectedBytes, payload))]);
+}
+
+const encodeProtected = (header: ReadonlyMap<number, Cbor>): Buffer => encodeCbor(new Map<number, Cbor>([...header, [COSE_HEADER.alg, ALG_ML_DSA_65]]));
 
 /** Protected header that carries the signer's ML-DSA-65 key, for a statement that travels without it: whoever pins the key's SHA-256 needs nothing else. */
 export const signingKeyHeader = (publicKey: Uint8Array): ReadonlyMap<number, Cbor> => {

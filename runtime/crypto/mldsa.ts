@@ -3,6 +3,7 @@
  * where Node was built without it, and cross-checks it in the tests. The persisted form of a key is its 32-byte seed ξ.
  */
 import { createPrivateKey, createPublicKey, randomBytes, sign, verify, type KeyObject } from 'node:crypto';
+import { promisify } from 'node:util';
 import { invariant } from '#runtime/core/errors.ts';
 import { nobleMlDsa65 } from './noble.ts';
 
@@ -15,7 +16,11 @@ export interface Signer {
   readonly privateKey?: KeyObject;
   /** Hedged signature over `message`, 3309 bytes. */
   sign(message: Uint8Array): Uint8Array;
+  /** The same in another thread, where Node has one: about a millisecond in which this one goes on. `message` must not change meanwhile. */
+  signAside(message: Uint8Array): Promise<Uint8Array>;
 }
+
+const signInPool = promisify(sign);
 
 export const newSeed = (): Buffer => randomBytes(MLDSA65.seedBytes);
 
@@ -49,13 +54,14 @@ function nativeSigner(seed: Uint8Array): Signer | undefined {
   if (!key) return undefined;
   const spki = createPublicKey(key).export({ format: 'der', type: 'spki' });
   const publicKey = Buffer.from(spki.subarray(SPKI_PREFIX.length));
-  return { publicKey, privateKey: key, sign: (message) => sign(null, message, key) };
+  return { publicKey, privateKey: key, sign: (message) => sign(null, message, key), signAside: (message) => signInPool(null, message, key) };
 }
 
 export function nobleSigner(seed: Uint8Array): Signer {
   const mlDsa65 = nobleMlDsa65();
   const pair = mlDsa65.keygen(Uint8Array.from(seed));
-  return { publicKey: pair.publicKey, sign: (message) => mlDsa65.sign(Uint8Array.from(message), pair.secretKey) };
+  const signNow = (message: Uint8Array): Uint8Array => mlDsa65.sign(Uint8Array.from(message), pair.secretKey);
+  return { publicKey: pair.publicKey, sign: signNow, signAside: async (message) => signNow(message) };
 }
 
 /** Raw public key of an ML-DSA-65 key, 1952 bytes; undefined for any other key. */
