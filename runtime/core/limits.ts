@@ -249,6 +249,8 @@ export const LIMITS = {
   /** Pause before connecting again: doubles from the first to the second. */
   linkRetryMs: 500,
   linkRetryMaxMs: 60_000,
+  /** From a broker: beyond what those of others should let pass (2 MiB), so that only the broker itself can cut the connection by it. */
+  linkPacketBytesMax: 4 * 1024 * 1024,
   /** Published and not acknowledged by the broker: beyond that nothing more is published. */
   linkUnacknowledgedBytesMax: 32 * 1024 * 1024,
   /** Shipments that the controller holds in memory, all together: more are left to be sent again. */
@@ -370,6 +372,7 @@ invariant(LIMITS.verifierRequestTimeoutMs < LIMITS.leaseRequestTimeoutMs, 'the v
 invariant(LIMITS.twinValueBytesMax + LIMITS.twinSignatureBytesMax + LIMITS.twinReasonBytesMax < LIMITS.twinMessageBytesMax, 'a twin\'s value must fit its messages');
 invariant(LIMITS.twinMessageBytesMax <= LIMITS.packetBytesMax, 'a twin must fit a packet');
 invariant(LIMITS.shipmentTargetBytes + LIMITS.entryBytesMax + 2 * LIMITS.blockBytesMax < LIMITS.shipmentBytesMax, 'an entry and a block must fit a shipment');
+invariant(LIMITS.linkPacketBytesMax >= 2 * LIMITS.fleetPacketBytesMax, 'what a broker lets pass must not cut a link');
 invariant(LIMITS.shipmentBytesMax + LIMITS.topicBytesMax + 16 <= LIMITS.fleetPacketBytesMax, 'a shipment must fit a packet of the fleet\'s broker');
 invariant(LIMITS.apiRequestBytesMax <= LIMITS.apiBufferBytesMax, 'one request must fit the buffer of all');
 invariant(LIMITS.shipmentBytesMax <= LIMITS.intakeBytesMax, 'one shipment must fit the intake of all');

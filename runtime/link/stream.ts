@@ -14,7 +14,7 @@ export interface StreamOptions {
   readonly judge: ((chain: readonly Uint8Array[], host: string) => string | undefined) | undefined;
 }
 
-/** Connects. Destroyed with `tls.certificate` where the broker is a stranger, and with `link.packet` at the header of a packet that is larger than any of ours. */
+/** Connects. Destroyed with `tls.certificate` where the broker is a stranger, and with `link.packet` at the header of a packet that is larger than any that a broker should let pass. */
 export function openStream({ host, port, context, judge }: StreamOptions): Socket {
   if (!context) return guarded(createConnection({ host, port }));
   const socket = connectTls({ host, port, secureContext: context, rejectUnauthorized: judge === undefined, ...(isIP(host) === 0 ? { servername: host } : {}) });
@@ -28,9 +28,9 @@ function judged(socket: TLSSocket, host: string, judge: NonNullable<StreamOption
   if (fault !== undefined) socket.destroy(new TenzroError('tls.certificate', fault));
 }
 
-/** Before the reader that buffers a packet until it is whole: MQTT allows 256 MiB (3.1.1 §2.2.3), and no broker of a fleet sends more than a shipment. */
+/** Before the reader that buffers a packet until it is whole: MQTT allows 256 MiB (3.1.1 §2.2.3), and what others publish is smaller at every broker that is set up as ours. */
 function guarded<S extends Socket>(socket: S): S {
-  const guard = new FrameGuard(LIMITS.fleetPacketBytesMax, 'broker');
+  const guard = new FrameGuard(LIMITS.linkPacketBytesMax, 'broker');
   socket.on('data', (chunk: Buffer) => {
     const fault = socket.destroyed ? undefined : guard.check(chunk);
     if (fault) socket.destroy(fault);

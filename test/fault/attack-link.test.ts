@@ -47,7 +47,7 @@ describe('attacks: the broker of a fleet, on the link', () => {
     await until('two refusals', () => faults.length >= 2, { timeoutMs: 10_000 });
     assert.deepEqual([...new Set(faults)], ['link.packet']);
     assert.match(link.fault, /announced a packet of \d+ bytes or more/);
-    assert.ok(process.memoryUsage().arrayBuffers - before < LIMITS.fleetPacketBytesMax * 32, `${process.memoryUsage().arrayBuffers - before} bytes more`);
+    assert.ok(process.memoryUsage().arrayBuffers - before < LIMITS.linkPacketBytesMax * 8, `${process.memoryUsage().arrayBuffers - before} bytes more`);
     assert.ok(connections >= 2, 'it tries again');
   });
 

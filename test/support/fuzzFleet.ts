@@ -9,6 +9,7 @@ import { step } from '#runtime/controller/rollout.ts';
 import { decodeEvent, decodeRollout, encodeEvent, encodeRollout } from '#runtime/controller/rolloutCodec.ts';
 import { beginRollout } from '#runtime/controller/rolloutState.ts';
 import { decodeConfirmation, decodeDesired, decodeReported, encodeConfirmation, encodeDesired, encodeReported, type Desired } from '#runtime/core/twin.ts';
+import { judgeRevocation, NOTHING_REVOKED, parseRevocation, signRevocation } from '#runtime/crypto/revocation.ts';
 import { durableOf, firstState, step as twinStep } from '#runtime/fleet/twin.ts';
 import { decodeTwinState, encodeTwinState } from '#runtime/fleet/twinState.ts';
 import { ZERO_HASH } from '#runtime/ledger/block.ts';
@@ -24,6 +25,7 @@ const plan = parseRollout({
 const rollout = step(beginRollout(plan, ['gw-1', 'gw-2', 'gw-3'], NOW_MICROS), { kind: 'started' }, NOW_MICROS).state;
 const DESK_RECORD: DeskRecord = { gateway: 'gw-1', type: 'restart', id: 'r-1', kid: 'k', endsMicros: 9, submittedMicros: 1, changedMicros: 2, state: 'failed', reason: 'no' };
 const GATEWAY: RegisteredGateway = { name: 'gw-1', claimId: 'ab', identityKey: 'cd', spki: 'ef', tpm: { ak: '1', ek: '2' }, ownerKeys: ['k'], state: 'claimed', sinceMicros: 1, why: '', frozen: { sinceMicros: 2, why: 'twice' }, chains: ['a', 'b'] };
+const REVOCATION = signRevocation(controllerKey, { version: 1, issued: 1, authority: '0'.repeat(64), keys: [{ kid: 'k'.repeat(43), why: 'lost' }], authorities: [], receiptKeys: [{ key: '1'.repeat(64), next: '2'.repeat(64), why: '' }] });
 const act = (): Buffer => signAct(controllerKey, { index: 0, micros: 1, who: 'k', what: 'gateway.claimed', about: 'gw-1', detail: '', previous: ZERO_HASH });
 const trial = durableOf(twinStep(firstState({ a: 1 }), { kind: 'desired', desired: DESIRED }).state);
 const target = (samples: readonly Buffer[], run: FuzzTarget['run']): FuzzTarget => ({ samples, run });
@@ -43,6 +45,7 @@ function judgeTwin(bytes: Buffer): void {
 
 export const FLEET_TARGETS: readonly (readonly [string, () => FuzzTarget])[] = [
   ['twin.desired', () => target([encodeDesired(DESIRED, 'a.b.c')], (bytes) => { decodeDesired(bytes); })],
+  ['fleet.revocation', () => target([REVOCATION], (bytes) => { judgeRevocation(parseRevocation(bytes), { owners: [controllerKey.publicKey], authority: '0'.repeat(64), before: NOTHING_REVOKED }); })],
   ['twin.reported', () => target([encodeReported({ revision: 9, version: 3, state: 'reverted', value: { interval: 5 }, reason: 'time is up' })], (bytes) => { decodeReported(bytes); })],
   ['twin.confirm', () => target([encodeConfirmation({ version: 3, revision: 9 }, Buffer.from('key'), 'a.b.c')], (bytes) => { decodeConfirmation(bytes); })],
   ['twin.state', () => target([encodeTwinState(trial), encodeTwinState(durableOf(firstState(null)))], judgeTwin)],
