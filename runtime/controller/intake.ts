@@ -4,7 +4,7 @@
  */
 import { equalBytes, toHex } from '#runtime/core/bytes.ts';
 import type { Clock } from '#runtime/core/clock.ts';
-import { TenzroError, invariant, messageOf } from '#runtime/core/errors.ts';
+import { TenzroError, invariant, messageOf, type ErrorCode } from '#runtime/core/errors.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
 import type { Counters, Log } from '#runtime/core/ports.ts';
 import { parseSign1 } from '#runtime/crypto/cose.ts';
@@ -20,6 +20,7 @@ import { admitChain, type Admitted } from './admission.ts';
 import type { Chains, SupportEntry } from './chains.ts';
 import { growBy, openArrivals, type Arrival } from './growth.ts';
 import type { ChainRecord } from './record.ts';
+import type { RefusalBook } from './refusals.ts';
 import type { Register, RegisteredGateway } from './register.ts';
 import type { Standings } from './standings.ts';
 import { droppedSupport, supportIn } from './support.ts';
@@ -42,6 +43,7 @@ export interface IntakeOptions {
   readonly register?: Register;
   readonly standings?: Standings;
   readonly acts?: ActBook;
+  readonly refused?: RefusalBook;
   readonly signer: Signer;
   readonly clock: Clock;
   readonly counters: Counters;
@@ -57,6 +59,8 @@ export interface Sender {
 
 /** What is judged at once: the rest waits in memory, up to `intakeBytesMax`. */
 const SLOTS = 16;
+/** What a link that loses things brings about; and what an act told of when it froze. */
+const UNREMARKABLE: ReadonlySet<ErrorCode> = new Set(['controller.gap', 'controller.fork']);
 
 export class Intake {
   readonly #options: IntakeOptions;
@@ -93,10 +97,11 @@ export class Intake {
 
   /** Why it is refused, counted. A fault of ours that a shipment brings out is its refusal, and not the end of everybody's controller. Throws what the disk says. */
   #told(sender: Sender, error: unknown): TenzroError {
-    const { counters, log } = this.#options;
+    const { counters, log, refused } = this.#options;
     if (error instanceof TenzroError && error.code.startsWith('ledger.')) throw error;
     const told = error instanceof TenzroError ? error : new TenzroError('core.invariant', messageOf(error), { cause: error });
     counters.add(told.code);
+    if (!UNREMARKABLE.has(told.code)) refused?.add(sender.gateway, told);
     if (told.class === 'bug') log.error({ ...sender, code: told.code, stack: error instanceof Error ? error.stack : undefined }, told.message);
     else log.warn({ ...sender, code: told.code }, told.message);
     return told;
