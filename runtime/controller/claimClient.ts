@@ -48,7 +48,8 @@ export class FleetOffice {
     const [ca] = derOfFile(await readFile(filesOf(dir).ca), 1) ?? [];
     if (!ca) throw new TenzroError('controller.directory', `${filesOf(dir).ca} is not one certificate`);
     const isOwn = isJsonObject(broker) && 'port' in broker;
-    return new FleetOffice(dir, thumbprintOf(ownerKey), { name: textOf(name), ca, receiptKey: Buffer.from(textOf(receiptKey), 'hex'), brokerAt: (address) => (isOwn ? brokerFor(textOf(url), hosts, address) : textOf(url)) });
+    const onlyHere = isJsonObject(broker) && typeof broker['host'] === 'string' && isLoopback(broker['host']) ? broker['host'] : undefined;
+    return new FleetOffice(dir, thumbprintOf(ownerKey), { name: textOf(name), ca, receiptKey: Buffer.from(textOf(receiptKey), 'hex'), brokerAt: (address) => (isOwn ? brokerFor(textOf(url), hosts, onlyHere ?? address) : textOf(url)) });
   }
 
   /** Of the fleet's authority around this identity key: leaf, then intermediate, X.509 DER. */
