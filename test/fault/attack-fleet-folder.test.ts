@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { chmodSync, mkdirSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { toHex } from '#runtime/core/bytes.ts';
 import { COMMAND_TYPES, type Operator } from '#runtime/core/command.ts';
@@ -14,14 +15,16 @@ import { signDetached, thumbprintOf } from '#runtime/crypto/jws.ts';
 import { signerOfSeed, type Signer } from '#runtime/crypto/mldsa.ts';
 import { systemClock } from '#runtime/core/clock.ts';
 import { controllerKey, TestRegistry } from '#test/support/fleetRegister.ts';
+import { Program } from '#test/support/process.ts';
 import { silentLog } from '#test/support/sealHarness.ts';
 import { tempDir } from '#test/support/temp.ts';
+import { until } from '#test/support/until.ts';
 
 const PASSPHRASE = Buffer.from('correct horse battery');
 const houseIn = async (dir: string): Promise<unknown> => buildHouse({ dir, name: 'workshop', hosts: [], policy: 'version: 1\n', passphrase: PASSPHRASE, nowMs: Date.UTC(2026, 10, 23) });
 
 describe('attacks on the folder of a fleet', function () {
-  this.timeout(30_000);
+  this.timeout(60_000);
 
   it('folder that others may write in, to put their key in the place of an owner key: neither made nor served, controller.directory', async () => {
     using dir = tempDir('folder');
@@ -36,6 +39,19 @@ describe('attacks on the folder of a fleet', function () {
     await openHouse(home, PASSPHRASE);
     chmodSync(home, 0o757);
     await assert.rejects(openHouse(home, PASSPHRASE), { code: 'controller.directory' });
+  });
+
+  it('core dump of a program that reads the passphrase, and of a controller that serves: the memory that holds secrets is left out of it', async () => {
+    using dir = tempDir('dump');
+    const [home, pipe] = [join(dir.path, 'fleet'), join(dir.path, 'pipe')];
+    await houseIn(home);
+    assert.equal(spawnSync('mkfifo', ['-m', '600', pipe]).status, 0);
+    await using program = new Program(process.execPath, [join(import.meta.dirname, '../../runtime/cli/tenzro.js'), 'fleet', 'serve', '--dir', home, '--listen', '127.0.0.1:0', '--passphrase-file', pipe]);
+    const filter = (): string => readFileSync(`/proc/${program.pid}/coredump_filter`, 'latin1').trim();
+    await until('it to wait for the passphrase', () => filter() === '00000010');
+    writeFileSync(pipe, `${PASSPHRASE.toString()}\n`);
+    await until('it to serve', () => program.output.includes('controller ready'), { timeoutMs: 25_000 });
+    assert.equal(filter(), '00000010');
   });
 
   it('configuration handed to the controller by who is no owner, for another gateway, or altered under an owner\'s signature: refused, and an act says so', async () => {

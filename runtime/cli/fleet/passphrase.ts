@@ -1,7 +1,8 @@
-/** Passphrases of owner keys: typed unseen, or from a file; never from argv or the environment. The caller zeroes what it gets. */
+/** Passphrases of owner keys: typed unseen, or from a file; never from argv or the environment. The caller zeroes what it gets; no core dump holds it, nor the keys that it opens. */
 import { readFileSync } from 'node:fs';
 import { createInterface } from 'node:readline/promises';
 import { Writable } from 'node:stream';
+import { keepOutOfDumps } from '#provisioning/identity/memory.ts';
 import { TenzroError, messageOf } from '#runtime/core/errors.ts';
 import type { Io } from '../io.ts';
 
@@ -9,12 +10,14 @@ const PASSPHRASE_BYTES_MIN = 12;
 
 /** Throws `fleet.key`. */
 export async function readPassphrase(io: Io, file: string | undefined): Promise<Buffer> {
-  if (file !== undefined) return firstLineOf(file);
-  return Buffer.from(await typed(io, 'Passphrase (not shown): '));
+  return readSecret(io, 'Passphrase (not shown): ', file);
 }
 
 /** Any other secret, the same way: typed unseen, or the first line of a file. */
-export const readSecret = async (io: Io, question: string, file: string | undefined): Promise<Buffer> => (file === undefined ? Buffer.from(await typed(io, question)) : firstLineOf(file));
+export async function readSecret(io: Io, question: string, file: string | undefined): Promise<Buffer> {
+  keepOutOfDumps(); // where the system lets nobody set that it goes on: tenzro doctor says so
+  return file === undefined ? Buffer.from(await typed(io, question)) : firstLineOf(file);
+}
 
 /** The same for a key that is made: on a terminal it is asked for twice. */
 export async function readNewPassphrase(io: Io, file: string | undefined): Promise<Buffer> {
