@@ -10,6 +10,7 @@ import { Acts } from '#runtime/controller/acts.ts';
 import { Chains } from '#runtime/controller/chains.ts';
 import { filesOf, openHouse, prepareRenewal, receiptKeyOf, storeOf } from '#runtime/controller/house.ts';
 import type { ControllerPart, PartContext } from '#runtime/controller/part.ts';
+import { Presence } from '#runtime/controller/presence.ts';
 import { Releases } from '#runtime/controller/releases.ts';
 import { twinApi } from '#runtime/controller/twinApi.ts';
 import { TwinDesk, type TwinDeskOptions } from '#runtime/controller/twinDesk.ts';
@@ -67,9 +68,11 @@ export async function runController({ dir, passphrase, broker, logForm, color, o
   const store = resources.use(await openKeyValueStore(filesOf(dir).store, onStoreState, 'keep'));
   const context: PartContext = { dir, house, store, clock, counters, log };
   const chains = new Chains(store);
-  const { parts, register, registryFacts } = openParts(context, chains);
+  const presence = new Presence(context);
+  const { parts: others, register, registryFacts } = openParts(context, chains);
+  const parts: readonly ControllerPart[] = [presence, ...others];
   const hub = new Hub(parts.flatMap(({ users = [] }) => users), log);
-  const { link, url, facts } = resources.use('url' in broker ? await reachBroker(broker, house.name, hub) : await openFleetBroker(context, { listen: broker, register, hub, onStoreState }));
+  const { link, url, facts } = resources.use('url' in broker ? await reachBroker(broker, `${house.name}-${presence.instance.slice(0, 8)}`, hub) : await openFleetBroker(context, { listen: broker, register, hub, onStoreState }));
   const status: Api = {
     'controller.status': async () => ({ name: house.name, receiptKey: receiptKeyOf(house.signer), uptimeMs: Math.round(performance.now()), url, isReady: link.isReady, fault: link.fault, broker: facts(), register: registryFacts(), chains: chains.size, counters: counters.snapshot() }),
   };
@@ -103,6 +106,7 @@ function openTwins({ house: { signer }, ...context }: PartContext, options: Pick
   return { users: [desk], api: twinApi(desk) };
 }
 
+/** `name`: of this run; with one that another has too, each would cut the other off. */
 async function reachBroker({ url, caFile = '', user, passwordFile }: OuterBroker, name: string, hub: Hub): Promise<FleetBroker> {
   const [ca, password] = [await authoritiesOf(caFile), passwordFile === undefined ? undefined : await passwordIn(passwordFile)];
   const link = openLink({ url, ca, clientId: `te-controller-${name}`, ...(user === undefined ? {} : { user }), ...(password === undefined ? {} : { password }), hub });

@@ -268,6 +268,7 @@ export const ERRORS = {
   'controller.offline': row('environment', 'No controller serves in that folder: start tenzro fleet serve --dir DIR in another shell.'),
   'controller.users': row('environment', 'The file of users does not hold: mend it, or remove it and add them again with tenzro fleet broker-user.'),
   'controller.running': row('usage', 'One folder, one controller: stop the other tenzro fleet serve, or name another folder.'),
+  'controller.twice': row('environment', 'A copy of this folder serves on the same broker: two with one key would each receipt what the other does not have. Decide which one stays; it has to be started again if both ended. Find out who has a copy.'),
   'controller.unanswered': row('environment', 'The controller went away before it had answered: look at its log, and ask again; what it has done stays done.'),
   'controller.full': row('pushback', 'The controller keeps as much as it may of chains or of entries without a block: look for clients that invent chains.'),
 
