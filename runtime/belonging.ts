@@ -63,7 +63,7 @@ export function openBelonging({ signer, statement, isOwnerKnown, ...options }: B
     usersOf: (name) => [commanding.overFleet(), twinning.user(), ...(name === OWNER_UPSTREAM ? [word.user()] : [])],
   });
   let owner: Owner | undefined;
-  const join = ({ upstream }: Owner): void => { upstreams.add(certificates.renewed({ ...upstream, receiptKey: revocations.receiptKey(upstream.receiptKey) })); };
+  const join = ({ upstream }: Owner, anew = false): void => { upstreams.add(certificates.renewed({ ...upstream, receiptKey: revocations.receiptKey(upstream.receiptKey) }), anew); };
   const record = (body: ReadonlyMap<number, Cbor>): void => {
     const { writer, clock, log } = options;
     writer.append({ kind: KIND.claim, source: MAIN_ENTITY, wallMicros: clock.wallMicros(), monoMicros: clock.monoMicros(), body }).catch((error: unknown) => { log.warn({ error: messageOf(error) }, 'not recorded'); });
@@ -73,7 +73,7 @@ export function openBelonging({ signer, statement, isOwnerKnown, ...options }: B
     options.log.warn({ by: kid, version, keys: keys.length, authorities: authorities.length, receiptKeys: receiptKeys.length }, 'the owner took keys back');
     record(new Map<number, Cbor>([[CLAIM_BODY.state, 'revoked' satisfies ClaimEntryState], [CLAIM_BODY.message, message]]));
     commanding.operatorsChanged();
-    if (owner) join(owner);
+    if (owner) join(owner, authorities.length > 0); // the broker that is connected now may be the one
   };
   const onCertified = ({ pem, digest, endsMs }: Taken): void => {
     options.counters.add('fleet.certified');

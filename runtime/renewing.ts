@@ -42,7 +42,8 @@ export function openRenewing({ house: { authority }, store, clock, log }: PartCo
   function* wanted(gateway: string): Generator<Posting> {
     const pem = renewals.held(gateway);
     if (pem) yield { topic: `te/${gateway}/certificate`, payload: pem };
-    for (const { kid, message } of desk.lists) yield { topic: revocationTopic(gateway, kid), payload: message };
+    const kids = owners().map(({ kid }) => kid); // after a rotation nobody takes the lists of the keys before
+    for (const { kid, message } of desk.lists) yield { topic: revocationTopic(gateway, kid), payload: kids.includes(kid) ? message : new Uint8Array(0) };
   }
   const follow = async (signal: AbortSignal): Promise<void> => {
     using _ = register.watch((gateway) => { if (isMember(gateway)) deliver([gateway]); });

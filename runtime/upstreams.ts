@@ -41,10 +41,10 @@ export class Upstreams {
     for (const uplink of configured) this.#begin(configuredPlan(uplink), undefined, Promise.resolve());
   }
 
-  /** Connects once `follow` runs. Of two with one name the later counts; the same again changes nothing. */
-  add(upstream: Upstream): void {
+  /** Connects once `follow` runs. Of two with one name the later counts; the same again changes nothing, unless it shall connect `anew`. */
+  add(upstream: Upstream, anew = false): void {
     const before = this.#running.get(upstream.name);
-    if (before && isDeepStrictEqual(before.upstream, upstream)) return;
+    if (before && !anew && isDeepStrictEqual(before.upstream, upstream)) return;
     before?.controller.abort();
     this.#begin(plannedOf(upstream), upstream, before?.done ?? Promise.resolve()); // one client id: the connection before closes first
     this.#tellRetention();

@@ -11,6 +11,7 @@ import { sha256 } from '#runtime/crypto/hash.ts';
 
 export interface Posting {
   readonly topic: string;
+  /** Empty: nothing shall be retained there any more. */
   readonly payload: Uint8Array;
 }
 
@@ -57,7 +58,8 @@ export class Postings implements LinkUser {
   async post(gateways: Iterable<string>): Promise<void> {
     for (const gateway of gateways) {
       for (const { topic, payload } of this.#options.wanted(gateway)) {
-        if (this.#heard.get(topic) !== toHex(sha256(payload))) await this.#publish(topic, payload);
+        const wanted = payload.length === 0 ? undefined : toHex(sha256(payload));
+        if (this.#heard.get(topic) !== wanted) await this.#publish(topic, payload);
       }
     }
   }
