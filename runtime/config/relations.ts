@@ -120,17 +120,31 @@ function* verifier({ verifier: { url, key } }: Settings, given: (path: Path) => 
   if (url !== '' && !URL.canParse(url)) yield { path: ['verifier', 'url'], message: `'${url}' is not https://host:port` };
 }
 
-/** Beyond loopback nobody on the way may read along, or learn the password. Two uplinks to one controller would deliver everything twice. */
+/**
+ * Beyond loopback nobody on the way may read along, or learn the password. Two uplinks to one controller would deliver everything twice; on one broker the will
+ * of one would say that the gateway is down while the other is up, and each would get the other's receipts.
+ */
 function* uplinks({ uplinks: list }: Settings): Generator<SchemaIssue> {
   yield* repeats(list.map(({ name }) => name), (i) => ['uplinks', i, 'name']);
   yield* repeats(list.map(({ receiptKey }) => receiptKey), (i) => ['uplinks', i, 'receiptKey']);
+  const brokers = list.map(({ url }) => brokerOf(url));
   for (const [at, { name, url, user, passwordFile, forward }] of list.entries()) {
+    const before = brokers.indexOf(brokerOf(url));
+    if (before < at) yield { path: ['uplinks', at, 'url'], message: `'${list[before]?.name ?? ''}' is on that broker already: one broker carries one fleet of a gateway` };
     if (name === OWNER_UPSTREAM) yield { path: ['uplinks', at, 'name'], message: `'${OWNER_UPSTREAM}' is the fleet that claims the gateway: choose another name` };
     if (!URL.canParse(url)) yield { path: ['uplinks', at, 'url'], message: `'${url}' is not mqtts://host:port` };
     else if (url.startsWith('mqtt://') && !isLoopback(new URL(url).hostname.replace(/^\[|\]$/g, ''))) yield { path: ['uplinks', at, 'url'], message: 'mqtt:// is for loopback only: use mqtts://' };
     if (passwordFile !== '' && user === '') yield { path: ['uplinks', at, 'passwordFile'], message: 'has a meaning only with user' };
     yield* forwardRules(forward, ['uplinks', at, 'forward']);
   }
+}
+
+const MQTT_PORTS: Readonly<Record<string, string>> = { 'mqtt:': '1883', 'mqtts:': '8883' };
+
+/** Host and port; what is no URL is itself. */
+function brokerOf(text: string): string {
+  const url = URL.parse(text);
+  return url ? `${url.hostname.toLowerCase()}:${url.port === '' ? MQTT_PORTS[url.protocol] ?? '' : url.port}` : text;
 }
 
 function* forwardRules(rules: readonly ForwardRule[], path: Path): Generator<SchemaIssue> {

@@ -149,6 +149,13 @@ describe('config', () => {
     assert.match(problems(tls(', minVersion: TLSv1.1')).join(), /minVersion/);
   });
 
+  it('takes one uplink for each broker, however its address is written', () => {
+    const uplink = (name: string, url: string): string => `{ name: ${name}, url: "${url}", receiptKey: "${name.repeat(64)}" }`;
+    const told = (...urls: readonly string[]): string => problems(`uplinks: [${urls.map((url, at) => uplink('abc'.charAt(at), url)).join(', ')}]`).join();
+    assert.equal(told('mqtts://one.example', 'mqtts://two.example', 'mqtts://one.example:8884'), '');
+    assert.match(told('mqtts://one.example', 'mqtts://ONE.example:8883'), /uplinks\[1\]\.url: 'a' is on that broker already/);
+  });
+
   it('checks what the attester is told', () => {
     assert.match(problems('attest: { intervalMs: 20000, idleIntervalMs: 10000 }').join(), /attest\.idleIntervalMs: idleIntervalMs \(10000\) must not be shorter than intervalMs \(20000\)/);
     assert.match(problems('attest: { intervalMs: 700000 }').join(), /^1:11: attest\.intervalMs/, 'the key that the file states is the one to mend');
