@@ -1,6 +1,6 @@
 /**
  * `npm run bench`: every figure of the gateway beside a peer's, from one run on one machine.
- *   --quick       under 90 s, for a look; the documented figures come from the full run
+ *   --quick       two and a half minutes, for a look; the documented figures come from the full run
  *   --only NAME   one group: traffic, startup, ledger, inference, verification, confidential, tpm, uplink, drain, fleet, degraded
  *   --json FILE   writes {machine, <figure>: {value, unit, peer, peerValue, ratio}}
  */
