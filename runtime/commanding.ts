@@ -141,6 +141,8 @@ class FleetCommands implements LinkUser {
   readonly qos = 0;
   readonly #options: FleetCommandsOptions;
   readonly #topics: CommandTopics;
+  /** By topic: a broker may deliver what it retains before it confirms the subscription, and then nothing can be said yet. */
+  readonly #unsaid = new Map<string, string>();
   #link: FleetLink | undefined;
 
   constructor(options: FleetCommandsOptions) {
@@ -158,9 +160,12 @@ class FleetCommands implements LinkUser {
     this.#link = link;
     this.#options.fleets.add(this);
     this.sayCapabilities(this.#options.supported());
+    for (const [topic, payload] of this.#unsaid) this.#publish(topic, payload);
+    this.#unsaid.clear();
   }
 
   lost(): void {
+    this.#unsaid.clear();
     this.#options.fleets.delete(this);
     this.#options.commander.forget(this.#topics);
   }
@@ -168,7 +173,8 @@ class FleetCommands implements LinkUser {
   sayCapabilities(supported: ReadonlySet<CommandType>): void { this.#topics.sayCapabilities(supported); }
 
   #publish(topic: string, payload: string): void {
-    this.#link?.publish(topic, Buffer.from(payload), { retain: true }).catch((error: unknown) => { this.#options.log.debug({ topic, error: messageOf(error) }, 'not published'); });
+    if (!this.#link?.isReady) return void this.#unsaid.set(topic, payload);
+    this.#link.publish(topic, Buffer.from(payload), { retain: true }).catch((error: unknown) => { this.#options.log.debug({ topic, error: messageOf(error) }, 'not published'); });
   }
 }
 

@@ -28,7 +28,7 @@ export interface ChaosReport extends AuditFigures {
   readonly network: Readonly<Tally>;
 }
 
-const MANGLING: Mangling = { cut: 6, cutInside: 6, delay: 30, reorder: 50, duplicate: 60, replay: 40 };
+const MANGLING: Mangling = { cut: 6, cutInside: 6, delay: 30, reorder: 50, duplicate: 60, replay: 40, lateSuback: 300 };
 /** Commands under way: a gateway takes 32, and cancels beside them. A short run has fewer, so that it does not begin with all that it has. */
 const OPEN_MAX = 24;
 const OPEN_SHARE = 4;

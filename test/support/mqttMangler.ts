@@ -17,9 +17,11 @@ export interface Mangling {
   readonly duplicate: number;
   /** One of the last that went this way, over whatever connection, comes once more, at QoS 0. */
   readonly replay: number;
+  /** Of 1,000 SUBACKs: PUBLISHes overtake it, as MQTT 3.1.1 §3.8.4 allows. */
+  readonly lateSuback: number;
 }
 
-export const TALLIED = ['connections', 'published', 'cut', 'cutInside', 'delay', 'reorder', 'duplicate', 'replay'] as const;
+export const TALLIED = ['connections', 'published', 'cut', 'cutInside', 'delay', 'reorder', 'duplicate', 'replay', 'lateSuback'] as const;
 export type Tally = Record<(typeof TALLIED)[number], number>;
 
 export interface ManglerOptions {
@@ -32,14 +34,14 @@ export interface ManglerOptions {
   readonly tally: Tally;
 }
 
-const [TYPE_PUBLISH, TYPE_PUBACK] = [3, 4];
+const [TYPE_PUBLISH, TYPE_PUBACK, TYPE_SUBACK] = [3, 4, 9];
 const DUP = 0x08;
 const DELAY_MS_MAX = 400;
 const HELD_MS_MAX = 300;
 const OVERTAKING_MAX = 4;
 const PAST_KEPT = 64;
 
-export const newTally = (): Tally => ({ connections: 0, published: 0, cut: 0, cutInside: 0, delay: 0, reorder: 0, duplicate: 0, replay: 0 });
+export const newTally = (): Tally => ({ connections: 0, published: 0, cut: 0, cutInside: 0, delay: 0, reorder: 0, duplicate: 0, replay: 0, lateSuback: 0 });
 
 export class MqttMangler implements AsyncDisposable {
   readonly #options: ManglerOptions;
@@ -97,6 +99,7 @@ export class MqttMangler implements AsyncDisposable {
     for (const packet of way.packetsOf(chunk)) {
       const type = packet.readUInt8(0) >> 4;
       if (type === TYPE_PUBLISH) this.#mangle(pair, name, packet);
+      else if (type === TYPE_SUBACK && this.#hits(this.#options.mangling.lateSuback, 'lateSuback')) way.hold(packet, 1 + this.#options.random(OVERTAKING_MAX));
       else if (type !== TYPE_PUBACK || !way.swallows(packet.readUInt16BE(2))) way.write(packet);
     }
   }
