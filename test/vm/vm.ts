@@ -17,7 +17,7 @@ const POLICY = join(PROJECT, 'docs', 'policies', 'allow-emulated.yaml');
 const NOT_COPIED: ReadonlySet<string> = new Set(['node_modules', '.git', '.tenzro']);
 const QEMU_PACKAGE = 'qemu-system-x86';
 /** For each boot. */
-const LIMIT_MS = { kvm: 300_000, tcg: 1_800_000 } as const;
+const LIMIT_MS = { kvm: 900_000, tcg: 1_800_000 } as const;
 const KERNEL_OPTIONS = 'console=ttyS0 panic=-1';
 /** IMA as it is used: every program, library and file that root reads, by SHA-256. */
 const MEASURING = 'ima_policy=tcb ima_hash=sha256 ima_template=ima-ng';
