@@ -105,9 +105,11 @@ function claimLines(io: Io, { state, port, discriminators, words, code, detail }
   return lines;
 }
 
-function fleetLines(io: Io, { upstreams, commands, owner }: FleetStatus): string[] {
+function fleetLines(io: Io, { upstreams, commands, owner, clock }: FleetStatus): string[] {
+  const keyWords = (key: string): string => `${key.slice(0, 16)}…${owner?.revoked.includes(key) ? ' (revoked)' : ''}`;
   return [
-    ...(owner ? [`owner    ${printable(owner.words)}; keys ${owner.keys.map((key) => `${key.slice(0, 16)}…`).join(', ')}`] : []),
+    ...(clock.state === 'unrefuted' ? [] : [io.paint(`clock    ${clock.wall} is wrong (${clock.state}): it is ${clock.provable} as far as can be proved`, 'yellow')]),
+    ...(owner ? [`owner    ${printable(owner.words)}; keys ${owner.keys.map(keyWords).join(', ')}`] : []),
     ...upstreams.map((upstream) => `fleet    ${upstream.connected ? upstreamWords(upstream) : io.paint(upstreamWords(upstream), 'yellow')}`),
     ...commands.map(({ type, id, state }) => `command  ${printable(type)}/${printable(id)}: ${state}`),
   ];

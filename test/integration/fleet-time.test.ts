@@ -65,6 +65,7 @@ describe('a fleet over the years', function () {
       const { fleet: { clock } } = await before.until('a receipt', receipted, 20_000);
       assert.equal(clock.state, state);
       assert.ok(isNow(clock.provable) && clock.wall.startsWith(String(year)), JSON.stringify(clock));
+      assert.match((await tenzro(at(name), ['status'])).stdout, new RegExp(`clock .*${year}.* is wrong \\(${state}\\)`));
       await good('run', name, 'diagnostics');
       await before.stop();
       const after = running.use(await start(name, year));
