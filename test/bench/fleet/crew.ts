@@ -54,6 +54,7 @@ export class Crew<Methods extends { readonly [Name in keyof Methods]: (parameter
 
 /** The other side, in such a process. */
 export function serve(methods: Readonly<Record<string, (parameters: never) => unknown>>): void {
+  process.once('disconnect', () => { process.kill(process.pid, 'SIGKILL'); }); // the bench is gone, and its connections would keep this one alive
   process.on('message', ({ id, method, parameters }: Question) => {
     const answer = async (): Promise<Reply> => {
       const asked = methods[method];
