@@ -1,5 +1,6 @@
 /** `tenzro claim show|scan|labels|read`: the code by which a gateway is claimed, drawn where it stands and read where the operator is; or the other way round. */
 import { readFileSync, writeFileSync } from 'node:fs';
+import { MachineWifi } from '#drivers/network/machineWifi.ts';
 import { claimKeyDigest, decodeClaimCode, encodeClaimCode, newClaimCode, spacedClaimCode, type Transport } from '#provisioning/claim/code.ts';
 import { claimCodeByCamera } from '#provisioning/claim/camera.ts';
 import { placesHeard } from '#provisioning/claim/find.ts';
@@ -8,6 +9,7 @@ import { relay, type RelayEnd } from '#provisioning/claim/lan/relay.ts';
 import { labelSheet, type Label } from '#provisioning/claim/labels.ts';
 import { claimCodeOn } from '#provisioning/claim/photo.ts';
 import { modulesOf, pngOf, terminalLines, type TerminalLook } from '#provisioning/claim/qr.ts';
+import { decodeWifiCode, WIFI_CODE, type ScannedNetwork } from '#provisioning/claim/wifiCode.ts';
 import { momentNow, SHOWN_LIFETIME_MS, WaitingCodes, shownFrom, type Moment, type WaitingCode } from '#provisioning/claim/waiting.ts';
 import { toHex } from '#runtime/core/bytes.ts';
 import { TenzroError, messageOf } from '#runtime/core/errors.ts';
@@ -131,6 +133,9 @@ async function keyDigestOf(dataDir: string): Promise<Buffer> {
   return claimKeyDigest({ signingKey: sha256(identity.signingKey), ...(identity.akPublic ? { ak: sha256(identity.akPublic) } : {}) });
 }
 
+/** What a gateway scans: an operator's code, or a network. */
+const SCANNED = new RegExp(`${FLEET_CODE.source}|${WIFI_CODE.source}`, 'i');
+
 export interface ScanFlags extends CommonFlags {
   readonly image?: string;
   readonly code?: string;
@@ -144,8 +149,10 @@ export interface ScanFlags extends CommonFlags {
 export async function claimScan(io: Io, flags: ScanFlags): Promise<void> {
   io.catchSignals();
   const { settings: { dataDir } } = configOf(flags);
+  const text = await scannedText(io, flags);
+  if (WIFI_CODE.test(text.trim())) return joinScanned(io, dataDir, decodeWifiCode(text), flags.json === true);
   const keyDigest = await keyDigestOf(dataDir);
-  const { secret, places } = decodeFleetCode(await scannedText(io, flags));
+  const { secret, places } = decodeFleetCode(text);
   const code = { ...newClaimCode(keyDigest, TRANSPORTS), secret };
   try {
     await new WaitingCodes(dataDir).write(shownFrom(code, await momentNow()));
@@ -159,11 +166,23 @@ export async function claimScan(io: Io, flags: ScanFlags): Promise<void> {
   else io.line('the operator has ended the conversation; tenzro status says whose this gateway is');
 }
 
+/** A network for the claim, and no owner: it is on trial, as one that an owner hands over is before it is kept. */
+async function joinScanned(io: Io, dataDir: string, network: ScannedNetwork, asJson: boolean): Promise<void> {
+  await checkClaimable(dataDir, await momentNow()); // the networks of a gateway that has an owner are the owner's
+  const wifi = new MachineWifi();
+  const why = await wifi.whyNot(io.signal);
+  if (why !== undefined) throw new TenzroError('claim.apply', `there is no Wi-Fi to set up: ${why}`);
+  await wifi.try(network, io.signal);
+  if (asJson) return io.json({ joined: true, owned: false });
+  io.line('this machine has joined the network of the code, until it or the gateway is started again; nobody owns the gateway by that');
+  io.line('now claim it: tenzro claim show here; with tenzro fleet claim --wifi the network stays');
+}
+
 async function scannedText(io: Io, { image, code, camera }: ScanFlags): Promise<string> {
   if ([image, code, camera].filter((given) => given !== undefined).length !== 1) throw new TenzroError('cli.usage', 'name one of --image FILE, --camera and --code CODE (--code - reads it from stdin)');
-  if (image !== undefined) return claimCodeOn(read(image), FLEET_CODE);
+  if (image !== undefined) return claimCodeOn(read(image), SCANNED);
   if (code !== undefined) return code === '-' ? readFileSync(STDIN, 'utf8') : code;
-  return claimCodeByCamera((why) => { io.error(why); }, io.signal, FLEET_CODE);
+  return claimCodeByCamera((why) => { io.error(why); }, io.signal, SCANNED);
 }
 
 /** Where the gateway on this machine takes claims: it announces the discriminator that only this machine knows. */
