@@ -195,7 +195,7 @@ function declareClaim(root: Command, io: Io): void {
     .option('--wait', 'stay until the gateway is claimed, and show the words; as on a terminal')
     .option('--no-wait', 'only show the code')
     .action(async (flags: import('./claim.ts').ShowFlags) => { await (await import('./claim.ts')).claimShow(io, flags); });
-  add(claim, 'scan', 'The other direction: reads the code that an operator shows with tenzro fleet claim --show, and lets them claim this running gateway.', ['tenzro claim scan --camera', 'tenzro claim scan --image photo.jpg'])
+  add(claim, 'scan', 'The other direction: reads the code that an operator shows with tenzro fleet claim --show, and lets them claim this running gateway; or joins the network of a plain WIFI: code, by which nobody owns it.', ['tenzro claim scan --camera', 'tenzro claim scan --image photo.jpg'])
     .option(...JSON_FLAG)
     .option('--image <file>', 'PNG or JPEG with the QR code on it')
     .option('--camera', 'look through a camera of this machine until it sees a code')
