@@ -2,9 +2,10 @@
  * The composition root of installed models: fetches and unpacks a package, lets a process of its own load it, and only then points its name at it; inference
  * loads it anew from its cursor, so that no reading goes unjudged. Where that fails after all, the name points back.
  */
-import { spawn } from 'node:child_process';
+import { spawn, type ChildProcessByStdio } from 'node:child_process';
 import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Readable } from 'node:stream';
 import { ARCHIVE_BYTES_MAX, readArchive } from '#models/archive.ts';
 import { checkUrl, fetchFile } from '#models/fetch.ts';
 import { InstalledModels } from '#models/installed.ts';
@@ -13,6 +14,7 @@ import { ERRORS, TenzroError, type ErrorCode } from '#runtime/core/errors.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
 import type { InferSettings } from '#runtime/core/settings.ts';
 import { sha256 } from '#runtime/crypto/hash.ts';
+import { startAlone } from '#runtime/fleet/types/alone.ts';
 import type { ModelKeeper, ModelOrder } from '#runtime/fleet/types/modelInstall.ts';
 import type { Inference } from '#runtime/infer/follower.ts';
 
@@ -100,7 +102,7 @@ export class Modelling implements ModelKeeper {
 /** Rejects with the error that the package's loading ends in, whatever that does to the process it is loaded in. */
 async function probe(dir: string, name: string, signal: AbortSignal): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<string>();
-  const child = spawn(process.execPath, [PROBE, dir, name], { stdio: ['ignore', 'pipe', 'ignore'], env: { ORT_DISABLE_TELEMETRY: '1' }, signal: AbortSignal.any([signal, AbortSignal.timeout(LIMITS.modelProbeMs)]), killSignal: 'SIGKILL' });
+  const child = startAlone(['ignore', 'pipe', 'ignore'], (stdio) => spawn(process.execPath, [PROBE, dir, name], { stdio, env: { ORT_DISABLE_TELEMETRY: '1' }, signal: AbortSignal.any([signal, AbortSignal.timeout(LIMITS.modelProbeMs)]), killSignal: 'SIGKILL' }) as ChildProcessByStdio<null, Readable, null>);
   let said = '';
   child.stdout.setEncoding('utf8').on('data', (text: string) => { said = (said + text).slice(0, LIMITS.textBytesMax); });
   child.once('error', reject);

@@ -6,6 +6,7 @@ import type { Broker } from '#runtime/broker/broker.ts';
 import type { Clock } from '#runtime/core/clock.ts';
 import type { Counters, Intake, Log } from '#runtime/core/ports.ts';
 import type { Settings } from '#runtime/core/settings.ts';
+import { startAlone } from '#runtime/fleet/types/alone.ts';
 
 const SYSTEM_CLIENT = 'system';
 const PLAYER_STOP_MS = 3_000;
@@ -43,7 +44,7 @@ export interface Scenario {
 
 /** The simulated microcontrollers are a program of their own, with real MQTT connections. */
 export async function playScenario({ name, port, say, log }: Scenario, signal: AbortSignal): Promise<void> {
-  const player = fork(new URL('../drivers/sim/player.ts', import.meta.url), [name, '--port', String(port)], { stdio: ['ignore', 'pipe', 'inherit', 'ipc'] });
+  const player = startAlone(['ignore', 'pipe', 'inherit', 'ipc'], (stdio) => fork(new URL('../drivers/sim/player.ts', import.meta.url), [name, '--port', String(port)], { stdio }));
   const ended = new Promise<void>((resolve) => { player.once('exit', () => resolve()); });
   signal.addEventListener('abort', () => {
     player.kill('SIGTERM');

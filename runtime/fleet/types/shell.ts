@@ -3,12 +3,12 @@
  * owner's, and the text stands in the chain before it runs. What makes a session of its own escapes the group that is killed at the end.
  */
 import { spawn, type ChildProcess, type ChildProcessByStdio } from 'node:child_process';
-import { closeSync, openSync, readdirSync } from 'node:fs';
 import type { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { CommandHandler } from '#runtime/core/command.ts';
 import { TenzroError } from '#runtime/core/errors.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
+import { startAlone } from './alone.ts';
 import { ABLE, onlyKnown, textIn, wholeIn, type Result } from './parameters.ts';
 
 const COMMAND_CHARACTERS_MAX = 16 * 1024;
@@ -52,17 +52,8 @@ async function runShell(command: string, seconds: number, signal: AbortSignal): 
   }
 }
 
-/** LMDB leaves its files open over exec: whatever this process has open is /dev/null in the shell. */
-function spawnAlone(command: string): ChildProcessByStdio<null, Readable, Readable> {
-  const nothing = openSync('/dev/null', 'r');
-  try {
-    const highest = Math.max(...readdirSync('/dev/fd').map(Number));
-    const others = Array.from({ length: highest - 2 }, () => nothing);
-    return spawn('/bin/sh', ['-c', command], { cwd: '/', env: ENVIRONMENT, stdio: ['ignore', 'pipe', 'pipe', ...others], detached: true }) as ChildProcessByStdio<null, Readable, Readable>;
-  } finally {
-    closeSync(nothing);
-  }
-}
+const spawnAlone = (command: string): ChildProcessByStdio<null, Readable, Readable> =>
+  startAlone(['ignore', 'pipe', 'pipe'], (stdio) => spawn('/bin/sh', ['-c', command], { cwd: '/', env: ENVIRONMENT, stdio, detached: true }) as ChildProcessByStdio<null, Readable, Readable>);
 
 /** Resolves with exit code and signal, when its output has ended or nearly so: what left the group may hold the pipes for ever. */
 async function ended(child: ChildProcess): Promise<[number | null, NodeJS.Signals | null]> {
