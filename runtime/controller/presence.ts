@@ -20,7 +20,7 @@ const LOOKS_MAX = 10;
 const DIGITS = 16;
 
 /** Below a topic of commands, which a fleet's broker lets its controller say and hear. */
-export const presenceTopic = (receiptKey: Uint8Array): string => `te/fleet/device/controller///cmd/serve/${Buffer.from(sha256(receiptKey)).toString('hex').slice(0, DIGITS)}`;
+const presenceTopic = (receiptKey: Uint8Array): string => `te/fleet/device/controller///cmd/serve/${Buffer.from(sha256(receiptKey)).toString('hex').slice(0, DIGITS)}`;
 
 export class Presence implements LinkUser, ControllerPart {
   readonly filters: readonly string[];
