@@ -90,7 +90,7 @@ describe('a controller with its own broker', function () {
     const home = at('fleet');
     mkdirSync(home);
     try {
-      execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=24m', 'tmpfs', home], { stdio: 'pipe' });
+      execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=24m,mode=700', 'tmpfs', home], { stdio: 'pipe' });
     } catch {
       skipBecause(this, 'this root may not mount');
     }
@@ -137,7 +137,7 @@ describe('a controller with its own broker', function () {
     const home = at('fleet');
     mkdirSync(home);
     try {
-      execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=16m', 'tmpfs', home], { stdio: 'pipe' });
+      execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=16m,mode=700', 'tmpfs', home], { stdio: 'pipe' });
     } catch {
       skipBecause(this, 'this root may not mount');
     }
