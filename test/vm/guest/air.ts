@@ -40,12 +40,25 @@ export class Air implements AsyncDisposable {
 
   static async open(): Promise<Air> {
     const air = new Air();
+    try {
+      await air.#begin();
+      return air;
+    } catch (error) {
+      await air[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  /** What hostapd said, for failures. */
+  get said(): string { return this.#programs[0]?.output ?? ''; }
+
+  async #begin(): Promise<void> {
     mkdirSync(FOLDER, { recursive: true });
     sh('ip', 'netns', 'add', NAMESPACE);
     sh('iw', 'phy', readFileSync(`/sys/class/net/${ACCESS_POINT}/phy80211/name`, 'utf8').trim(), 'set', 'netns', 'name', NAMESPACE);
     const names = Object.values(NETWORKS).map((_, at) => (at === 0 ? ACCESS_POINT : `bss${at}`));
     writeFileSync(`${FOLDER}/hostapd.conf`, Object.values(NETWORKS).map((network, at) => bssOf(network, names[at] ?? '', at === 0)).join('\n'));
-    const hostapd = air.#start('hostapd', `${FOLDER}/hostapd.conf`);
+    const hostapd = this.#start('hostapd', `${FOLDER}/hostapd.conf`);
     await until('the access point', () => hostapd.output.includes('AP-ENABLED'), { timeoutMs: UP_MS, hopeless: () => (hostapd.running ? undefined : hostapd.output) });
     inAir(BUSYBOX, 'sysctl', '-w', 'net.ipv4.conf.all.arp_ignore=1'); // each address is at its own network only
     for (const [at, { host }] of Object.values(NETWORKS).entries()) {
@@ -54,14 +67,10 @@ export class Air implements AsyncDisposable {
       const net = host.replace(/\d+$/, '');
       writeFileSync(`${FOLDER}/${name}.dhcp`, `interface ${name}\nstart ${net}100\nend ${net}200\nlease_file ${FOLDER}/${name}.leases\npidfile ${FOLDER}/${name}.pid\noption subnet 255.255.255.0\n`);
       writeFileSync(`${FOLDER}/${name}.leases`, '');
-      air.#start(BUSYBOX, 'udhcpd', '-f', `${FOLDER}/${name}.dhcp`);
+      this.#start(BUSYBOX, 'udhcpd', '-f', `${FOLDER}/${name}.dhcp`);
     }
-    air.#start(BUSYBOX, 'httpd', '-f', '-p', String(PORT), '-h', FOLDER);
-    return air;
+    this.#start(BUSYBOX, 'httpd', '-f', '-p', String(PORT), '-h', FOLDER);
   }
-
-  /** What hostapd said, for failures. */
-  get said(): string { return this.#programs[0]?.output ?? ''; }
 
   #start(...words: readonly string[]): Program {
     const program = new Program('ip', ['netns', 'exec', NAMESPACE, ...words]);

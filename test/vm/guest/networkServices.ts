@@ -26,17 +26,23 @@ const SOCKETS = '/run/wpa_supplicant';
 const contentsOf = (folder: string): Readonly<Record<string, string>> => Object.fromEntries(readdirSync(folder).map((name) => [name, readFileSync(join(folder, name), 'utf8')]));
 
 abstract class Programs {
-  #running: readonly Program[] = [];
+  #running: Program[] = [];
 
-  protected abstract begin(): Promise<readonly Program[]>;
+  abstract start(): Promise<void>;
   protected abstract readonly volatile: readonly string[];
+
+  /** Ended by `stop`, also when the rest does not start. */
+  protected begin(file: string, ...args: readonly string[]): Program {
+    const program = new Program(file, args);
+    this.#running.push(program);
+    return program;
+  }
 
   get said(): string { return this.#running.map(({ output }) => output.slice(-6_000)).join('\n──\n'); }
 
-  async start(): Promise<void> { this.#running = await this.begin(); }
-
   async stop(signal: NodeJS.Signals): Promise<void> {
-    for (const program of this.#running) if (program.running) await program.end(signal);
+    for (const program of this.#running.toReversed()) if (program.running) await program.end(signal);
+    this.#running = [];
     execFileSync('ip', ['link', 'set', STATION, 'down']);
     for (const path of this.volatile) rmSync(path, { recursive: true, force: true });
   }
@@ -55,15 +61,14 @@ export class WpaSupplicantService extends Programs implements Service {
   protected readonly volatile = [SOCKETS];
   readonly #folder = '/etc/wpa_supplicant';
 
-  protected async begin(): Promise<readonly Program[]> {
+  async start(): Promise<void> {
     const file = join(this.#folder, `wpa_supplicant-${STATION}.conf`);
     mkdirSync(this.#folder, { recursive: true });
     const { ssid, passphrase } = NETWORKS.old;
     if (!existsSync(file)) writeFileSync(file, `# stays as it is\nctrl_interface=DIR=${SOCKETS}\nnetwork={ # at home\n  ssid="${ssid.toString()}"\n  psk="${passphrase}" # }\n}\n`);
     for (const { host } of Object.values(NETWORKS)) execFileSync('ip', ['address', 'replace', `${host.replace(/\d+$/, '')}2/24`, 'dev', STATION]);
-    const program = new Program('wpa_supplicant', ['-Dnl80211', '-i', STATION, `-c${file}`]);
+    const program = this.begin('wpa_supplicant', '-Dnl80211', '-i', STATION, `-c${file}`);
     await until('its socket', () => existsSync(join(SOCKETS, STATION)), { timeoutMs: START_MS, hopeless: () => (program.running ? undefined : program.output) });
-    return [program];
   }
 
   override async stop(signal: NodeJS.Signals): Promise<void> {
@@ -81,20 +86,19 @@ export class NetworkManagerService extends Programs implements Service {
   protected readonly volatile = ['/run/NetworkManager', '/run/dbus', SOCKETS];
   readonly #folder = '/etc/NetworkManager/system-connections';
 
-  protected async begin(): Promise<readonly Program[]> {
+  async start(): Promise<void> {
     for (const folder of ['/run/dbus', '/run/NetworkManager', '/var/lib/NetworkManager', this.#folder]) mkdirSync(folder, { recursive: true });
     const { ssid, passphrase } = NETWORKS.old;
     writeFileSync('/etc/NetworkManager/NetworkManager.conf', '[main]\nplugins=keyfile\ndhcp=internal\nauth-polkit=false\n');
     writeFileSync(join(this.#folder, 'old.nmconnection'), `[connection]\nid=old\nuuid=1b8e6f0c-0d3a-4f5e-9c55-2f1b0c4d7a10\ntype=wifi\n[wifi]\nssid=${ssid.toString()}\n[wifi-security]\nkey-mgmt=wpa-psk\npsk=${passphrase}\n[ipv4]\nmethod=auto\n`, { mode: 0o600 });
     writeFileSync('/etc/dbus.conf', '<busconfig><type>system</type><listen>unix:path=/run/dbus/system_bus_socket</listen><auth>EXTERNAL</auth>'
       + '<policy context="default"><allow user="*"/><allow own="*"/><allow send_destination="*"/><allow receive_sender="*"/></policy></busconfig>');
-    const bus = new Program('dbus-daemon', ['--config-file=/etc/dbus.conf', '--nofork']);
+    const bus = this.begin('dbus-daemon', '--config-file=/etc/dbus.conf', '--nofork');
     await until('the bus', () => existsSync('/run/dbus/system_bus_socket'), { timeoutMs: START_MS, hopeless: () => (bus.running ? undefined : bus.output) });
-    const supplicant = new Program('wpa_supplicant', ['-u']);
+    this.begin('wpa_supplicant', '-u');
     // Where /sys is read-only, as in a container, NetworkManager does not wait for udev, which this guest has not
-    const manager = new Program('unshare', ['--mount', 'sh', '-c', 'mount -o remount,ro,bind /sys && exec NetworkManager --debug --log-level=INFO']);
+    const manager = this.begin('unshare', '--mount', 'sh', '-c', 'mount -o remount,ro,bind /sys && exec NetworkManager --debug --log-level=INFO');
     await until('NetworkManager', () => execFileSync('nmcli', ['-t', '-f', 'RUNNING', 'general'], { encoding: 'utf8' }).trim() === 'running', { timeoutMs: START_MS, hopeless: () => (manager.running ? undefined : manager.output) });
-    return [manager, supplicant, bus];
   }
 
   isOnTrial(): boolean { return existsSync('/run/NetworkManager/system-connections/tenzro-trial.nmconnection'); }
