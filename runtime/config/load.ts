@@ -10,8 +10,8 @@ import { nearest } from './nearest.ts';
 import { checkRelations } from './relations.ts';
 import { CONFIG_VERSION, checkAgainst, settingsSchema, type MachineDefaults, type SettingsSchema } from './schema.ts';
 
-const SYSTEM_DATA_DIR = '/var/lib/tenzro';
-const SYSTEM_CONFIG_FILE = '/etc/tenzro/tenzro.yaml';
+const SYSTEM_DATA_DIR = '/var/lib/tenzro-edge';
+const SYSTEM_CONFIG_FILE = '/etc/tenzro-edge/tenzro.yaml';
 const CONFIG_NAME = 'tenzro.yaml';
 
 export interface LoadOptions {

@@ -119,7 +119,7 @@ export function settingsSchema(defaults: MachineDefaults) {
   return v.object({
     version: setting(v.literal(CONFIG_VERSION), CONFIG_VERSION, 'Version of the file format.'),
     node: section({ name: setting(name, defaults.nodeName, 'Gateway id: letters, digits, _ and -. Default: the host name.') }),
-    dataDir: setting(text(4096), defaults.dataDir, 'Data directory. Default: /var/lib/tenzro where it exists, else .tenzro beside the application.'),
+    dataDir: setting(text(4096), defaults.dataDir, 'Data directory. Default: /var/lib/tenzro-edge where it exists, else .tenzro beside the application.'),
     mqtt: section({
       port: setting(integer(0, 65_535), 1883, 'Port of the loopback listener, which needs no user; 0 picks a free one.'),
       listeners: setting(v.array(listener), [], 'Further listeners.'),
