@@ -20,7 +20,8 @@ interface LockEntry {
   readonly integrity?: string;
   readonly os?: readonly string[];
   readonly cpu?: readonly string[];
-  readonly libc?: readonly string[];
+  /** Some npm versions write one name without a list. */
+  readonly libc?: readonly string[] | string;
   readonly dependencies?: Readonly<Record<string, string>>;
   readonly optionalDependencies?: Readonly<Record<string, string>>;
 }
@@ -64,7 +65,9 @@ function resolveFrom(path: string, name: string, packages: Lock['packages']): st
 const fits = (entry: LockEntry | undefined, cpu: Cpu): boolean => allows(entry?.os, 'linux') && allows(entry?.cpu, cpu) && allows(entry?.libc, 'glibc');
 
 /** `["linux"]`, `["!win32"]` or nothing. */
-const allows = (list: readonly string[] | undefined, value: string): boolean =>
-  list === undefined || list.includes(value) || (list.every((item) => item.startsWith('!')) && !list.includes(`!${value}`));
+function allows(names: readonly string[] | string | undefined, value: string): boolean {
+  const list = names === undefined ? [] : [names].flat();
+  return list.includes(value) || (list.every((item) => item.startsWith('!')) && !list.includes(`!${value}`));
+}
 
 const nameOf = (path: string): string => path.slice(path.lastIndexOf('node_modules/') + 'node_modules/'.length);

@@ -19,7 +19,7 @@ const MAINTAINER = 'Tenzro Edge <packages@tenzro.invalid>';
 export function controlFile({ version, arch }: Release, installedBytes: number): string {
   return [
     'Package: tenzro-edge', `Version: ${version}`, `Architecture: ${arch}`, `Maintainer: ${MAINTAINER}`, `Installed-Size: ${Math.ceil(installedBytes / 1024)}`,
-    'Depends: libc6 (>= 2.34), libstdc++6 (>= 11), libgcc-s1, passwd, init-system-helpers (>= 1.54)', 'Recommends: systemd', 'Suggests: swtpm, tpm-udev',
+    'Depends: libc6 (>= 2.34), libstdc++6 (>= 11), libgcc-s1, passwd, init-system-helpers (>= 1.54)', 'Suggests: swtpm, tpm-udev',
     'Section: net', 'Priority: optional',
     'Description: IoT gateway whose data can be trusted',
     ' Records MQTT and bus readings, inferences and commands in a datachain that the TPM', ' attests and that anyone can verify offline. Brings its own Node and all it needs.', '',
