@@ -16,6 +16,7 @@ import { OwnerWord } from '#runtime/fleet/ownerWord.ts';
 import { passedBeyondDoubt } from '#runtime/fleet/provableTime.ts';
 import { Revocations } from '#runtime/fleet/revocations.ts';
 import { OWNER_UPSTREAM } from '#runtime/core/fleet.ts';
+import { identitySpki } from './identity.ts';
 import { openCommanding, type CommandingOptions } from './commanding.ts';
 import { openTwinning, type Twinning } from './twinning.ts';
 import { Upstreams } from './upstreams.ts';
@@ -25,8 +26,6 @@ export interface BelongingOptions extends Omit<CommandingOptions, 'trials' | 're
   readonly signer: () => Promise<Signer>;
   /** What the gateway says of itself to its fleets, beside `status`; nothing that changes all the time. */
   readonly statement: () => JsonObject;
-  /** Whether `onOwned` was called where the gateway is owned. */
-  readonly isOwnerKnown: () => boolean;
 }
 
 export interface Belonging {
@@ -50,16 +49,16 @@ export interface Belonging {
 const DELIVERY_MS = 30_000;
 const DELIVERY_POLL_MS = 250;
 
-export function openBelonging({ signer, statement, isOwnerKnown, ...options }: BelongingOptions): Belonging {
+export function openBelonging({ signer, statement, ...options }: BelongingOptions): Belonging {
   const { settings } = options;
   const revocations = new Revocations({ store: options.store, onTaken: (list, { message, kid }) => { onRevoked(list, message, kid); } });
   const passedMicros = (receiptMicros: number): number => passedBeyondDoubt(commanding.commander.time, receiptMicros);
-  const certificates = new CertificateKeeper({ store: options.store, provenMicros: () => passedMicros(upstreams.receiptMicros), isRevoked: (digest) => revocations.isAuthorityRevoked(digest), onTaken: (taken) => { onCertified(taken); } });
+  const certificates = new CertificateKeeper({ store: options.store, identity: () => identitySpki(options.reader), provenMicros: () => passedMicros(upstreams.receiptMicros), isRevoked: (digest) => revocations.isAuthorityRevoked(digest), onTaken: (taken) => { onCertified(taken); } });
   const word = new OwnerWord({ ...options, gateway: settings.node.name, ledger: options.writer, certificate: (pem) => { certificates.take(pem); }, revoked: (message) => { revocations.take(message); } });
   const twinning: Twinning = openTwinning({ ...options, gateway: settings.node.name, ledger: options.writer, operators: () => commanding.operators() });
   const commanding = openCommanding({ ...options, trials: twinning, receiptMicros: () => upstreams.receiptMicros, isKeyRevoked: (kid) => revocations.isKeyRevoked(kid) });
   const upstreams: Upstreams = new Upstreams(settings.uplinks, {
-    ...options, gateway: settings.node.name, forward: settings.forward, signer, statement, isComplete: isOwnerKnown, passedMicros, isAuthorityRevoked: (digest) => revocations.isAuthorityRevoked(digest),
+    ...options, gateway: settings.node.name, forward: settings.forward, signer, statement, isComplete: options.isOwnerKnown, passedMicros, isAuthorityRevoked: (digest) => revocations.isAuthorityRevoked(digest),
     usersOf: (name) => [commanding.overFleet(), twinning.user(), ...(name === OWNER_UPSTREAM ? [word.user()] : [])],
   });
   let owner: Owner | undefined;
@@ -83,7 +82,7 @@ export function openBelonging({ signer, statement, isOwnerKnown, ...options }: B
   };
   return {
     upstreams,
-    follow: async (signal) => { await Promise.all([commanding.commander.follow(signal), twinning.follow(signal), word.follow(signal)]); },
+    follow: async (signal) => { await Promise.all([commanding.follow(signal), twinning.follow(signal), word.follow(signal)]); },
     async delivered(entries) {
       const isOver = AbortSignal.timeout(DELIVERY_MS);
       const receipted = (): number => upstreams.status().find(({ name }) => name === OWNER_UPSTREAM)?.receipt?.treeSize ?? 0;

@@ -44,6 +44,8 @@ export interface CommandingOptions {
   readonly models: ModelKeeper;
   /** When a controller gave the newest receipt, µs since 1970; 0: none yet. */
   readonly receiptMicros: () => number;
+  /** Whether it is known who owns the gateway, or that nobody does. */
+  readonly isOwnerKnown: () => boolean;
   /** By JWK thumbprint. */
   readonly isKeyRevoked: (kid: string) => boolean;
   /** Of a gateway that can be claimed. */
@@ -63,9 +65,11 @@ export interface Commanding {
   operatorsChanged(): void;
   /** Commands over one more broker, whose topics begin with the gateway's name. */
   overFleet(): LinkUser;
+  /** Until `signal` aborts. What the gateway's own broker retained is heard from now on: judging it takes all parts of the gateway. */
+  follow(signal: AbortSignal): Promise<void>;
 }
 
-export function openCommanding({ settings, appRoot, host, trials, writer, reader, store, broker, freshProofs, models, release, isKeyRevoked, ...ports }: CommandingOptions): Commanding {
+export function openCommanding({ settings, appRoot, host, trials, writer, reader, store, broker, freshProofs, models, release, isOwnerKnown, isKeyRevoked, ...ports }: CommandingOptions): Commanding {
   const { counters, log } = ports;
   const configured = readOperators(settings.fleet, (error) => {
     counters.add(error.code);
@@ -83,9 +87,9 @@ export function openCommanding({ settings, appRoot, host, trials, writer, reader
       return { sequence, bundleSha256: toHex(sha256(bundle)), bundleBytes: bundle.length };
     },
   });
-  const commander: Commander = new Commander({ ...ports, gateway: settings.node.name, maintenance: settings.fleet.maintenance, operators, handlers, ledger: writer, reader, store });
+  const commander: Commander = new Commander({ ...ports, gateway: settings.node.name, maintenance: settings.fleet.maintenance, operators, areOperatorsKnown: isOwnerKnown, handlers, ledger: writer, reader, store });
   const supported = (): ReadonlySet<CommandType> => new Set(supportedTypes(handlers).filter((type) => operators().some((operator) => mayCommand(operator, type))));
-  const own = openOwnTopics(commander, { store, broker, log });
+  const { topics: own, hear } = openOwnTopics(commander, { broker, log });
   const fleets = new Set<FleetCommands>();
   own.sayCapabilities(supported());
   return {
@@ -98,6 +102,11 @@ export function openCommanding({ settings, appRoot, host, trials, writer, reader
       commander.operatorsChanged();
       for (const topics of [own, ...fleets]) topics.sayCapabilities(supported());
     },
+    async follow(signal) {
+      const retained = [...storedRetained(store)];
+      for (const packet of retained) hear(packet.topic, payloadBytes(packet));
+      await commander.follow(signal);
+    },
     overFleet: () => new FleetCommands({ commander, gateway: settings.node.name, supported, fleets, log }),
   };
 }
@@ -109,21 +118,19 @@ const localBroker = (broker: Broker): LocalBroker => ({
   observe: (filter, seen) => broker.observe(filter, seen),
 });
 
-function openOwnTopics(commander: Commander, { store, broker, log }: Pick<CommandingOptions, 'store' | 'broker' | 'log'>): CommandTopics {
+function openOwnTopics(commander: Commander, { broker, log }: Pick<CommandingOptions, 'broker' | 'log'>): { readonly topics: CommandTopics; readonly hear: (topic: string, payload: Uint8Array) => void } {
   /** A turn later: who observes a message must not overtake it. */
   const topics = new CommandTopics(undefined, (topic, payload) => {
     setImmediate(() => {
       broker.publish(topic, payload, { retain: true, qos: 1 }).catch((error: unknown) => log.debug({ topic, error: messageOf(error) }, 'not published'));
     });
   });
-  const receive = (topic: string, payload: Uint8Array): void => {
+  const hear = (topic: string, payload: Uint8Array): void => {
     const place = topics.placeOf(topic);
     if (place) commander.receive(topics, place, payload);
   };
-  const retained = [...storedRetained(store)];
-  broker.observe(topics.filter, receive);
-  for (const packet of retained) receive(packet.topic, payloadBytes(packet));
-  return topics;
+  broker.observe(topics.filter, hear);
+  return { topics, hear };
 }
 
 interface FleetCommandsOptions {

@@ -15,6 +15,7 @@ import { KIND, RESULT_BODY, type Cbor, type Draft } from '#runtime/core/types.ts
 import { decodeEntry, peek } from '#runtime/ledger/entry.ts';
 import { Answers, placeOf, type CommandSource } from './answers.ts';
 import { CommandBook, keyOf, type Known } from './book.ts';
+import { EarlyMessages } from './early.ts';
 import { decodeCommandEntry, encodeCommand, encodeResult, type Outcome } from './entries.ts';
 import { judge, type Accepted, type Place } from './judge.ts';
 import { untilMaintenance } from './maintenance.ts';
@@ -27,6 +28,8 @@ export interface CommanderOptions {
   readonly gateway: string;
   /** Asked whenever it matters: who is not there any more does not count any more. */
   readonly operators: () => readonly Operator[];
+  /** Whether `operators` says all of them: who the owner is shows a moment after the start. Default: always. */
+  readonly areOperatorsKnown?: () => boolean;
   /** When a controller gave the newest receipt, µs since 1970; 0: none yet. */
   readonly receiptMicros: () => number;
   readonly handlers: Partial<Readonly<Record<CommandType, CommandHandler>>>;
@@ -52,8 +55,13 @@ const READ_ENTRIES = 256;
 /** Entries of earlier runs that are looked at for the newest time. */
 const TIME_ENTRIES = 64;
 const MICROS_PER_SECOND = 1_000_000;
+/** Pause before it is asked again who may command. */
+const UNKNOWN_MICROS = 250_000;
 /** What waits for the ledger longer than this may wait for the next start. */
 const STOP_MS = 2_000;
+
+/** What is said of a key that nobody here has. */
+const UNKNOWN: ReadonlySet<string> = new Set(['command.operator', 'command.no_operators']);
 
 interface Active extends OpenCommand {
   state: OpenCommand['state'];
@@ -77,6 +85,7 @@ export class Commander implements Follower {
   /** Commands whose first entry is under way. */
   readonly #entering = new Set<string>();
   readonly #answers: Answers;
+  readonly #early = new EarlyMessages();
   readonly #work = new Set<Promise<void>>();
   #position = 0;
   #wake = Promise.withResolvers<void>();
@@ -118,7 +127,10 @@ export class Commander implements Follower {
   }
 
   /** The source is gone, or lost its connection: what it retains is heard anew when it is back. */
-  forget(source: CommandSource): void { this.#answers.forget(source); }
+  forget(source: CommandSource): void {
+    this.#answers.forget(source);
+    this.#early.forget(source);
+  }
 
   /**
    * A message on a command's topic, also one of our own; the same command over several sources is one command. Cheap for what is known; copies what it keeps;
@@ -142,6 +154,7 @@ export class Commander implements Follower {
       this.#answers.hold(source, keyOf(place.type, place.id));
     } catch (cause) {
       const error = cause instanceof TenzroError ? cause : new TenzroError('core.invariant', messageOf(cause), { cause });
+      if (UNKNOWN.has(error.code) && !this.#areOperatorsKnown && this.#early.hold(source, place, payload)) return;
       if (this.#refusals.add(place, error, payload)) source.announce(place, { status: 'failed', reason: reasonOf(error) });
       this.#wake.resolve();
     }
@@ -184,19 +197,23 @@ export class Commander implements Follower {
     for (const { type, id, state } of this.#book.all()) if (state === 'successful') this.#handlerOf(type).settled?.({ id });
     while (!this.#isStopping) {
       this.#wake = Promise.withResolvers();
+      if (this.#areOperatorsKnown) for (const { source, place, payload } of this.#early.take()) this.receive(source, place, payload);
       const { effects, nextMicros = Infinity } = step(this.#held(), this.#options.clock.monoMicros());
       for (const effect of effects) this.#perform(effect);
       if (effects.length > 0) continue;
-      await this.#pause(Math.min(nextMicros, this.#refusals.due() ?? Infinity));
+      await this.#pause(Math.min(nextMicros, this.#refusals.due() ?? Infinity, this.#areOperatorsKnown ? Infinity : this.#options.clock.monoMicros() + UNKNOWN_MICROS));
     }
     await Promise.race([Promise.all(this.#work), sleep(STOP_MS, undefined, { ref: false })]);
   }
 
-  /** Commands with their time to begin: the later of their own and, where they disturb, of the next window, by the time that can be proved now. */
+  get #areOperatorsKnown(): boolean { return this.#options.areOperatorsKnown?.() ?? true; }
+
+  /** Commands with their time to begin: the later of their own and, where they disturb, of the next window, by the time that can be proved now. What the owner may have signed begins when that is known. */
   #held(): readonly OpenCommand[] {
     const { maintenance, clock } = this.#options;
     const opensMicros = clock.monoMicros() + untilMaintenance(maintenance, this.#time.nowMicros());
-    return Array.from(this.#active.values(), (active) => (this.#isHeld(active.claims) ? { ...active, dueMicros: Math.max(active.dueMicros, opensMicros) } : active));
+    const candidates = [...this.#active.values()].filter((active) => this.#areOperatorsKnown || active.state === 'executing' || this.#counts(active));
+    return candidates.map((active) => (this.#isHeld(active.claims) ? { ...active, dueMicros: Math.max(active.dueMicros, opensMicros) } : active));
   }
 
   /** What this gateway does not do disturbs nobody, and is told so at once. */

@@ -109,7 +109,7 @@ describe('gateway: models by command', function () {
       const ended = await requester.ended('model_install', id);
       const isIn = packages().includes(`motor-vibration-${sha256Hex(wanted)}`) && existsSync(join(owned.dataDir, 'models', 'motor-vibration', 'manifest.json'));
       if (ended['status'] === 'successful') assert.ok(isIn, `after ${afterMs} ms`);
-      else assert.match(String(ended['reason']), /^command\.interrupted/, `after ${afterMs} ms`);
+      else assert.match(String(ended['reason']), /^command\.interrupted/, `after ${afterMs} ms: ${JSON.stringify(ended)}`);
       await gateway.until('the model to run', ({ models }) => models.some(({ provider }) => provider !== ''));
     }
   });

@@ -83,8 +83,6 @@ class CommandBroker {
 export class CommandWorld {
   readonly clock = new HandClock();
   readonly owner = newParty('owner');
-  /** When a controller gave the newest receipt. */
-  receiptMicros = 0;
   readonly counts: Record<string, number> = {};
   /** When a controller gave the newest receipt. */
   receiptMicros = 0;
@@ -97,6 +95,7 @@ export class CommandWorld {
   handlers: Partial<Record<CommandType, CommandHandler>> = {};
   maintenance: readonly MaintenanceWindow[] = [];
   operators: readonly Operator[] = [this.owner.operator];
+  areOperatorsKnown = true;
   /** The process dies before this many further appends are flushed. */
   appendsLeft = Number.POSITIVE_INFINITY;
 
@@ -126,7 +125,7 @@ export class CommandWorld {
     const isAlive = (): boolean => this.#epoch === epoch && this.appendsLeft >= 0;
     const counters: Counters = { add: (name, by = 1) => { this.counts[name] = (this.counts[name] ?? 0) + by; }, set: () => undefined, snapshot: () => this.counts };
     const commander = new Commander({
-      gateway: GATEWAY, operators: () => this.operators, handlers: this.handlers, maintenance: this.maintenance, ledger: this.#ledger(isAlive), reader: this.#reader(), receiptMicros: () => this.receiptMicros, store: this.#store(isAlive), clock: this.clock, counters, log: SILENT,
+      gateway: GATEWAY, operators: () => this.operators, areOperatorsKnown: () => this.areOperatorsKnown, handlers: this.handlers, maintenance: this.maintenance, ledger: this.#ledger(isAlive), reader: this.#reader(), receiptMicros: () => this.receiptMicros, store: this.#store(isAlive), clock: this.clock, counters, log: SILENT,
     });
     for (const broker of [this.own, this.fleet]) broker.connect(commander, isAlive);
     return commander;

@@ -4,6 +4,7 @@ import type { CommandHandler } from '#runtime/core/command.ts';
 import { TenzroError } from '#runtime/core/errors.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
 import type { Commander } from '#runtime/fleet/commander.ts';
+import { until } from '#test/support/until.ts';
 import { CommandWorld, SECOND, newParty, placeOf } from '#test/support/commandHarness.ts';
 
 const ABLE = { kind: 'value', value: true } as const;
@@ -124,6 +125,29 @@ describe('fleet: the life of a command', () => {
     world.clock.pass(301);
     await settle(world.start());
     assert.deepEqual(world.states('diagnostics/1'), ['command', 'scheduled', 'executing', 'successful']);
+  });
+
+  it('waits at a start until it is known who may command: what came before, and what was taken before', async () => {
+    const world = new CommandWorld();
+    world.handlers = { diagnostics: { support: ABLE, run: async () => ({}) } };
+    const earlier = world.start();
+    const scheduled = world.sign({ id: 'before', notBefore: world.clock.wall / SECOND + 10 });
+    await settle(earlier, () => world.publish(earlier, scheduled));
+    world.clock.pass(11);
+    Object.assign(world, { operators: [], areOperatorsKnown: false });
+    const stranger = newParty('stranger');
+    const start = world.start();
+    const stop = new AbortController();
+    const following = start.follow(stop.signal);
+    world.publish(start, world.sign({ id: 'early' }));
+    world.publish(start, world.sign({ id: 'strange' }, stranger));
+    await moves();
+    assert.deepEqual(['before', 'early', 'strange'].map((id) => world.states(`diagnostics/${id}`).at(-1)), ['scheduled', undefined, undefined]);
+    Object.assign(world, { operators: [world.owner.operator], areOperatorsKnown: true });
+    await until('both to end', () => ['before', 'early'].every((id) => world.states(`diagnostics/${id}`).at(-1) === 'successful'));
+    assert.match(world.reasonOf('diagnostics/strange'), /^command\.operator/);
+    stop.abort();
+    await following;
   });
 
   it('answers what it cannot do, and keeps fields that it does not know', async () => {
