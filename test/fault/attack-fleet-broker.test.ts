@@ -1,5 +1,11 @@
 import assert from 'node:assert/strict';
 import { readFileSync, writeFileSync } from 'node:fs';
+import { toHex } from '#runtime/core/bytes.ts';
+import { sha256 } from '#runtime/crypto/hash.ts';
+import { newSeed, signerOfSeed, type Signer } from '#runtime/crypto/mldsa.ts';
+import { blockHash, decodeBlock } from '#runtime/ledger/block.ts';
+import { openReader } from '#runtime/ledger/reader.ts';
+import { encodeAnswer, signReceipt, type Receipt } from '#runtime/ledger/receipt.ts';
 import { NODE_NAME, OwnedGateway, Requester, readMessage, type Message } from '#test/support/commandGateway.ts';
 import { makeBroker, uplinkConfig, type FleetBroker } from '#test/support/fleet.ts';
 import { logLines, type Gateway } from '#test/support/gateway.ts';
@@ -8,6 +14,9 @@ import { requirePeer } from '#test/support/peers.ts';
 import type { Program } from '#test/support/process.ts';
 import { tempDir, type TempDir } from '#test/support/temp.ts';
 import { until } from '#test/support/until.ts';
+
+/** What an answer is counted as: no receipt, one about other blocks, one that counts, none that was looked at. */
+const JUDGEMENTS = ['uplink.receipt', 'controller.fork', 'uplink.receipts', 'uplink.unjudged'] as const;
 
 /** Attacks of who runs the fleet's broker: every topic is theirs, and every retained message. */
 describe('attacks: the fleet\'s broker', function () {
@@ -19,6 +28,7 @@ describe('attacks: the fleet\'s broker', function () {
   let gateway: Gateway;
   let fleet: Requester;
   let hostile: TestClient;
+  const controller = signerOfSeed(newSeed());
 
   const start = async (): Promise<void> => {
     gateway = await owned.start();
@@ -34,7 +44,7 @@ describe('attacks: the fleet\'s broker', function () {
     broker = await makeBroker(this, dir.path);
     owned = new OwnedGateway(dir.path);
     await owned.prepare();
-    writeFileSync(owned.configFile, owned.configuration(`uplinks:\n${uplinkConfig('fleet', broker, 'ab'.repeat(32))}\n`));
+    writeFileSync(owned.configFile, owned.configuration(`uplinks:\n${uplinkConfig('fleet', broker, toHex(sha256(controller.publicKey)))}\n`));
     serving = await broker.start();
     hostile = await connectClient(broker.port, { protocol: 'mqtts', host: 'localhost', ca: readFileSync(broker.caFile), username: 'fleet', password: readFileSync(broker.passwordFile, 'utf8').trim() });
     fleet = Requester.over(broker);
@@ -82,5 +92,33 @@ describe('attacks: the fleet\'s broker', function () {
     await until('its true state', async () => (await fleet.retained('config_update', 'once'))?.['status'] === 'successful');
     assert.deepEqual((await entries()).filter((entry) => entry['id'] === 'once').map(({ kind, state }) => (kind === 'command' ? kind : state)), ['command', 'executing', 'successful']);
     assert.equal(readFileSync(owned.configFile, 'utf8'), after);
+  });
+
+  it('hostile fleet broker: a receipt by another key, and one by the right key for another chain, other blocks or another tree, do not count, uplink.receipt and controller.fork', async () => {
+    const { chain: { id: chain } } = await gateway.until('a block', (status) => status.chain.blocks > 0, 20_000);
+    await using reader = await openReader(owned.dataDir);
+    const { payload } = reader.block(0);
+    const { treeSize, root } = decodeBlock(payload);
+    const truth: Receipt = { chainId: Buffer.from(chain ?? '', 'hex'), sequence: 0, blockHash: blockHash(payload), treeSize, root, wallMicros: 1 };
+    const other = Buffer.alloc(32, 7);
+    /** As what it was counted. What nobody asked for is judged once in a while only. */
+    const judged = async (signer: Signer, receipt: Receipt): Promise<string> => {
+      for (;;) {
+        const { counters: before } = await gateway.until('a status', () => true);
+        await hostile.mqtt.publishAsync(`te/${NODE_NAME}/chain/${chain}/receipt`, encodeAnswer({ about: Buffer.alloc(16), next: 0, nextBlock: 0, receipt: signReceipt(signer, receipt) }), { qos: 1 });
+        const risen = await until('it to be counted', async () => {
+          const now = (await gateway.status())?.counters;
+          return JUDGEMENTS.find((name) => (now?.[name] ?? 0) > (before[name] ?? 0));
+        });
+        if (risen !== 'uplink.unjudged') return risen;
+      }
+    };
+    const forged: readonly (readonly [string, Signer, Receipt])[] = [
+      ['uplink.receipt', signerOfSeed(newSeed()), truth], ['uplink.receipt', controller, { ...truth, chainId: other }], ['uplink.receipt', controller, { ...truth, treeSize: treeSize + 1 }],
+      ['uplink.receipt', controller, { ...truth, root: other }], ['controller.fork', controller, { ...truth, blockHash: other }], ['controller.fork', controller, { ...truth, sequence: 1_000_000 }],
+    ];
+    for (const [at, [code, signer, receipt]] of forged.entries()) assert.equal(await judged(signer, receipt), code, `forgery ${at}`);
+    assert.equal((await gateway.status())?.fleet.upstreams[0]?.receipt, null);
+    assert.equal(await judged(controller, truth), 'uplink.receipts', 'a true one counts');
   });
 });

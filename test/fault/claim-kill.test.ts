@@ -1,6 +1,6 @@
 /** kill -9 at every step of a claim that the gateway's disk shows: afterwards it is wholly owned or wholly free, and both sides say the same. */
 import assert from 'node:assert/strict';
-import { mkdirSync, watch, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, watch, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { decodeClaimCode, type ClaimCode } from '#provisioning/claim/code.ts';
 import { signOrder } from '#provisioning/claim/handOver.ts';
@@ -10,11 +10,22 @@ import { toHex } from '#runtime/core/bytes.ts';
 import { sha256 } from '#runtime/crypto/hash.ts';
 import { Operator } from '#test/support/claimOperator.ts';
 import { Gateway, logLines, tenzro } from '#test/support/gateway.ts';
+import { requirePeer } from '#test/support/peers.ts';
+import { Program } from '#test/support/process.ts';
 import { temporaryTpm } from '#test/support/swtpm.ts';
 import { tempDir } from '#test/support/temp.ts';
+import { until } from '#test/support/until.ts';
 
 /** After the proof: the draft of the record (made, filled, renamed), the codes that go. */
 const EVENTS = 7;
+const COMMAND = join(import.meta.dirname, '../../runtime/cli/tenzro.js');
+const NETWORKS = 'run/NetworkManager/system-connections';
+/** A machine on which a gateway was killed in the middle of a trial: the network that it tried lies beside one of somebody else. */
+const CUT_OFF = `
+set -e
+mount -t tmpfs tmpfs /run && mkdir -p "/$1" && touch "/$1/tenzro-trial.nmconnection" "/$1/home.nmconnection"
+exec "$2" "$3" run --no-scenario
+`;
 
 describe('a gateway that is killed in the middle of its claim', function () {
   this.timeout(120_000);
@@ -77,5 +88,19 @@ describe('a gateway that is killed in the middle of its claim', function () {
       await gateway[Symbol.asyncDispose]();
     }
     assert.deepEqual(outcomes, new Set(['failed', 'owned']), 'kills fell before the commit point and after it');
+  });
+
+  it('takes back the network that it tried when it was killed, and nobody else\'s', async function () {
+    requirePeer(this, 'unshare');
+    using dir = tempDir('claim-trial');
+    const configFile = join(dir.path, 'tenzro.yaml');
+    writeFileSync(configFile, 'attest: { tpm: { mode: none } }\nclaim: { host: 127.0.0.1 }\nsystem: { enabled: false }\ninfer: { enabled: false }\n');
+    const env = { ...process.env, TENZRO_DATA: join(dir.path, 'data'), TENZRO_MQTT_PORT: '0', TENZRO_CONFIG: configFile };
+    const asRoot = process.geteuid?.() === 0 ? [] : ['--user', '--map-root-user'];
+    await using gateway = new Program('unshare', [...asRoot, '--mount', '--propagation', 'private', 'sh', '-c', CUT_OFF, 'sh', NETWORKS, process.execPath, COMMAND], { env });
+    await until('the network on trial to go', () => {
+      const names = readdirSync(`/proc/${gateway.pid}/root/${NETWORKS}`);
+      return names.length === 1 && names[0] === 'home.nmconnection';
+    }, { timeoutMs: 20_000, hopeless: () => (gateway.running ? undefined : gateway.output) });
   });
 });

@@ -25,6 +25,8 @@ import { tempDir } from '#test/support/temp.ts';
 const keyOf = (name: string): Uint8Array => signerOfSeed(sha256(Buffer.from(name))).publicKey;
 const spkiOf = (name: string): Buffer => Buffer.from(candidateOf(name, keyOf(name)).spki, 'hex');
 const idOf = (chain: MemoryChain): string => toHex(chainIdOf(chain.block(0).payload));
+/** The last word of a chain whose gateway gets other keys. */
+const successorEntry = (successor: Uint8Array): Buffer => encodeEntry({ kind: KIND.epoch, source: 'device/main//', wallMicros: 0, bootEpoch: 1, monoMicros: 0, body: new Map<number, string | Uint8Array>([[EPOCH_BODY.code, 'identity.rotated'], [EPOCH_BODY.detail, ''], [EPOCH_BODY.successor, successor]]) });
 const NEVER = new AbortController().signal;
 
 describe('controller: register', () => {
@@ -158,8 +160,7 @@ describe('controller: register', () => {
     await registry.claim('workshop', sealer.signer.publicKey);
     await registry.sendAll(chain);
     assert.equal(await refusalOf(registry.sendAll(next)), 'controller.unclaimed');
-    const successor = sha256(nextSealer.signer.publicKey, exchangeKey);
-    chain.append(encodeEntry({ kind: KIND.epoch, source: 'device/main//', wallMicros: 0, bootEpoch: 1, monoMicros: 0, body: new Map<number, string | Uint8Array>([[EPOCH_BODY.code, 'identity.rotated'], [EPOCH_BODY.detail, ''], [EPOCH_BODY.successor, successor]]) }));
+    chain.append(successorEntry(sha256(nextSealer.signer.publicKey, exchangeKey)));
     assert.equal((await registry.send(chain, [6, 7], [2, 2])).next, 7);
     assert.equal(await refusalOf(registry.sendAll(next)), 'controller.unclaimed', 'no block covers that word yet');
     sealer.seal();
@@ -169,6 +170,26 @@ describe('controller: register', () => {
     assert.deepEqual([identityKey, chains], [toHex(sha256(nextSealer.signer.publicKey)), [idOf(chain), idOf(next)]]);
     assert.deepEqual([registry.register.admits(candidateSpki(sealer)), registry.register.admits(candidateSpki(nextSealer))], [undefined, 'workshop']);
     assert.ok(actsOf().includes('gateway.successor workshop'));
+  });
+
+  it('takes no key that another gateway has, or had, whoever names it as what follows', async () => {
+    for (const [thief, victim] of [['workshop', 'edge-2'], ['garage', 'edge-3']] as const) {
+      const { chain, sealer } = softChain(1, 2, sha256(Buffer.from(thief)), thief);
+      const exchangeKey = Buffer.alloc(1_216, 5);
+      const next = new MemoryChain();
+      next.append(testReading(1));
+      const nextSealer = new SoftSealer(next, sha256(Buffer.from(victim)), thief);
+      nextSealer.seal({ identity: { signingKey: nextSealer.signer.publicKey, exchangeKey } });
+      await registry.claim(thief, sealer.signer.publicKey);
+      await registry.claim(victim, nextSealer.signer.publicKey);
+      if (victim === 'edge-3') await registry.register.revoke(victim, 'stolen', ownerThumbprint);
+      chain.append(successorEntry(sha256(nextSealer.signer.publicKey, exchangeKey)));
+      sealer.seal();
+      assert.equal(await refusalOf(registry.sendAll(chain, thief)), undefined);
+      const { refusal } = await registry.sendAll(next, thief);
+      assert.deepEqual([refusal?.code, refusal?.detail], ['controller.unclaimed', 'the key that follows is in the register as another gateway\'s']);
+      assert.deepEqual([registry.register.get(thief)?.identityKey, registry.register.get(thief)?.chains, registry.register.get(victim)?.identityKey], [toHex(sha256(sealer.signer.publicKey)), [idOf(chain)], toHex(sha256(nextSealer.signer.publicKey))]);
+    }
   });
 
   it('keeps what falls short of the policy and says so, judges again when the policy changes, and refuses where it says so', async () => {
