@@ -129,9 +129,9 @@ export class ChainReader implements LedgerReader, ProofSource, AsyncDisposable {
     return key ? readU64(key) + 1 : 0;
   }
 
-  /** Throws `ledger.no_entry`. */
+  /** One that was committed since this turn's first read, too. Throws `ledger.no_entry`. */
   block(sequence: number): BlockRecord {
-    const value = this.#store.get('blocks', blockKey(sequence));
+    const value = this.#storedBlock(sequence) ?? this.#refreshed().#storedBlock(sequence);
     if (!value) throw new TenzroError('ledger.no_entry', `there is no block ${sequence}`);
     return decodeBlockRecord(value);
   }
@@ -158,6 +158,13 @@ export class ChainReader implements LedgerReader, ProofSource, AsyncDisposable {
   usedBytes(): number { return this.#store.usedBytes(); }
 
   async [Symbol.asyncDispose](): Promise<void> { await this.#store[Symbol.asyncDispose](); }
+
+  #refreshed(): this {
+    this.#store.refresh();
+    return this;
+  }
+
+  #storedBlock(sequence: number): Buffer | undefined { return this.#store.get('blocks', blockKey(sequence)); }
 
   #segmentOf(index: number): Segment {
     const held = this.#segment;

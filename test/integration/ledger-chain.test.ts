@@ -6,11 +6,15 @@ import { TenzroError } from '#runtime/core/errors.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
 import { CLOCK_STEP_BODY, GAP_BODY, KIND, type Cbor, type Entry } from '#runtime/core/types.ts';
 import { decodeBlock } from '#runtime/ledger/block.ts';
+import { decodeBundleBody, openBundle } from '#runtime/ledger/bundle.ts';
 import { decodeEntry } from '#runtime/ledger/entry.ts';
 import { fsck } from '#runtime/ledger/fsck.ts';
+import { blockKey, decodeBlockRecord, ledgerPaths } from '#runtime/ledger/layout.ts';
 import { leafHash } from '#runtime/crypto/merkle.ts';
 import { verifyConsistency, verifyInclusion } from '#runtime/ledger/merkle.ts';
+import { buildHeadProof } from '#runtime/ledger/proofBuilder.ts';
 import { blockStoreOf, openReader, type ChainReader } from '#runtime/ledger/reader.ts';
+import { Store } from '#runtime/ledger/store.ts';
 import { draft, makeChain, message, seal, send, startLedger, tempDir } from '#test/support/ledger.ts';
 
 const bodyOf = (entry: Entry): ReadonlyMap<number, Cbor> => entry.body as ReadonlyMap<number, Cbor>;
@@ -93,6 +97,19 @@ describe('ledger: one chain over its life', () => {
       assert.ok(verifyConsistency(treeSize, head.size, reader.consistency(treeSize, head.size), root, head.root));
     }
     assert.throws(() => reader.entry(reader.size()), hasCode('ledger.no_entry'));
+  });
+
+  it('finds a block that was committed after it had read in the same turn of the event loop', async () => {
+    await using dir = await tempDir();
+    await makeChain(dir.path, { entries: 20, blocks: 2 });
+    await using store = await Store.open(ledgerPaths(dir.path).chain, { mode: 'write' });
+    await using reader = await openReader(dir.path);
+    const value = store.get('blocks', blockKey(1)) ?? assert.fail('there is no block 1');
+    assert.equal(reader.blockCount(), 2);
+    store.write([{ db: 'blocks', key: blockKey(2), value }]);
+    const { head } = decodeBundleBody(openBundle(buildHeadProof(reader, 2)).body);
+    assert.deepEqual(Buffer.from(head?.cose ?? []), Buffer.from(decodeBlockRecord(value).cose));
+    assert.throws(() => reader.block(3), hasCode('ledger.no_entry'));
   });
 
   it('lets another process read while it writes', async () => {
