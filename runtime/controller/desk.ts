@@ -60,8 +60,8 @@ export class Desk implements LinkUser {
   readonly #listeners = new Set<(record: DeskRecord) => void>();
   /** What shall be on the broker next, by command. */
   readonly #outbox = new Map<string, CommandName>();
-  /** When an open command was published last, by the monotonic clock, and how long it then waits for a word. */
-  readonly #published = new Map<string, { readonly atMicros: number; readonly waitMs: number }>();
+  /** By open command: since when, by the monotonic clock, it waits for its gateway's next word, and how long before it is published again. */
+  readonly #waiting = new Map<string, { readonly sinceMicros: number; readonly waitMs: number }>();
   #link: FleetLink | undefined;
   #publishing = 0;
 
@@ -145,6 +145,7 @@ export class Desk implements LinkUser {
 
   connected(link: FleetLink): void {
     this.#link = link;
+    this.#waiting.clear();
     for (const record of this.#store.open()) this.#say(record);
     this.#pump();
   }
@@ -170,7 +171,9 @@ export class Desk implements LinkUser {
       if (isFinal(told) && told !== record.state) this.#options.counters.add('desk.contradicted');
       return this.#correct(record);
     }
+    if (told === record.state) return; // asked again
     if (!mayFollow(record.state, told)) return this.#options.counters.add('desk.overtaken');
+    if (!isFinal(told)) this.#wait(keyOf(record));
     this.#do(this.#advance(record, told, reason, said));
   }
 
@@ -182,6 +185,7 @@ export class Desk implements LinkUser {
   async #advance(record: DeskRecord, state: DeskState, reason = '', said?: JsonObject): Promise<void> {
     const next: DeskRecord = { ...record, state, reason: state === 'failed' && reason === '' ? 'failed without a reason' : reason, changedMicros: this.#options.clock.wallMicros() };
     const forgotten = this.#store.change(next, said);
+    if (isOver(state)) this.#waiting.delete(keyOf(record));
     this.#options.counters.add(`desk.${state}`);
     await this.#store.flushed();
     if (isOver(state)) this.#say(next);
@@ -221,8 +225,7 @@ export class Desk implements LinkUser {
       return;
     }
     const record = this.#store.get(key);
-    if (record && !isOver(record.state)) this.#published.set(key, { atMicros: this.#options.clock.monoMicros(), waitMs: Math.min(2 * (this.#published.get(key)?.waitMs ?? LIMITS.deskRepeatMs / 2), LIMITS.deskRepeatMaxMs) });
-    else this.#published.delete(key);
+    if (record && !isOver(record.state)) this.#wait(key, this.#waiting.get(key)?.waitMs);
     if (record?.state === 'queued') await this.#advance(record, 'sent');
   }
 
@@ -234,10 +237,15 @@ export class Desk implements LinkUser {
     return message ? Buffer.from(JSON.stringify(message)) : WITHDRAWN;
   }
 
-  /** A gateway hears at QoS 0: what it said nothing about it may have missed, and gets again, each time after twice the wait. */
+  #wait(key: string, waitMs: number = LIMITS.deskRepeatMs): void { this.#waiting.set(key, { sinceMicros: this.#options.clock.monoMicros(), waitMs }); }
+
+  /** A gateway hears at QoS 0, and what it says may be lost as well: a command without a new word is published again, each time after twice the wait. One that knows it says how it stands. */
   #sayAgain(record: DeskRecord): void {
-    const { atMicros, waitMs } = this.#published.get(keyOf(record)) ?? { atMicros: Infinity, waitMs: 0 };
-    if (record.state === 'sent' && this.#options.clock.monoMicros() - atMicros >= waitMs * 1_000) this.#say(record);
+    const key = keyOf(record);
+    const { sinceMicros, waitMs } = this.#waiting.get(key) ?? { sinceMicros: Infinity, waitMs: 0 };
+    if (this.#options.clock.monoMicros() - sinceMicros < waitMs * 1_000) return;
+    this.#wait(key, Math.min(2 * waitMs, LIMITS.deskRepeatMaxMs));
+    this.#say(record);
   }
 
   /** Ends what nobody answered. Returns when `signal` aborts. */

@@ -270,7 +270,7 @@ export const LIMITS = {
   /** Commands that the controller's desk takes at once, that have not ended there, and that it remembers after their end. */
   deskSubmitMax: 256,
   deskOpenMax: 50_000,
-  /** A command that its gateway said nothing about is published again after this; the wait doubles up to the maximum. */
+  /** A command of which its gateway says nothing new is published again after this; the wait doubles up to the maximum, until a new word or connect. */
   deskRepeatMs: 15_000,
   deskRepeatMaxMs: 3_600_000,
   deskHistoryMax: 50_000,

@@ -100,6 +100,26 @@ describe('controller: the desk', () => {
     assert.equal(desk.stateOf('a'), 'executing');
   });
 
+  it('asks again how a command stands that has begun, each time after twice the wait, and soon again after a word or a connect', async () => {
+    const desk = new DeskWorld();
+    desk.desk.connected(desk.link);
+    const [first, asked] = [LIMITS.deskRepeatMs / 1_000, () => desk.link.published.length];
+    await desk.submit('a', 36_000);
+    await until('the broker to have it', () => desk.stateOf('a') === 'sent');
+    for (const status of ['scheduled', 'executing']) {
+      desk.say('a', { status });
+      const before = asked();
+      await desk.pass(first, () => asked() === before + 1);
+      await desk.pass(2 * first, () => asked() === before + 2);
+    }
+    const before = asked();
+    desk.desk.connected(desk.link);
+    await until('the broker to have it again', () => asked() === before + 1);
+    await desk.pass(first, () => asked() === before + 2);
+    desk.say('a', { status: 'successful', result: {} });
+    await until('the topic to be cleared', () => desk.link.retained.size === 0);
+  });
+
   it('calls it silent when its validity went by, leaves no command at the broker, and takes a late outcome all the same', async () => {
     const desk = new DeskWorld();
     desk.desk.connected(desk.link);
