@@ -33,6 +33,9 @@ export interface Lock {
 /** Dependencies that only the install script of a package uses, which we never run. */
 const INSTALL_ONLY: Readonly<Record<string, readonly string[]>> = { 'onnxruntime-node': ['adm-zip', 'global-agent'] };
 
+/** Declarations for compilers; some packages name them among what they need. */
+const TYPES = '@types/';
+
 /** In byte order of their paths. Peer dependencies do not count: what we import stands in package.json. Throws where the lock is not whole. */
 export function shippedPackages({ packages }: Lock, cpu: Cpu): LockedPackage[] {
   const seen = new Set(['']);
@@ -40,9 +43,10 @@ export function shippedPackages({ packages }: Lock, cpu: Cpu): LockedPackage[] {
     const { dependencies = {}, optionalDependencies = {} } = packages[path] ?? {};
     const unused = INSTALL_ONLY[nameOf(path)] ?? [];
     for (const name of Object.keys({ ...dependencies, ...optionalDependencies })) {
-      const found = unused.includes(name) ? undefined : resolveFrom(path, name, packages);
+      if (unused.includes(name) || name.startsWith(TYPES)) continue;
+      const found = resolveFrom(path, name, packages);
       if (found !== undefined && fits(packages[found], cpu)) seen.add(found);
-      else if (found === undefined && !unused.includes(name) && !(name in optionalDependencies)) throw new Error(`package-lock.json: ${path} needs ${name}, which is not there`);
+      else if (found === undefined && !(name in optionalDependencies)) throw new Error(`package-lock.json: ${path} needs ${name}, which is not there`);
     }
   }
   seen.delete('');

@@ -10,6 +10,7 @@ peers=(
   mosquitto:mosquitto mosquitto_pub:mosquitto-clients nats-server:nats-server
   cc:gcc /usr/include/stdio.h:libc6-dev
   unshare:util-linux ip:iproute2 avahi-browse:avahi-utils avahi-daemon:avahi-daemon dbus-daemon:dbus NetworkManager:network-manager wpa_supplicant:wpasupplicant curl:curl
+  dpkg-deb:dpkg systemd-analyze:systemd git:git
   zbarimg:zbar-tools qrencode:qrencode pdftoppm:poppler-utils cjpeg:libjpeg-turbo-progs
 )
 
