@@ -16,8 +16,11 @@ import type { IdentityState } from '#provisioning/identity/states.ts';
 import type { IdentityKeys } from '#runtime/attest/sealer.ts';
 import { toHex } from '#runtime/core/bytes.ts';
 import { isoOfMicros, type Clock } from '#runtime/core/clock.ts';
-import { ERRORS, TenzroError, messageOf } from '#runtime/core/errors.ts';
+import { ERRORS, TenzroError, invariant, messageOf } from '#runtime/core/errors.ts';
 import type { Settings } from '#runtime/core/settings.ts';
+import { spkiOfMlDsa65 } from '#runtime/crypto/mldsa.ts';
+import { decodeBlock } from '#runtime/ledger/block.ts';
+import type { ChainReader } from '#runtime/ledger/reader.ts';
 import type { IdentityStatus } from '#runtime/observe/status.ts';
 
 export interface IdentityOptions {
@@ -99,6 +102,13 @@ export function openIdentity({ settings, source, tpm, chainHasBegun, clock, onCh
     ownsTpm: source.kind === 'emulated', node: node.name, pcrs: [...new Set(pcrs)].toSorted((a, b) => a - b), ...authority, policyOf: bootPolicy, chainHasBegun, clock, ...(onWrite ? { onWrite } : {}),
   });
   return new GatewayIdentity(keeper, files, onChange);
+}
+
+/** SubjectPublicKeyInfo of the signing key that a chain begins with, DER. */
+export function identitySpki(chain: Pick<ChainReader, 'block'>): Uint8Array {
+  const { identity } = decodeBlock(chain.block(0).payload);
+  invariant(identity, 'a genesis has an identity');
+  return spkiOfMlDsa65(identity.signingKey);
 }
 
 function readPem(path: string): string {

@@ -41,7 +41,7 @@ export function openRenewing({ house: { authority }, store, clock, log }: PartCo
   const deliver = (gateways: readonly string[]): void => { postings.post(gateways).catch((error: unknown) => { log.error({ error: messageOf(error) }, 'not delivered yet'); }); };
   function* wanted(gateway: string): Generator<Posting> {
     const pem = renewals.held(gateway);
-    if (pem) yield { topic: `te/${gateway}/certificate`, payload: pem };
+    if (pem) yield { topic: `te/${gateway}/certificate`, payload: register.get(gateway)?.certificate ? pem : new Uint8Array(0) }; // around the key of now, or none
     const kids = owners().map(({ kid }) => kid); // after a rotation nobody takes the lists of the keys before
     for (const { kid, message } of desk.lists) yield { topic: revocationTopic(gateway, kid), payload: kids.includes(kid) ? message : new Uint8Array(0) };
   }

@@ -179,8 +179,9 @@ function declareIdentity(root: Command, io: Io): void {
     .option('--approval <file>', 'what tenzro identity approve printed')
     .option('--new-chain', 'new keys and a new chain, on a stopped gateway; the old chain is set aside and still verifies')
     .action(async (flags: import('./identityChange.ts').RecoverFlags) => { await (await import('./identityChange.ts')).identityRecover(io, flags); });
-  declare('rotate', 'Changes the keys of a stopped gateway: the old chain names its successor and ends, a new one follows, the old keys never open again.', ['tenzro identity rotate'])
-    .action(async (flags: CommonFlags) => { await (await import('./identityChange.ts')).identityRotate(io, flags); });
+  declare('rotate', 'Changes the keys of a stopped gateway: the old chain names its successor and ends, a new one follows, the old keys never open again. Its fleets hear of it first.', ['tenzro identity rotate'])
+    .option('--alone', 'also where a fleet cannot be told: there it has to be claimed anew')
+    .action(async (flags: import('./identityChange.ts').RotateFlags) => { await (await import('./identityChange.ts')).identityRotate(io, flags); });
   declare('revoke', 'Makes all copies of the data directory of a stopped gateway worthless: the same keys are sealed anew.', ['tenzro identity revoke'])
     .action(async (flags: CommonFlags) => { await (await import('./identity.ts')).identityRevoke(io, flags); });
 }

@@ -9,9 +9,11 @@ import { EPOCH_BODY, KIND, type Cbor } from '#runtime/core/types.ts';
 import { sha256 } from '#runtime/crypto/hash.ts';
 import { spkiOfMlDsa65 } from '#runtime/crypto/mldsa.ts';
 import type { BlockPayload, Identity } from '#runtime/ledger/block.ts';
-import { decodeEntry } from '#runtime/ledger/entry.ts';
+import { decodeEntry, peek } from '#runtime/ledger/entry.ts';
 import type { SupportEntry } from './chains.ts';
 import type { RegisteredGateway } from './registerCodec.ts';
+
+const DIGEST_BYTES = 32;
 
 export interface Arriving {
   readonly chain: string;
@@ -52,20 +54,27 @@ function checkTpm({ name, tpm }: RegisteredGateway, { akPublic }: Identity): Adm
   return { kind: 'chain' };
 }
 
+/** SHA-256 of the SubjectPublicKeyInfo that the newest of these entries announces, hexadecimal. */
+export function nextKeyIn(support: readonly SupportEntry[]): string | undefined {
+  const named = support.toSorted((a, b) => b.index - a.index).map(({ bytes }) => wordIn(bytes, EPOCH_BODY.successorTls)).find((digest) => digest?.length === DIGEST_BYTES);
+  return named && toHex(named);
+}
+
 /** The last word of a chain that ended by `tenzro identity rotate`: SHA-256 of signing key ‖ exchange key that follow. */
 function isNamed({ signingKey, exchangeKey }: Identity, support: readonly SupportEntry[]): boolean {
   if (!exchangeKey) return false;
   const digest = sha256(signingKey, exchangeKey);
   return support.some(({ bytes }) => {
-    const named = successorIn(bytes);
+    const named = wordIn(bytes, EPOCH_BODY.successor);
     return named !== undefined && equalBytes(named, digest);
   });
 }
 
-function successorIn(bytes: Uint8Array): Uint8Array | undefined {
+function wordIn(bytes: Uint8Array, key: number): Uint8Array | undefined {
   try {
-    const { kind, body } = decodeEntry(bytes);
-    const named = kind === KIND.epoch && body instanceof Map ? (body as ReadonlyMap<number, Cbor>).get(EPOCH_BODY.successor) : undefined;
+    if (peek(bytes).kind !== KIND.epoch) return undefined;
+    const { body } = decodeEntry(bytes);
+    const named = body instanceof Map ? (body as ReadonlyMap<number, Cbor>).get(key) : undefined;
     return named instanceof Uint8Array ? named : undefined;
   } catch {
     return undefined; // an entry that does not decode names nobody

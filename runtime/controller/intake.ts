@@ -16,7 +16,7 @@ import { decodeEvidence } from '#runtime/ledger/evidence.ts';
 import { encodeAnswer, signReceiptAside } from '#runtime/ledger/receipt.ts';
 import { shipmentId, unpackShipment, type Shipment } from '#runtime/ledger/shipment.ts';
 import { CONTROLLER, type ActBook } from './acts.ts';
-import { admitChain, type Admitted } from './admission.ts';
+import { admitChain, nextKeyIn, type Admitted } from './admission.ts';
 import type { Chains, SupportEntry } from './chains.ts';
 import { growBy, openArrivals, type Arrival } from './growth.ts';
 import type { ChainRecord } from './record.ts';
@@ -164,10 +164,11 @@ export class Intake {
     const genesis = before.head ? chains.block(sender.chain, 0) : fresh[0]?.block ?? last.block;
     const admitted = gateway && this.#admit(gateway, sender.chain, genesis, last);
     if (admitted?.kind === 'clone') return this.#freezeGateway(sender, admitted.why);
-    const noteStanding = this.#options.standings?.judge(sender.chain, sender.gateway, { genesis, head: last.block, support: [...chains.support(sender.chain), ...support] });
+    const known = [...chains.support(sender.chain), ...support];
+    const noteStanding = this.#options.standings?.judge(sender.chain, sender.gateway, { genesis, head: last.block, support: known });
     const record: ChainRecord = { ...grown, head: { sequence, blockHash: hash, treeSize, root, wallMicros, edge: growth.headEdge, evidence: decodeEvidence(block.evidence).kind } };
     noteStanding?.();
-    this.#noteAdmitted(sender, admitted);
+    this.#noteAdmitted(sender, admitted, nextKeyIn(known.filter(({ index }) => index < treeSize)));
     const unsupport = before.head ? droppedSupport(openBlock(chains.block(sender.chain, before.head.sequence)).support, last.payload.support) : [];
     await chains.commit(sender.chain, { record, stretches: growth.stretches, receipt, support, unsupport, blocks: fresh.map((arrival) => ({ sequence: arrival.payload.sequence, block: arrival.block })) });
     counters.add('controller.blocks', fresh.length);
@@ -216,10 +217,11 @@ export class Intake {
   }
 
   /** In the turn in which the chain is stored. */
-  #noteAdmitted({ gateway, chain }: Sender, admitted: Admitted | undefined): void {
+  #noteAdmitted({ gateway, chain }: Sender, admitted: Admitted | undefined, next: string | undefined): void {
     const { register } = this.#options;
     if (admitted?.kind === 'successor') register?.noteSuccessor(gateway, admitted.keys);
     if (admitted?.kind === 'successor' || admitted?.kind === 'chain') register?.noteChain(gateway, chain);
+    if (next !== undefined && register?.get(gateway)?.chains.at(-1) === chain) register.noteNext(gateway, next);
   }
 
   async #freezeGateway({ gateway, chain }: Sender, why: string): Promise<never> {

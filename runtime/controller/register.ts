@@ -33,6 +33,8 @@ export class Register implements Admission {
   readonly #clock: Clock;
   readonly #gateways = new Map<string, RegisteredGateway>();
   readonly #bySpki = new Map<string, string>();
+  /** Of keys that are announced: one that is a gateway's already counts before it. */
+  readonly #byNext = new Map<string, string>();
   readonly #watchers = new Set<(gateway: string) => void>();
 
   /** Reads every gateway. Throws `ledger.corrupt`. */
@@ -52,7 +54,8 @@ export class Register implements Admission {
   }
 
   admits(spkiDigest: Uint8Array): string | undefined {
-    const gateway = this.#gateways.get(this.#bySpki.get(toHex(spkiDigest)) ?? '');
+    const spki = toHex(spkiDigest);
+    const gateway = this.#gateways.get(this.#bySpki.get(spki) ?? this.#byNext.get(spki) ?? '');
     return gateway && isAdmitted(gateway) ? gateway.name : undefined;
   }
 
@@ -138,12 +141,19 @@ export class Register implements Admission {
   /** Another gateway has, or had, that key. */
   isTaken(spki: string, name: string): boolean { return (this.#bySpki.get(spki) ?? name) !== name; }
 
+  /** Its newest chain named the TLS key that comes next: it may come in with either, until a chain of that key is there. What another gateway has, or announced before, is not told. */
+  noteNext(name: string, next: string): void {
+    const gateway = this.#gateways.get(name);
+    if (!gateway || gateway.next === next || this.isTaken(next, name) || (this.#byNext.get(next) ?? name) !== name) return;
+    this.#write({ ...gateway, next }, { who: CONTROLLER, what: 'gateway.announced', about: name, detail: `identity key ${gateway.identityKey} named a successor, whose TLS key is ${next}` });
+  }
+
   /** Its own chain named the keys that follow; not `isTaken`. */
   noteSuccessor(name: string, keys: Pick<RegisteredGateway, 'identityKey' | 'spki'>): void {
     const gateway = this.#gateways.get(name);
     if (!gateway) return;
     this.#bySpki.delete(gateway.spki);
-    const { certificate: _, ...others } = gateway;
+    const { certificate: _, next: __, ...others } = gateway;
     this.#write({ ...others, ...keys }, { who: CONTROLLER, what: 'gateway.successor', about: name, detail: `identity key ${gateway.identityKey} named ${keys.identityKey}` });
   }
 
@@ -183,18 +193,22 @@ export class Register implements Admission {
     this.#tell(gateway.name);
   }
 
-  async #drop({ name, spki }: RegisteredGateway, act: Act): Promise<void> {
+  async #drop({ name, spki, next = '' }: RegisteredGateway, act: Act): Promise<void> {
     this.#store.remove(`${PREFIX}${name}`);
     this.#acts.note(act);
     this.#gateways.delete(name);
     this.#bySpki.delete(spki);
+    this.#byNext.delete(next);
     this.#tell(name);
     await this.#store.flushed();
   }
 
   #hold(gateway: RegisteredGateway): void {
+    const { next = '' } = this.#gateways.get(gateway.name) ?? {};
+    if (next !== gateway.next) this.#byNext.delete(next);
     this.#gateways.set(gateway.name, gateway);
     this.#bySpki.set(gateway.spki, gateway.name);
+    if (gateway.next !== undefined) this.#byNext.set(gateway.next, gateway.name);
   }
 
   #tell(name: string): void {

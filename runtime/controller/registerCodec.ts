@@ -18,6 +18,8 @@ export interface RegisteredGateway {
   readonly identityKey: string;
   /** Of its SubjectPublicKeyInfo: what TLS shows. */
   readonly spki: string;
+  /** The same of the key that its newest chain named as the next one: let in beside `spki`, until a chain of it arrives. */
+  readonly next?: string;
   /** Of the TPMT_PUBLIC of AK and EK, proven at the claim; both or none. */
   readonly tpm?: { readonly ak: string; readonly ek: string };
   /** The enrolment statement that an owner signed at the claim. */
@@ -48,16 +50,16 @@ export interface IssuedCertificate {
 const VERSION = 1;
 
 export function encodeGateway(gateway: RegisteredGateway): Buffer {
-  const { name, claimId, identityKey, spki, tpm, statement, ownerKeys, certificate, state, sinceMicros, why, claimedMicros, frozen, chains } = gateway;
+  const { name, claimId, identityKey, spki, tpm, statement, ownerKeys, certificate, state, sinceMicros, why, claimedMicros, frozen, chains, next } = gateway;
   return encodeCbor([
     VERSION, name, claimId, identityKey, spki, tpm ? [tpm.ak, tpm.ek] : [], statement ?? null, [...ownerKeys], certificate ? [certificate.serial, certificate.notBeforeMs, certificate.notAfterMs] : [],
-    state, sinceMicros, why, claimedMicros ?? null, frozen ? [frozen.sinceMicros, frozen.why] : [], [...chains],
+    state, sinceMicros, why, claimedMicros ?? null, frozen ? [frozen.sinceMicros, frozen.why] : [], [...chains], next ?? null,
   ]);
 }
 
 /** Throws `ledger.corrupt`. */
 export function decodeGateway(bytes: Uint8Array): RegisteredGateway {
-  const [version, name, claimId, identityKey, spki, tpm, statement, ownerKeys, certificate, state, sinceMicros, why, claimedMicros, frozen, chains] = listOf(decodeCbor(bytes));
+  const [version, name, claimId, identityKey, spki, tpm, statement, ownerKeys, certificate, state, sinceMicros, why, claimedMicros, frozen, chains, next = null] = listOf(decodeCbor(bytes)); // older records end before `next`
   const known = GATEWAY_STATES.find((candidate) => candidate === state);
   if (version !== VERSION || known === undefined || (statement !== null && !(statement instanceof Uint8Array))) throw corrupt();
   const [ak, ek] = listOf(tpm);
@@ -70,6 +72,7 @@ export function decodeGateway(bytes: Uint8Array): RegisteredGateway {
     ...(statement === null ? {} : { statement }),
     ...(serial === undefined ? {} : { certificate: { serial: textOf(serial), notBeforeMs: countOf(notBefore), notAfterMs: countOf(notAfter) } }),
     ...(claimedMicros === null ? {} : { claimedMicros: countOf(claimedMicros) }),
+    ...(next === null ? {} : { next: textOf(next) }),
     ...(frozenMicros === undefined ? {} : { frozen: { sinceMicros: countOf(frozenMicros), why: textOf(frozenWhy) } }),
   };
 }

@@ -88,6 +88,7 @@ export const ERRORS = {
   'identity.authority': row('usage', 'Name a PEM file with a P-256 key: openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 makes one.'),
   'identity.rotated': row('environment', 'The keys were changed by intention (tenzro identity rotate): the chain before it still verifies, nothing is to be done.'),
   'identity.recovered': row('environment', 'A new chain was begun by intention (tenzro identity recover --new-chain): the chain before it still verifies, nothing is to be done.'),
+  'identity.unheard': row('environment', 'The keys are as they were. Bring that fleet\'s broker and controller up and say it again; with --alone it never hears, and has to revoke, forget and claim the gateway anew.'),
   'identity.not_open': row('usage', 'That needs the open keys: see tenzro identity status for why they are locked.'),
   'identity.running': row('usage', 'Stop the gateway first: it has the keys and the TPM.'),
 

@@ -212,9 +212,10 @@ export const CLOCK_STEP_BODY = { expectedMicros: 1, foundMicros: 2, when: 3 } as
 
 /**
  * Keys of the body of an `epoch` entry: the first of a chain that replaces another one, damaged or ended by intention. With `successor` it is the last word
- * of the chain that ends: SHA-256 of signing key ‖ exchange key of the identity that goes on.
+ * of the chain that ends: SHA-256 of signing key ‖ exchange key of the identity that goes on; `successorTls` is SHA-256 of the SubjectPublicKeyInfo of that
+ * signing key, by which a fleet's broker lets it in.
  */
-export const EPOCH_BODY = { code: 1, detail: 2, chainId: 3, lastBlockHash: 4, quarantine: 5, successor: 6 } as const;
+export const EPOCH_BODY = { code: 1, detail: 2, chainId: 3, lastBlockHash: 4, quarantine: 5, successor: 6, successorTls: 7 } as const;
 
 /** Keys of the body of an `enrolment` entry: the enroller's COSE_Sign1 (ledger/enrolment.ts) that binds device, EK, AK and identity keys. */
 export const ENROLMENT_BODY = { statement: 1 } as const;

@@ -2,6 +2,7 @@
  * The certificate that the owner's fleet gave to this gateway, and gives anew long before it ends: what its broker delivers is judged here, kept beside the
  * owner's record, and shown at the next connection. INVARIANT: what is held was judged; nothing that ends earlier takes its place.
  */
+import { equalBytes } from '#runtime/core/bytes.ts';
 import { TenzroError } from '#runtime/core/errors.ts';
 import type { Upstream } from '#runtime/core/fleet.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
@@ -13,6 +14,8 @@ import { parseCertificate } from '#runtime/crypto/x509.ts';
 
 export interface CertificateKeeperOptions {
   readonly store: KeyValueStore;
+  /** SubjectPublicKeyInfo of the identity key as it is now, DER. */
+  readonly identity: () => Uint8Array;
   /** A time that has passed for sure, µs since 1970. */
   readonly provenMicros: () => number;
   /** By SHA-256 of a SubjectPublicKeyInfo. */
@@ -34,6 +37,7 @@ interface Held {
   readonly roots: Upstream['ca'];
   /** Of the identity key. */
   readonly spki: Uint8Array;
+  /** Empty: none is around that key yet. */
   readonly pem: string;
   readonly endsMs: number;
 }
@@ -47,22 +51,27 @@ export class CertificateKeeper {
   constructor(options: CertificateKeeperOptions) { this.#options = options; }
 
   /** Milliseconds since 1970; undefined where the owner's broker asks for none of the fleet's. */
-  get endsMs(): number | undefined { return this.#held?.endsMs; }
+  get endsMs(): number | undefined { return this.#held?.pem ? this.#held.endsMs : undefined; }
 
-  /** The upstream of the owner as it was handed over, with the newest certificate that was delivered since. */
+  /**
+   * The upstream of the owner as it was handed over, with the newest certificate that was delivered since. After `tenzro identity rotate` the one that was
+   * handed over is around the key before: until the fleet delivers another, the gateway signs its own.
+   */
   renewed(upstream: Upstream): Upstream {
     const { certificate, ca } = upstream;
     this.#held = undefined;
     const [leaf] = certificate?.kind === 'issued' ? chainOf(certificate.pem) : [];
     if (certificate?.kind !== 'issued' || !leaf) return upstream;
     const { spki, notAfterMs } = parseCertificate(leaf);
-    const handed = { roots: ca, spki, pem: certificate.pem, endsMs: notAfterMs };
+    const identity = this.#options.identity();
+    const handed = equalBytes(spki, identity) ? { roots: ca, spki, pem: certificate.pem, endsMs: notAfterMs } : { roots: ca, spki: identity, pem: '', endsMs: 0 };
     this.#held = handed;
     for (const { key, value } of this.#options.store.range(KEY)) {
       const verdict = key === KEY ? this.#judge(value, handed) : undefined;
       if (verdict?.kind === 'good' && verdict.endsMs > handed.endsMs) this.#held = { ...handed, pem: Buffer.from(value).toString('latin1'), endsMs: verdict.endsMs };
     }
-    return { ...upstream, certificate: { kind: 'issued', pem: this.#held.pem } };
+    const { pem } = this.#held;
+    return { ...upstream, certificate: pem === '' ? { kind: 'own' } : { kind: 'issued', pem } };
   }
 
   /** Nobody owns the gateway any more. */

@@ -9,7 +9,7 @@ import { pemOf } from '#runtime/crypto/certificate.ts';
 import { derOfFile } from '#runtime/crypto/certificatePath.ts';
 import { sha256 } from '#runtime/crypto/hash.ts';
 import { thumbprintOf } from '#runtime/crypto/jws.ts';
-import { newSeed, signerOfSeed, type Signer } from '#runtime/crypto/mldsa.ts';
+import { newSeed, signerOfSeed, spkiOfMlDsa65, type Signer } from '#runtime/crypto/mldsa.ts';
 import { signRevocation, spkiDigestOf, type RevocationList } from '#runtime/crypto/revocation.ts';
 import { parseCertificate } from '#runtime/crypto/x509.ts';
 import { CertificateKeeper } from '#runtime/fleet/certificateKeeper.ts';
@@ -144,8 +144,8 @@ describe('attacks: certificates that a broker delivers', () => {
   let revoked: readonly Uint8Array[];
   let shown: string[];
   let keeper: CertificateKeeper;
-  const opened = (): CertificateKeeper => {
-    const made = new CertificateKeeper({ store, provenMicros: () => NOW_MS * 1_000, isRevoked: (digest) => revoked.some((one) => Buffer.from(one).equals(digest)), onTaken: ({ pem }) => { shown.push(pem); } });
+  const opened = (identity = gateway): CertificateKeeper => {
+    const made = new CertificateKeeper({ store, identity: () => spkiOfMlDsa65(identity.publicKey), provenMicros: () => NOW_MS * 1_000, isRevoked: (digest) => revoked.some((one) => Buffer.from(one).equals(digest)), onTaken: ({ pem }) => { shown.push(pem); } });
     made.renewed(upstream);
     return made;
   };
@@ -173,6 +173,18 @@ describe('attacks: certificates that a broker delivers', () => {
       assert.equal(gate.endsMs, Math.floor((NOW_MS + 565 * DAY_MS) / 1_000) * 1_000);
     }
     assert.deepEqual(shown, [newer]);
+  });
+
+  it('none but the own one is shown around a key that was changed, until one around the new key comes', () => {
+    const later = certified(authority, NOW_MS + 300 * DAY_MS);
+    keeper.take(Buffer.from(later));
+    keeper = opened(stranger);
+    assert.deepEqual([keeper.endsMs, keeper.renewed(upstream).certificate], [undefined, { kind: 'own' }], 'the one that was kept is around the key before too');
+    refuses(later, /another key/);
+    const fresh = certified(authority, NOW_MS + DAY_MS, stranger);
+    keeper.take(Buffer.from(fresh));
+    keeper = opened(stranger);
+    assert.deepEqual([shown, keeper.renewed(upstream).certificate], [[later, fresh], { kind: 'issued', pem: fresh }]);
   });
 
   it('one of an intermediate that was taken back is not shown, and gives way to any other', () => {
