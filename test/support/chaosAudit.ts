@@ -41,9 +41,10 @@ export interface AuditFigures {
   readonly effectsUntold: number;
 }
 
-/** Ends that a command may come to here without being wrong, beside success. */
-const MAY_FAIL: readonly string[] = ['command.interrupted', 'command.cancelled', 'command.timeout', 'command.parameters', 'driver.unconfirmed'];
-const SETTLE_MS = 60_000;
+/** Ends that a command may come to here without being wrong, beside success. A gateway answers so many challenges in a row and refuses the next. */
+const MAY_FAIL: readonly string[] = ['command.interrupted', 'command.cancelled', 'command.timeout', 'command.parameters', 'driver.unconfirmed', 'attest.too_many_challenges'];
+/** The desk asks after 15 s, 30 s more and 60 s more how a command stands whose last word was lost. */
+const SETTLE_MS = 120_000;
 const AGREE_MS = 60_000;
 
 class Violation extends Error {
