@@ -78,6 +78,7 @@ export async function stageTree({ arch, commit, work, tree }: Stage): Promise<{ 
   await mkdir(join(tree, 'DEBIAN'), { recursive: true });
   await cp(join(source, 'image/deb/root'), tree, { recursive: true });
   for (const name of SHIPPED_SOURCES) await cp(join(source, name), join(tree, APP, name), { recursive: true });
+  await cp(join(source, 'image/pm2/ecosystem.config.cjs'), join(tree, APP, 'ecosystem.config.cjs'));
   await installModules(source, packages, cpu, join(tree, APP));
   await mkdir(join(tree, APP, 'bin'));
   await rename(join(tree, APP, 'node_modules', nodePackage(cpu), 'bin/node'), join(tree, APP, 'bin/node'));
@@ -96,7 +97,7 @@ export async function stageTree({ arch, commit, work, tree }: Stage): Promise<{ 
 async function checkOut(commit: string, target: string): Promise<number> {
   await mkdir(target);
   const archive = `${target}.tar`;
-  await run('git', ['archive', '--format=tar', '-o', archive, commit, ...SHIPPED_SOURCES, '.npmrc', 'image/deb'], { cwd: REPOSITORY });
+  await run('git', ['archive', '--format=tar', '-o', archive, commit, ...SHIPPED_SOURCES, '.npmrc', 'image/deb', 'image/pm2'], { cwd: REPOSITORY });
   await run('tar', ['-xf', archive, '-C', target]);
   return Number((await run('git', ['show', '-s', '--format=%ct', commit], { cwd: REPOSITORY })).stdout);
 }

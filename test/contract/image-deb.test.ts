@@ -24,7 +24,7 @@ const ALLOWED = [
   /^opt\/tenzro-edge\/(?:runtime|drivers|models|provisioning)\/.+\.(?:ts|js|json|onnx|md)$/,
   /^opt\/tenzro-edge\/node_modules\/.+/,
   /^opt\/tenzro-edge\/docs\/policies\/[\w-]+\.yaml$/,
-  /^opt\/tenzro-edge\/(?:bin\/node|package\.json|package-lock\.json|LICENSE)$/,
+  /^opt\/tenzro-edge\/(?:bin\/node|package\.json|package-lock\.json|ecosystem\.config\.cjs|LICENSE)$/,
   /^usr\/bin\/tenzro$/, /^usr\/lib\/systemd\/system\/tenzro-edge\.service$/, /^usr\/lib\/(?:sysusers|tmpfiles)\.d\/tenzro-edge\.conf$/,
   /^usr\/share\/doc\/tenzro-edge\/(?:copyright|changelog\.gz|sbom\.cdx\.json)$/,
 ];
