@@ -1,10 +1,18 @@
 /** Single files of a service: its keys, certificates, settings. Made once, and replaced on purpose only. Codes say in whose name it fails. */
-import { constants } from 'node:fs';
+import { constants, type Stats } from 'node:fs';
 import { link, open, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { TenzroError, messageOf, type ErrorCode } from '#runtime/core/errors.ts';
 
 const OTHERS = 0o077;
+/** Of systemd's `LoadCredential=` for a user other than root: root's, 0440, where the group stands for that user's access (acl(5)). */
+const CREDENTIAL = 0o440;
+
+/** Throws `code` for what others could have read, or changed. */
+export function refuseOthers(path: string, { mode, uid, gid }: Pick<Stats, 'mode' | 'uid' | 'gid'>, code: ErrorCode): void {
+  const isCredential = (mode & 0o777) === CREDENTIAL && uid === 0 && gid === 0;
+  if ((mode & OTHERS) !== 0 && !isCredential) throw new TenzroError(code, `${path} has mode ${(mode & 0o777).toString(8)}, not 600`);
+}
 
 /** Refuses a link, and what others could have read. */
 export async function readOwnFile(path: string, code: ErrorCode): Promise<Buffer> {
@@ -15,8 +23,7 @@ export async function readOwnFile(path: string, code: ErrorCode): Promise<Buffer
     throw new TenzroError(code, `cannot read ${path}: ${messageOf(cause)}`, { cause });
   }
   try {
-    const { mode } = await file.stat();
-    if ((mode & OTHERS) !== 0) throw new TenzroError(code, `${path} has mode ${(mode & 0o777).toString(8)}, not 600`);
+    refuseOthers(path, await file.stat(), code);
     return await file.readFile();
   } finally {
     await file.close();

@@ -2,6 +2,7 @@
 import { constants } from 'node:fs';
 import { open, readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { refuseOthers } from '#provisioning/ownFile.ts';
 import type { Clock } from '#runtime/core/clock.ts';
 import { TenzroError, messageOf } from '#runtime/core/errors.ts';
 import type { Upstream } from '#runtime/core/fleet.ts';
@@ -167,14 +168,11 @@ export async function authoritiesOf(caFile: string): Promise<string | string[]> 
   }
 }
 
-const OTHERS = 0o077;
-
 /** First line of a file that nobody else can read. Rejects with `link.credentials`. */
 export async function passwordIn(path: string): Promise<string> {
   try {
     await using file = await open(path, constants.O_RDONLY);
-    const { mode } = await file.stat();
-    if ((mode & OTHERS) !== 0) throw new TenzroError('link.credentials', `${path} has mode ${(mode & 0o777).toString(8)}, not 600`);
+    refuseOthers(path, await file.stat(), 'link.credentials');
     const [line = ''] = (await file.readFile('utf8')).split(/\r?\n/);
     return line;
   } catch (cause) {

@@ -1,5 +1,6 @@
 /** The composition root of `tenzro verifier serve`: joins the verifier's folder, the policy file, appraisal, enrolment and the HTTPS server. */
 import { Enroller } from '#provisioning/enrolment/enroller.ts';
+import { keepOutOfDumps } from '#provisioning/identity/memory.ts';
 import { toHex } from '#runtime/core/bytes.ts';
 import { whenAborted } from '#runtime/core/abort.ts';
 import { systemClock as clock } from '#runtime/core/clock.ts';
@@ -37,6 +38,7 @@ export const DEFAULT_PORT = 8775;
 
 /** Serves until `signal` aborts. Throws `verifier.*`, `policy.invalid`, `ledger.*`. */
 export async function runVerifier({ dir, policyFile, ekRootsFile, host, port, logForm, color, onReady }: VerifierOptions, signal: AbortSignal): Promise<void> {
+  keepOutOfDumps();
   const log = createLog({ level: 'info', form: logForm, color });
   const counters = new CounterTable();
   await using resources = new AsyncDisposableStack();

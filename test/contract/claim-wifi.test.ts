@@ -27,7 +27,7 @@ describe('Wi-Fi around a claim, without a radio', function () {
     for (const peer of ['swtpm', 'NetworkManager', 'nmcli', 'dbus-daemon', 'ip', 'unshare', 'qrencode'] as const) requirePeer(this, peer);
     using dir = tempDir('claim-wifi');
     await using shell = new PageShell(dir.path, INSIDE);
-    await shell.type('printf "correct horse battery staple\\n" > passphrase\nprintf "correct horse\\n" > psk\ntenzro fleet init --dir fleet --passphrase-file passphrase\ntenzro fleet serve --dir fleet --listen 127.0.0.1:0 --passphrase-file passphrase > fleet.log 2>&1 &');
+    await shell.type('umask 077\nprintf "correct horse battery staple\\n" > passphrase\nprintf "correct horse\\n" > psk\ntenzro fleet init --dir fleet --passphrase-file passphrase\ntenzro fleet serve --dir fleet --listen 127.0.0.1:0 --passphrase-file passphrase > fleet.log 2>&1 &');
     await shell.type('tenzro run --data gateway --mqtt-port 0 --no-scenario > gateway.log 2>&1 &\nuntil tenzro fleet status --dir fleet > status.log 2>&1; do sleep 0.2; done\nuntil tenzro claim show --data gateway --png code.png; do sleep 0.2; done');
     const { code } = await run('qrencode', ['-o', join(dir.path, 'wifi.png'), 'WIFI:T:WPA;S:hall;P:correct horse;;']);
     assert.equal(code, 0);

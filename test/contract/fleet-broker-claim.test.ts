@@ -20,7 +20,7 @@ describe('a gateway claimed into a fleet on another broker', function () {
     const { code } = JSON.parse(shown.stdout) as { readonly code: string };
     const { port } = (await gateway.until('claims to be taken', ({ claim }) => claim.port !== null)).claim;
     const claim = ['claim', '--code', code, '--name', 'edge-1', '--address', `127.0.0.1:${port}`, '--yes', '--broker-ca', stage.caFile];
-    writeFileSync(stage.path('spaced'), 'not to be handed over\n');
+    writeFileSync(stage.path('spaced'), 'not to be handed over\n', { mode: 0o600 });
     const refused = await stage.signing(...claim, '--broker-password-file', stage.path('spaced'));
     assert.match(refused.output, /cli\.usage/);
     const claimed = await stage.signing(...claim, '--broker-password-file', stage.passwordFile);

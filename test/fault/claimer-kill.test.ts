@@ -22,7 +22,7 @@ describe('an operator who is killed in the middle of a claim', function () {
     requirePeer(this, 'swtpm');
     using dir = tempDir('claimer-kill');
     const [fleet, data, passphrase] = [join(dir.path, 'fleet'), join(dir.path, 'gateway'), join(dir.path, 'passphrase')];
-    writeFileSync(passphrase, 'correct horse battery staple\n');
+    writeFileSync(passphrase, 'correct horse battery staple\n', { mode: 0o600 });
     const secret = ['--dir', fleet, '--passphrase-file', passphrase];
     const tenzro = async (...args: readonly string[]): Promise<Ran> => run(process.execPath, [COMMAND, ...args]);
     const well = async (...args: readonly string[]): Promise<Ran> => {

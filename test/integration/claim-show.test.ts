@@ -16,7 +16,7 @@ describe('a gateway that scans', function () {
       requirePeer(this, 'swtpm');
       using dir = tempDir('claim-show');
       const [data, png] = [join(dir.path, 'gateway'), join(dir.path, 'shown.png')];
-      writeFileSync(join(dir.path, 'passphrase'), 'correct horse battery staple\n');
+      writeFileSync(join(dir.path, 'passphrase'), 'correct horse battery staple\n', { mode: 0o600 });
       await using operator = new PageShell(dir.path);
       await using gateway = await Gateway.start({ dataDir: data });
       await operator.type('tenzro fleet init --dir fleet --passphrase-file passphrase\ntenzro fleet serve --dir fleet --listen 127.0.0.1:0 --passphrase-file passphrase &\nuntil tenzro fleet status --dir fleet > status.log 2>&1; do sleep 0.2; done');

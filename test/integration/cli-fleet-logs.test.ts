@@ -19,7 +19,7 @@ describe('cli: fleet logs', function () {
     await using fleet = await DeskFleet.make(this, dir.path);
     const key = `${fleet.dir}/owner-1.key`;
     const passphrase = `${dir.path}/passphrase`;
-    writeFileSync(passphrase, 'correct horse\n');
+    writeFileSync(passphrase, 'correct horse\n', { mode: 0o600 });
     writeFileSync(key, encryptOwnerKey(Buffer.from(fleet.owner.seed), Buffer.from('correct horse')), { mode: 0o600 });
     await fleet.startController();
     const ring = new LogRing();

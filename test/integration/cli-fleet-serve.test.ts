@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { readFileSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { tenzro } from '#test/support/gateway.ts';
 import { connectClient } from '#test/support/mqttClient.ts';
@@ -42,6 +42,11 @@ describe('cli: tenzro fleet serve, status, broker-user', function () {
     assert.deepEqual([again.code, /controller\.running/.test(again.output)], [2, true], again.output);
     const wrong = await call('serve', '--listen', '127.0.0.1:0', '--passphrase-file', at('other'));
     assert.deepEqual([wrong.code, /fleet\.key/.test(wrong.output)], [2, true], wrong.output);
+    for (const mode of [0o640, 0o604, 0o620]) {
+      chmodSync(at('other'), mode);
+      const open = await call('serve', '--listen', '127.0.0.1:0', '--passphrase-file', at('other'));
+      assert.deepEqual([open.code, /link\.credentials[^]*chmod 600/.test(open.output)], [2, true], open.output);
+    }
   });
 
   it('lets people look on, with a hash of their password in a file of its owner', async () => {

@@ -28,7 +28,7 @@ describe('the first fleet over a cable', function () {
     for (const peer of ['swtpm', 'mosquitto_pub'] as const) requirePeer(this, peer);
     dir = stack.use(tempDir('first-fleet-lan'));
     lan = stack.use(await Lan.open(this, { a: ADDRESS.operator, b: ADDRESS.gateway }));
-    writeFileSync(at('passphrase'), 'correct horse battery staple\n');
+    writeFileSync(at('passphrase'), 'correct horse battery staple\n', { mode: 0o600 });
     [operator, gateway] = [stack.use(new PageShell(dir.path, lan.on('a'))), stack.use(new PageShell(dir.path, lan.on('b')))];
     await operator.type('tenzro fleet init --dir fleet --name workshop --passphrase-file passphrase\ntenzro fleet serve --dir fleet --listen 0.0.0.0:0 --passphrase-file passphrase > fleet.log 2>&1 &');
     await gateway.type('tenzro run --data gateway --mqtt-port 0 --no-scenario > gateway.log 2>&1 &');

@@ -24,7 +24,7 @@ describe('fleet rotate', function () {
     requirePeer(this, 'swtpm');
     using dir = tempDir('fleet-rotate');
     const [data, fleet] = [join(dir.path, 'gateway'), join(dir.path, 'fleet')];
-    writeFileSync(join(dir.path, 'passphrase'), 'correct horse battery staple\n');
+    writeFileSync(join(dir.path, 'passphrase'), 'correct horse battery staple\n', { mode: 0o600 });
     await using operator = new PageShell(dir.path);
     await using gateway = await Gateway.start({ dataDir: data });
     await operator.type('tenzro fleet init --dir fleet --passphrase-file passphrase\ntenzro fleet serve --dir fleet --listen 127.0.0.1:0 --passphrase-file passphrase > fleet.log 2>&1 &\nuntil tenzro fleet status --dir fleet > status.log 2>&1; do sleep 0.2; done');

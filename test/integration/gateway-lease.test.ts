@@ -29,6 +29,7 @@ describe('a gateway and its verifier', function () {
   async function serve(): Promise<Program> {
     const verifier = new Program(process.execPath, [COMMAND, 'verifier', 'serve', '--dir', at('verifier'), '--listen', `127.0.0.1:${port}`]);
     await until('the verifier to be ready', () => verifier.stdout.includes('verifier ready on'), { timeoutMs: 20_000, hopeless: () => (verifier.running ? undefined : verifier.output) });
+    assert.equal(readFileSync(`/proc/${verifier.pid}/coredump_filter`, 'latin1').trim(), '00000010', 'its keys are in no core dump');
     return verifier;
   }
 

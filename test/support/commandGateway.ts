@@ -35,7 +35,7 @@ export class OwnedGateway {
   /** The owner's key, by the command line. */
   async prepare(): Promise<void> {
     mkdirSync(this.dataDir, { mode: 0o700 });
-    writeFileSync(this.path('passphrase'), `${PASSPHRASE}\n`);
+    writeFileSync(this.path('passphrase'), `${PASSPHRASE}\n`, { mode: 0o600 });
     const { code, output } = await tenzro(this.dataDir, ['fleet', 'keygen', '-o', this.path('owner.key'), '--passphrase-file', this.path('passphrase')]);
     if (code !== 0) throw new Error(output);
     writeFileSync(this.configFile, this.configuration());
