@@ -206,6 +206,17 @@ export const ERRORS = {
   'reference.unproven': row('input', 'Make references from a proof that verifies: tenzro verify FILE says what is wrong with this one.'),
   'policy.invalid': row('usage', 'See docs/reference/verifier-checks.md for the keys of a policy file, and docs/policies for examples.'),
 
+  // images and cards
+  'flash.image': row('input', 'Download the image again, or unpack it: whole disks as .img or .img.xz are written.'),
+  'flash.checksum': row('input', 'Nothing was written: download the image and its SHA256SUMS again, from the same release.'),
+  'flash.bmap': row('input', 'Download image and block map again, from the same release; --no-bmap writes every byte without one. A card that was begun shows no system.'),
+  'flash.target': row('usage', 'Name a whole disk that nothing uses (tenzro flash IMAGE lists those), or a file; nothing was written.'),
+  'flash.fixed': row('usage', 'Look again which disk it is; --force-fixed overwrites it all the same. Nothing was written.'),
+  'flash.permission': row('environment', 'Nothing was written: run it again with sudo in front, as writing a disk takes the rights over all of them.'),
+  'flash.medium': row('environment', 'Put the card in again, or try another reader, and run the same command again: what was begun shows no system, and repeating is safe.'),
+  'flash.verify': row('environment', 'The card is worn out or smaller than it says: take another one; this one shows no system.'),
+  'flash.program': row('environment', 'Install what is missing: sudo apt install xz-utils util-linux.'),
+
   // enrolment
   'x509.malformed': row('input', 'The bytes are no X.509 certificate in DER: they were damaged, cut or padded, or are of another kind.'),
   'enrolment.malformed': row('input', 'The bytes are no enrolment statement: they were damaged or altered, or come from another program.'),
