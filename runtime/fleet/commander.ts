@@ -60,9 +60,6 @@ const UNKNOWN_MICROS = 250_000;
 /** What waits for the ledger longer than this may wait for the next start. */
 const STOP_MS = 2_000;
 
-/** What is said of a key that nobody here has. */
-const UNKNOWN: ReadonlySet<string> = new Set(['command.operator', 'command.no_operators']);
-
 interface Active extends OpenCommand {
   state: OpenCommand['state'];
   startedMicros?: number;
@@ -154,7 +151,7 @@ export class Commander implements Follower {
       this.#answers.hold(source, keyOf(place.type, place.id));
     } catch (cause) {
       const error = cause instanceof TenzroError ? cause : new TenzroError('core.invariant', messageOf(cause), { cause });
-      if (UNKNOWN.has(error.code) && !this.#areOperatorsKnown && this.#early.hold(source, place, payload)) return;
+      if ((error.code === 'command.operator' || error.code === 'command.no_operators') && !this.#areOperatorsKnown && this.#early.hold(source, place, payload)) return;
       if (this.#refusals.add(place, error, payload)) source.announce(place, { status: 'failed', reason: reasonOf(error) });
       this.#wake.resolve();
     }
