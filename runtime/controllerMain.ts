@@ -1,4 +1,5 @@
 /** The composition root of `tenzro fleet serve`: joins the controller's folder, the fleet's broker, the parts that speak over it, and the store. */
+import { basename } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { whenAborted } from '#runtime/core/abort.ts';
 import { isoOfMicros, systemClock as clock } from '#runtime/core/clock.ts';
@@ -10,6 +11,7 @@ import { Acts } from '#runtime/controller/acts.ts';
 import { Chains } from '#runtime/controller/chains.ts';
 import { filesOf, openHouse, prepareRenewal, receiptKeyOf, storeOf } from '#runtime/controller/house.ts';
 import type { ControllerPart, PartContext } from '#runtime/controller/part.ts';
+import { preparePassphraseChange, type KeyFile, type Passphrases } from '#runtime/controller/passphraseChange.ts';
 import { Presence } from '#runtime/controller/presence.ts';
 import { Releases } from '#runtime/controller/releases.ts';
 import { twinApi } from '#runtime/controller/twinApi.ts';
@@ -121,6 +123,17 @@ export async function renewAuthority(dir: string, passphrase: Buffer, rootFile: 
   await new Acts(store, renewal.signer, clock).record({ who, what: 'authority.renewed', about: renewal.name, detail: `intermediate until ${isoOfMicros(renewal.endsMs * 1_000)}` });
   await renewal.commit();
   return renewal.endsMs;
+}
+
+/** Another passphrase for the folder's keys and `carried` ones, while no controller runs. Throws as `preparePassphraseChange`, and `controller.running`. */
+export async function changePassphrase(dir: string, passphrases: Passphrases, carried: readonly string[], who: string): Promise<readonly KeyFile[]> {
+  const storeDir = await storeOf(dir);
+  using _ = lockHouse(dir);
+  const change = await preparePassphraseChange(dir, passphrases, carried);
+  await using store = await openKeyValueStore(storeDir, undefined, 'keep');
+  await new Acts(store, change.signer, clock).record({ who, what: 'passphrase.changed', about: change.name, detail: change.files.flatMap(({ path, state }) => (state === 'changes' ? [basename(path)] : [])).join(' ') });
+  await change.commit();
+  return change.files;
 }
 
 /** Throws `controller.running`. */

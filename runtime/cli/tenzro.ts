@@ -287,6 +287,11 @@ function declareController(fleet: Command, io: Io): void {
     .option('--root <file>', 'where root.key was carried; default: in the folder')
     .option('--passphrase-file <file>', 'take the passphrase from the first line of a file; else it is asked for')
     .action(async (flags: Parameters<typeof import('./fleet/register.ts').fleetRenew>[1]) => { await (await import('./fleet/register.ts')).fleetRenew(io, flags); });
+  declare('passphrase', 'Changes the passphrase of the keys; no controller may serve meanwhile. After a kill: the same again finishes it.', ['tenzro fleet passphrase --dir fleet', 'tenzro fleet passphrase --dir fleet --key /media/safe/owner-2.key'])
+    .option('--key <files...>', 'keys of the fleet that were carried elsewhere: change them too')
+    .option('--passphrase-file <file>', 'take the old passphrase from the first line of a file; else it is asked for')
+    .option('--new-passphrase-file <file>', 'the new one likewise')
+    .action(async (flags: import('./fleet/changePassphrase.ts').PassphraseFlags) => { await (await import('./fleet/changePassphrase.ts')).fleetPassphrase(io, flags); });
   fleet.command('acts').description('Prints what the controller did, for whom and when. With --verify: exit 1 with the first act that does not hold.')
     .option('--dir <dir>', 'folder of the controller').option('--file <file>', 'an export, instead')
     .option('--export', 'print them signed, for --file').option('--verify', 'check signatures and order')

@@ -31,6 +31,9 @@ export function sealUnderPassphrase(label: string, secret: Uint8Array, passphras
   return `-----BEGIN ${label}-----\n${base64}\n-----END ${label}-----\n`;
 }
 
+/** The label of a PEM text that may be one of ours. */
+export const labelIn = (pem: string): string | undefined => /^\s*-----BEGIN (TENZRO ENCRYPTED [A-Z ]{1,40})-----\s/.exec(pem)?.[1];
+
 /** The secret; the caller zeroes it. Throws `fleet.key`. */
 export function openUnderPassphrase(label: string, pem: string, passphrase: Uint8Array): Buffer {
   const [, base64 = ''] = pem.length > PEM_CHARS_MAX ? [] : (new RegExp(`^\\s*-----BEGIN ${label}-----\\s([A-Za-z0-9+/=\\s]+)-----END ${label}-----\\s*$`).exec(pem) ?? []);

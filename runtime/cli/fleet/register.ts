@@ -141,7 +141,7 @@ function printAct(io: Io, act: RecordedAct, isJson: boolean): void {
   io.line(printable(`${String(index).padStart(6)}  ${isoOfMicros(micros)}  ${what.padEnd(20)} ${about}  by ${who}${detail === '' ? '' : `: ${detail}`}`));
 }
 
-const caller = (): string => `local:${userInfo().username}`;
+export const caller = (): string => `local:${userInfo().username}`;
 
 /** One line of the list: a gateway with one of its chains; either may be missing. */
 interface Member {
