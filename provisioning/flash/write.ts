@@ -42,7 +42,7 @@ const FLUSH_BYTES = 16 * CHUNK_BYTES;
 
 /** Rejects with `flash.image`, `flash.bmap` (a range is another), `flash.medium`, `flash.verify`. */
 export async function writeImage(job: Job): Promise<Written> {
-  const { image, bmap, target, isFile } = job;
+  const { image, bmap, target, isFile, seen } = job;
   const extents = bmap?.extents ?? [{ offset: 0, sizeBytes: image.sizeBytes, sha256: undefined }];
   const totalBytes = extents.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
   if (extents.some(({ offset }) => offset % target.blockBytes !== 0)) throw new TenzroError('flash.bmap', `the block map has smaller blocks than ${target.path}, ${target.blockBytes} bytes: it serves with --no-bmap`);
