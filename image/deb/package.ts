@@ -69,7 +69,7 @@ interface Stage {
 }
 
 /** Everything that the package holds, with DEBIAN/, as dpkg-deb wants it. */
-export async function stageTree({ arch, commit, work, tree }: Stage): Promise<{ readonly release: Release; readonly installedBytes: number }> {
+async function stageTree({ arch, commit, work, tree }: Stage): Promise<{ readonly release: Release; readonly installedBytes: number }> {
   const source = join(work, 'source');
   const epochSeconds = await checkOut(commit, source);
   const release: Release = { version: await versionOf(commit, source, epochSeconds), arch, epochSeconds };

@@ -1,11 +1,11 @@
 /**
  * For pm2, where there is no systemd: `pm2 start /opt/tenzro-edge/ecosystem.config.cjs`, or `pm2-runtime` as the first process of a container, as the user who
- * owns the data. The rules are those of tenzro-edge.service. TENZRO_PROGRAM: where tenzro is, if not in /usr/bin.
+ * owns the data. The rules are those of tenzro-edge.service.
  */
 module.exports = {
   apps: [{
     name: 'tenzro-edge',
-    script: process.env.TENZRO_PROGRAM || '/usr/bin/tenzro',
+    script: 'tenzro', // from PATH
     args: 'run',
     interpreter: 'none',
     exec_mode: 'fork',

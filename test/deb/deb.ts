@@ -10,6 +10,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { buildPackage } from '#image/deb/package.ts';
 import type { DebianArch } from '#image/deb/papers.ts';
+import { findPeer } from '#test/support/peers.ts';
 
 const run = promisify(execFile);
 const HERE = import.meta.dirname;
@@ -51,7 +52,7 @@ async function tryIn(packed: string, deb: string): Promise<{ readonly code: numb
     await run('tar', ['-xpf', packed, '-C', root, '--numeric-owner']);
     await copyFile(deb, join(root, 'package.deb'));
     await copyFile(join(HERE, 'inside.sh'), join(root, 'inside.sh'));
-    const child = spawn('unshare', ['--mount', '--net', '--pid', '--ipc', '--uts', '--fork', '--kill-child', 'bash', '-c', 'ip link set lo up && mount -t proc proc "$0/proc" && exec chroot "$0" bash /inside.sh', root], { stdio: ['ignore', 'pipe', 'pipe'], timeout: ROOT_DEADLINE_MS, killSignal: 'SIGKILL' });
+    const child = spawn(findPeer('unshare') ?? '/usr/bin/unshare', ['--mount', '--net', '--pid', '--ipc', '--uts', '--fork', '--kill-child', 'bash', '-c', 'ip link set lo up && mount -t proc proc "$0/proc" && exec chroot "$0" bash /inside.sh', root], { stdio: ['ignore', 'pipe', 'pipe'], timeout: ROOT_DEADLINE_MS, killSignal: 'SIGKILL' });
     let output = '';
     for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', (text: string) => { output += text; });
     const [code] = await once(child, 'close') as [number | null];

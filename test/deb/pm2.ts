@@ -1,6 +1,6 @@
 /** `npm run test:pm2`: pm2 keeps the gateway of this checkout running, with the file that the package brings. npm fetches pm2 once, into a cache: it is no dependency of ours. */
 import assert from 'node:assert/strict';
-import { access, mkdir, readFile, writeFile } from 'node:fs/promises';
+import { access, mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { readStatus } from '#runtime/observe/control.ts';
@@ -31,7 +31,9 @@ interface Listed { readonly pid: number; readonly pm2_env: { readonly status: st
 using dir = tempDir('pm2');
 const owned = new OwnedGateway(dir.path);
 await owned.prepare();
-const env = { ...process.env, PM2_HOME: owned.path('pm2'), PM2_DISABLE_VERSION_CHECK: 'true', TENZRO_PROGRAM: join(ROOT, 'runtime/cli/tenzro.js'), TENZRO_DATA: owned.dataDir, TENZRO_MQTT_PORT: '0' };
+const env = { ...process.env, PM2_HOME: owned.path('pm2'), PM2_DISABLE_VERSION_CHECK: 'true', PATH: `${owned.path('bin')}:${process.env['PATH'] ?? ''}`, TENZRO_DATA: owned.dataDir, TENZRO_MQTT_PORT: '0' };
+await mkdir(owned.path('bin'));
+await symlink(join(ROOT, 'runtime/cli/tenzro.js'), owned.path('bin/tenzro'));
 const program = await pm2Program();
 const pm2 = async (...args: readonly string[]): Promise<Ran> => run(process.execPath, [program, ...args], { env, cwd: dir.path });
 const listed = async (): Promise<Listed> => {
