@@ -11,7 +11,8 @@ import { tempDir, type TempDir } from '#test/support/temp.ts';
 import { until } from '#test/support/until.ts';
 
 const ADDRESS = { operator: '10.77.0.1', gateway: '10.77.0.2' } as const;
-const SECONDS_MAX = 20;
+/** Starts of a program that a claim may take, in the same run. */
+const STARTS_MAX = 100;
 const READINGS = 200;
 
 describe('the first fleet over a cable', function () {
@@ -51,10 +52,13 @@ describe('the first fleet over a cable', function () {
   it('is found by its number, claimed and receipted, records on while the cable is out, and is released', async () => {
     assert.equal((await operator.type('ip route | grep -vc " dev cable " || true')).trim(), '0', 'no route leaves the link');
     await gateway.type('until tenzro claim show --data gateway --png code.png; do sleep 0.2; done');
+    const from = performance.now();
+    await operator.type('tenzro --version');
+    const startSeconds = (performance.now() - from) / 1_000;
     const claimed = await operator.type('tenzro fleet claim --dir fleet --image code.png --passphrase-file passphrase --yes');
     const seconds = Number(/ is yours: claimed and its first block receipted in ([\d.]+) s/.exec(claimed)?.[1]);
-    console.log(`      claim to first receipted block: ${seconds} s`);
-    assert.ok(seconds <= SECONDS_MAX, claimed);
+    console.log(`      claim to first receipted block: ${seconds} s; a program starts in ${startSeconds.toFixed(2)} s`);
+    assert.ok(seconds <= STARTS_MAX * startSeconds, claimed);
     assert.match(claimed, new RegExp(`connected to ${ADDRESS.gateway}:`));
     const { chain, fleet: { upstreams: [owner] } } = await status('the fleet to be reached', ({ fleet: { upstreams: [upstream] } }) => upstream?.connected === true);
     assert.match(owner?.broker ?? '', new RegExp(`^mqtts://${ADDRESS.operator}:`));

@@ -231,24 +231,35 @@ describe('controller: register', () => {
   });
 
   it('holds 10,000 gateways without anybody noticing', async function () {
-    this.timeout(20_000);
+    this.timeout(60_000);
     using dir = tempDir('many');
     await using store = await openKeyValueStore(join(dir.path, 'store'), undefined, 'keep');
-    const spki = (i: number): Buffer => sha256(Buffer.from(`spki ${i}`));
-    for (let i = 0; i < 10_000; i++) {
-      const gateway = { name: `edge-${i}`, claimId: 'ab', identityKey: toHex(sha256(Buffer.from(`key ${i}`))), spki: toHex(spki(i)), statement: new Uint8Array(5_600), ownerKeys: [ownerThumbprint, ownerThumbprint], state: 'claimed' as const, sinceMicros: 1, why: '', chains: [] };
-      assert.deepEqual(i > 2 ? gateway : decodeGateway(encodeGateway(gateway)), gateway);
-      store.put(`gateway/edge-${i}`, encodeGateway(gateway));
-    }
-    await store.flushed();
+    const spkis = Array.from({ length: 10_000 }, (_, i) => sha256(Buffer.from(`spki ${i}`)));
     const silent: ActBook = { note: () => undefined, record: async () => undefined };
-    const opening = performance.now();
-    const register = new Register(store, silent, systemClock);
-    const asking = performance.now();
-    for (let i = 0; i < 10_000; i++) assert.equal(register.admits(spki(i)), `edge-${i}`);
-    const asked = performance.now();
-    await register.revoke('edge-5000', 'one of many', ownerThumbprint);
-    const times = { open: asking - opening, admits: asked - asking, revoke: performance.now() - asked };
-    assert.ok(times.open < 2_000 && times.admits < 500 && times.revoke < 500, JSON.stringify(times));
+    const put = (from: number, to: number): Promise<void> => {
+      for (const [i, spki] of spkis.entries()) {
+        if (i < from || i >= to) continue;
+        const gateway = { name: `edge-${i}`, claimId: 'ab', identityKey: toHex(sha256(Buffer.from(`key ${i}`))), spki: toHex(spki), statement: new Uint8Array(5_600), ownerKeys: [ownerThumbprint, ownerThumbprint], state: 'claimed' as const, sinceMicros: 1, why: '', chains: [] };
+        assert.deepEqual(i > 2 ? gateway : decodeGateway(encodeGateway(gateway)), gateway);
+        store.put(`gateway/edge-${i}`, encodeGateway(gateway));
+      }
+      return store.flushed();
+    };
+    const asking = (register: Register): number => {
+      const from = performance.now();
+      for (const spki of spkis.slice(0, 1_000)) register.admits(spki);
+      return performance.now() - from;
+    };
+    await put(0, 1_000);
+    const few = new Register(store, silent, systemClock);
+    await put(1_000, 10_000);
+    const writes: string[] = [];
+    const many = new Register({ put: (key, value) => { writes.push(key); store.put(key, value); }, remove: (key) => { store.remove(key); }, range: (prefix) => store.range(prefix), flushed: () => store.flushed(), [Symbol.asyncDispose]: async () => undefined }, silent, systemClock);
+    for (const [i, spki] of spkis.entries()) assert.equal(many.admits(spki), `edge-${i}`);
+    const rounds = Array.from({ length: 20 }, () => [asking(few), asking(many)] as const); // whatever else the machine does: the best round of each counts
+    const [ofFew, ofMany] = [Math.min(...rounds.map(([first]) => first)), Math.min(...rounds.map(([, second]) => second))];
+    assert.ok(ofMany < ofFew * 5, `1,000 questions: ${ofFew} ms among 1,000 gateways, ${ofMany} ms among 10,000`);
+    await many.revoke('edge-5000', 'one of many', ownerThumbprint);
+    assert.deepEqual(writes, ['gateway/edge-5000']);
   });
 });
