@@ -19,8 +19,11 @@ export interface OwnerFlags {
 const KEYS = ['owner-1.key', 'owner-2.key'] as const;
 
 /** Throws `fleet.key`. */
-export async function openOwnerKey(io: Io, { dir, key = join(dir, KEYS[0]), passphraseFile }: OwnerFlags): Promise<Signer> {
-  const pem = textOf(key);
+export async function openOwnerKey(io: Io, { dir, key = join(dir, KEYS[0]), passphraseFile }: OwnerFlags): Promise<Signer> { return openKeyFile(io, key, passphraseFile); }
+
+/** Of any operator. Throws `fleet.key`. */
+export async function openKeyFile(io: Io, path: string, passphraseFile: string | undefined): Promise<Signer> {
+  const pem = textOf(path);
   const passphrase = await readPassphrase(io, passphraseFile);
   const seed = decryptOwnerKey(pem, passphrase);
   try {

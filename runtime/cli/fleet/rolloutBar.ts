@@ -1,21 +1,12 @@
 /** How a roll-out stands, in one line. Pure. */
+import type { Progress } from '#runtime/controller/rolloutReport.ts';
 import type { JsonObject } from '#runtime/core/json.ts';
 
 /** What `rollouts.*` says of one. */
-export interface Standing {
+export interface Standing extends Omit<Progress, 'phase'> {
   readonly id: string;
+  /** A controller of another version may have further ones. */
   readonly phase: string;
-  readonly isPaused: boolean;
-  readonly stage: number;
-  readonly stages: number;
-  readonly stageName: string;
-  readonly total: number;
-  readonly waiting: number;
-  readonly inFlight: number;
-  readonly succeeded: number;
-  readonly failed: number;
-  readonly undone: number;
-  readonly fraction: number;
   readonly outcome: string;
   readonly why: string;
   /** Undefined where it does not soak. */

@@ -5,11 +5,9 @@ import { systemClock } from '#runtime/core/clock.ts';
 import { TenzroError, messageOf } from '#runtime/core/errors.ts';
 import type { Json } from '#runtime/core/json.ts';
 import { MAIN_ENTITY } from '#runtime/core/topic.ts';
-import { signerOfSeed, type Signer } from '#runtime/crypto/mldsa.ts';
-import { decryptOwnerKey } from '#runtime/crypto/ownerKey.ts';
 import { claimsOf, parseMessage, signMessage, unsignedMessage, type CommandMessage } from '#runtime/fleet/message.ts';
 import type { Io } from '../io.ts';
-import { readPassphrase } from './passphrase.ts';
+import { openKeyFile } from './owner.ts';
 
 export interface SignFlags {
   readonly key: string;
@@ -36,7 +34,7 @@ export async function fleetSign(io: Io, flags: SignFlags): Promise<void> {
     gateway: flags.gateway, target: MAIN_ENTITY, type: flags.type, id: flags.id ?? randomBytes(8).toString('hex'), issued: Math.floor(systemClock.wallMicros() / 1_000_000), ttlSeconds: secondsOf(flags.ttl),
     ...(flags.notBefore === undefined ? {} : { notBefore: timeOf(flags.notBefore) }), isDryRun: flags.dryRun === true, ...(flags.urgent === true ? { isUrgent: true } : {}), parameters: parametersOf(flags.params ?? '{}'),
   };
-  const message = signMessage(await readSigner(io, flags), { ...unsignedMessage(claims), ...written, status: 'init' });
+  const message = signMessage(await openKeyFile(io, flags.key, flags.passphraseFile), { ...unsignedMessage(claims), ...written, status: 'init' });
   io.json(message);
   io.error(`for te/${MAIN_ENTITY}/cmd/${flags.type}/${claimsOf(message).id}`);
 }
@@ -54,27 +52,6 @@ function messageIn(path: string): CommandMessage {
 /** Whoever names one gateway on the command line signs for no other. */
 function refuseOther(name: string, flag: string | undefined, written: Json | undefined): void {
   if (flag !== undefined && written !== undefined && written !== flag) throw new TenzroError('cli.usage', `--${name} is ${flag}, the message says ${JSON.stringify(written)}`);
-}
-
-/** Throws `fleet.key`. */
-async function readSigner(io: Io, { key, passphraseFile }: SignFlags): Promise<Signer> {
-  const pem = readKeyFile(key);
-  const passphrase = await readPassphrase(io, passphraseFile);
-  const seed = decryptOwnerKey(pem, passphrase);
-  try {
-    return signerOfSeed(seed);
-  } finally {
-    seed.fill(0);
-    passphrase.fill(0);
-  }
-}
-
-function readKeyFile(path: string): string {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch (cause) {
-    throw new TenzroError('fleet.key', `cannot read ${path}: ${messageOf(cause)}`, { cause });
-  }
 }
 
 export function secondsOf(text: string): number {
