@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { windowAt } from '#runtime/cli/fleet/window.ts';
+import { servingLines } from '#runtime/cli/fleet/serving.ts';
 import { barOf, Pace, standingOf } from '#runtime/cli/fleet/rolloutBar.ts';
 
 const at = (text: string): number => Date.parse(text);
@@ -35,6 +36,12 @@ describe('cli: the bar of a roll-out', () => {
     assert.equal(barOf(standingOf({ ...base, phase: 'soaking', inFlight: 0, failed: 0, soakUntil: new Date(3_723_000).toISOString() }), 0, undefined), '2/3 half [████████████············] 12 ok of 24, soaks 1:02:03');
   });
 
+  it('keeps within the line of a terminal', () => {
+    for (const columns of [120, 80, 60, 30, 2]) assert.ok(barOf(standingOf(base), 0, 65_000, columns).length < columns, `${columns}`);
+    assert.equal(barOf(standingOf(base), 0, 65_000, 80), '2/3 half [████████········] 12 ok, 1 failed, 3 in flight of 24, about 1:05 left');
+    assert.equal(barOf(standingOf(base), 0, 65_000, 60), '2/3 half 12 ok, 1 failed, 3 in flight of 24, about 1:05 left'.slice(0, 58) + '…');
+  });
+
   it('survives whatever a controller of another version says', () => {
     for (const told of [{}, { fraction: 'NaN', stage: null, soakUntil: 'never' }, { fraction: 1e9 }, { fraction: -5 }]) assert.match(barOf(standingOf(told), 0, undefined), /^0\/0 {2}\[/);
   });
@@ -47,5 +54,25 @@ describe('cli: the bar of a roll-out', () => {
     const later = standingOf({ ...base, waiting: 6, inFlight: 4, succeeded: 10, failed: 0 });
     pace.see(later, 20_000);
     assert.equal(pace.left(later, [0, 10_000, 5_000], 20_000), 10 * 2_000 + 10_000 + 5_000);
+  });
+});
+
+describe('cli: what a controller says of itself', () => {
+  const plain = { paint: (text: string): string => text };
+
+  it('names what is wrong, and bounds what is long', () => {
+    const users = Array.from({ length: 25 }, (_, index) => `gw-${index}`);
+    const lines = servingLines(plain, {
+      name: 'hall', isReady: false, uptimeMs: 4_400, fault: 'no space', url: 'mqtts://hall:8883', receiptKey: 'ab', chains: 2, counters: { 'controller.blocks': 7 },
+      broker: { host: '::', port: 8883, tlsVersion: 'TLSv1.3', groups: { X25519MLKEM768: 2 }, clients: 25, users }, register: { gateways: 3, policy: 'f'.repeat(64), isOpen: false, frozen: ['edge-1'], short: 1, acts: 9 },
+    });
+    assert.deepEqual(lines.slice(0, 3), ['hall: not connected, serves since 4 s', 'fault    no space', 'broker   mqtts://hall:8883 (its own, at :::8883), TLSv1.3, handshakes: 2 × X25519MLKEM768']);
+    assert.match(lines[3] ?? '', /^clients {2}25: gw-0, [^]*gw-19 and 5 more/);
+    assert.deepEqual(lines.slice(5), ['frozen   1: edge-1', 'short    1 chains fall short of the policy: tenzro fleet ls says which', 'acts     9', 'key      ab signs receipts and acts', '  controller.blocks  7']);
+  });
+
+  it('says who runs another broker, and survives what another version says', () => {
+    assert.match(servingLines(plain, { url: 'mqtts://b:8883', broker: { keyExchange: 'X25519' } })[1] ?? '', /^broker {3}mqtts:\/\/b:8883 \(run by others, X25519\)$/);
+    assert.ok(servingLines(plain, {}).every((line) => !line.includes('undefined')));
   });
 });

@@ -11,6 +11,7 @@ import { PERSON_NAME, writePerson } from '#runtime/controller/people.ts';
 import { thumbprintOf } from '#runtime/crypto/jws.ts';
 import { allowsColor, type Io } from '../io.ts';
 import { readNewPassphrase, readPassphrase, readSecret } from './passphrase.ts';
+import { servingLines } from './serving.ts';
 
 export interface DirFlags {
   readonly dir: string;
@@ -91,14 +92,8 @@ function parseListen(text: string): { readonly host: string; readonly port: numb
 export async function fleetStatus(io: Io, { dir, json }: DirFlags): Promise<void> {
   const status = await callController(dir, 'controller.status', {}, { signal: io.signal });
   if (json) return io.json(status);
-  for (const [name, value] of Object.entries(status)) {
-    const text = typeof value === 'string' ? value : JSON.stringify(value);
-    io.line(`${name.padEnd(12)} ${printable(text.length > STATUS_CHARS_MAX ? `${text.slice(0, STATUS_CHARS_MAX)}… (--json has it all)` : text)}`);
-  }
+  for (const line of servingLines(io, status)) io.line(line);
 }
-
-/** Thousands may be connected. */
-const STATUS_CHARS_MAX = 1_000;
 
 export interface UserFlags extends DirFlags {
   readonly passwordFile?: string;
