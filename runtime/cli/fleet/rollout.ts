@@ -81,7 +81,7 @@ export async function rolloutWatch(io: Io, id: string, { dir, json }: RolloutFla
   let last: Standing | undefined;
   const show = (standing: Standing): void => {
     const nowMs = systemClock.wallMicros() / 1_000;
-    if (io.isTTY) process.stdout.write(`\r\u001b[K${printable(barOf(standing, nowMs, pace.left(standing, soaksMs, nowMs)))}`);
+    if (io.isTTY) process.stdout.write(`\r\u001b[K${printable(barOf(standing, nowMs, pace.left(standing, soaksMs, nowMs), process.stdout.columns))}`);
     else if (last?.phase !== standing.phase || last.stage !== standing.stage || last.isPaused !== standing.isPaused) io.line(`${standing.phase}${standing.isPaused ? ' (paused)' : ''}: ${barOf(standing, nowMs, undefined)}`);
     last = standing;
   };

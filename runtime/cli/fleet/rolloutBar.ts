@@ -14,6 +14,8 @@ export interface Standing extends Omit<Progress, 'phase'> {
 }
 
 const CELLS = 24;
+/** A shorter bar says nothing. */
+const CELLS_MIN = 6;
 const COUNTS = ['stage', 'stages', 'total', 'waiting', 'inFlight', 'succeeded', 'failed', 'undone', 'fraction'] as const;
 
 export function standingOf(told: JsonObject): Standing {
@@ -48,14 +50,17 @@ export class Pace {
   }
 }
 
-/** `2/3 canary [████····] 12 ok, 1 failed, 3 in flight of 24, soaks 0:42, about 3 min left`. */
-export function barOf(standing: Standing, nowMs: number, leftMs: number | undefined): string {
+/** `2/3 canary [████····] 12 ok, 1 failed, 3 in flight of 24, soaks 0:42, about 3:00 left`. `columns`: of the terminal, where a line that wraps could not be overwritten. */
+export function barOf(standing: Standing, nowMs: number, leftMs: number | undefined, columns = Infinity): string {
   const { stage, stages, stageName, total, succeeded, failed, inFlight, undone, fraction, isPaused, phase, soakUntilMs } = standing;
-  const cells = Math.round(Math.min(1, Math.max(0, fraction)) * CELLS);
   const counts = [`${succeeded} ok`, ...(failed > 0 ? [`${failed} failed`] : []), ...(undone > 0 ? [`${undone} undone`] : []), ...(inFlight > 0 ? [`${inFlight} in flight`] : [])].join(', ');
   const soak = phase === 'soaking' && soakUntilMs !== undefined ? `, soaks ${clockOf(soakUntilMs - nowMs)}` : '';
   const state = isPaused ? ', PAUSED' : phase === 'stopping' || phase === 'rollingBack' ? `, ${phase === 'stopping' ? 'stopping' : 'rolling back'}` : '';
-  return `${stage}/${stages} ${stageName} [${'█'.repeat(cells)}${'·'.repeat(CELLS - cells)}] ${counts} of ${total}${state}${soak}${leftMs === undefined || isPaused ? '' : `, about ${clockOf(leftMs)} left`}`;
+  const [head, tail] = [`${stage}/${stages} ${stageName} `, `${counts} of ${total}${state}${soak}${leftMs === undefined || isPaused ? '' : `, about ${clockOf(leftMs)} left`}`];
+  const cells = Math.min(CELLS, columns - 1 - head.length - tail.length - '[] '.length);
+  const full = Math.round(Math.min(1, Math.max(0, fraction)) * cells);
+  const line = cells < CELLS_MIN ? head + tail : `${head}[${'█'.repeat(full)}${'·'.repeat(cells - full)}] ${tail}`;
+  return line.length < columns ? line : `${line.slice(0, Math.max(0, columns - 2))}…`;
 }
 
 function clockOf(ms: number): string {
