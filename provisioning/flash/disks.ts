@@ -71,7 +71,7 @@ function diskOf(node: JsonObject): Disk {
 }
 
 /** It and everything on it. */
-export const allOn = (disk: Disk): readonly Disk[] => [disk, ...disk.children.flatMap(allOn)];
+const allOn = (disk: Disk): readonly Disk[] => [disk, ...disk.children.flatMap(allOn)];
 
 /** Those that `checkedDisk` would take, for who has not named one. */
 export function candidates(disks: readonly Disk[]): readonly Disk[] {

@@ -15,7 +15,7 @@ export interface Image {
   readonly isXz: boolean;
 }
 
-export const SECTOR_BYTES = 512;
+const SECTOR_BYTES = 512;
 const READ_BYTES = 1024 * 1024;
 const XZ_LIST_MS = 60_000;
 const STDERR_CHARS_MAX = 2_000;

@@ -8,6 +8,7 @@ import { skipBecause } from './skips.ts';
 const PACKAGE_OF = {
   'avahi-browse': 'avahi-utils',
   'avahi-daemon': 'avahi-daemon',
+  bmaptool: 'bmap-tools',
   cc: 'gcc',
   cjpeg: 'libjpeg-turbo-progs',
   curl: 'curl',
@@ -15,6 +16,10 @@ const PACKAGE_OF = {
   'dbus-daemon': 'dbus',
   'dpkg-deb': 'dpkg',
   ip: 'iproute2',
+  losetup: 'mount',
+  mformat: 'mtools',
+  mtype: 'mtools',
+  mke2fs: 'e2fsprogs',
   mosquitto: 'mosquitto',
   mosquitto_passwd: 'mosquitto',
   mosquitto_pub: 'mosquitto-clients',
@@ -26,6 +31,7 @@ const PACKAGE_OF = {
   openssl: 'openssl',
   pdftoppm: 'poppler-utils',
   qrencode: 'qrencode',
+  sfdisk: 'fdisk',
   swtpm: 'swtpm',
   swtpm_ioctl: 'swtpm-tools',
   swtpm_setup: 'swtpm-tools',
@@ -40,6 +46,7 @@ const PACKAGE_OF = {
   unshare: 'util-linux',
   wpa_cli: 'wpasupplicant',
   wpa_supplicant: 'wpasupplicant',
+  xz: 'xz-utils',
   zbarimg: 'zbar-tools',
 } as const;
 export type Peer = keyof typeof PACKAGE_OF;
