@@ -16,6 +16,8 @@ const LATE_MS = 30_000;
 const dataDir = join(folder, 'data');
 const configFile = join(folder, 'tenzro.yaml');
 const before = readFileSync(config, 'utf8');
+/** Networks that it knows. */
+const inProgram = (): number => execFileSync('wpa_cli', ['-p', '/run/wpa_supplicant', '-i', device, 'list_networks'], { encoding: 'utf8' }).trim().split('\n').length - 1;
 const ours = (): readonly string[] => readFileSync(config, 'utf8').match(/tenzro-owner-\d/g) ?? [];
 
 using operator = new Operator();
@@ -41,7 +43,8 @@ await new DeviceStore(dataDir).write({ generation: 2, ...unowned });
 {
   await using gateway = await Gateway.start({ dataDir, configFile });
   await gateway.until('nobody to own it', ({ claim }) => claim.state === 'unclaimed', START_MS);
-  await until('the file as it was', () => readFileSync(config, 'utf8') === before);
-  said['left'] = execFileSync('wpa_cli', ['-p', '/run/wpa_supplicant', '-i', device, 'list_networks'], { encoding: 'utf8' }).trim().split('\n').length - 1;
+  await until('the file as it was', () => readFileSync(config, 'utf8') === before, { timeoutMs: START_MS });
+  await until('ours to leave the program, which comes after the file', () => inProgram() === 1, { timeoutMs: START_MS });
+  said['left'] = inProgram();
 }
 process.stdout.write(JSON.stringify(said));
