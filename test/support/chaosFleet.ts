@@ -97,6 +97,8 @@ export class ChaosFleet implements AsyncDisposable {
     return fleet;
   }
 
+  /** The controller's own broker dies with it, and not alone. */
+  get victims(): readonly Victim[] { return VICTIMS.filter((victim) => victim !== 'broker' || this.#broker !== undefined); }
   get dataDir(): string { return join(this.options.dir, 'data'); }
   get configFile(): string { return join(this.dataDir, 'tenzro.yaml'); }
   /** Of the controller. */
@@ -139,12 +141,13 @@ export class ChaosFleet implements AsyncDisposable {
       if (this.options.random(4) === 0) await this.#killStarting();
       return this.startGateway();
     }
-    if (victim === 'broker' && this.#broker) {
-      await this.#broker.end('SIGKILL');
+    if (victim === 'broker') {
+      await this.#broker?.end('SIGKILL');
       await delay(downMs);
       this.#broker = await this.#side.startBroker();
       return;
     }
+    if (!this.#broker) this.kills.broker++;
     await this.#controller?.end('SIGKILL');
     await delay(downMs);
     this.#controller = await this.#side.startController();

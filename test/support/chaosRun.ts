@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { auditChain, auditCommands, settled, type AuditFigures, type World } from './chaosAudit.ts';
 import { Commands } from './chaosCommands.ts';
-import { ChaosFleet, VICTIMS, type Variant, type Victim } from './chaosFleet.ts';
+import { ChaosFleet, type Variant, type Victim } from './chaosFleet.ts';
 import { Pump, Readings } from './chaosLoad.ts';
 import type { Mangling, Tally } from './mqttMangler.ts';
 import { randomOf } from './random.ts';
@@ -82,12 +82,12 @@ export async function chaosRun(dir: string, { variant, commands: wanted, entries
 
 /** Each victim once at least, also where everything else is through. A slow machine gets longer pauses: what is down all the time shows nothing. */
 async function keepKilling(fleet: ChaosFleet, random: (below: number) => number, signal: AbortSignal): Promise<void> {
-  const first = VICTIMS.toSorted(() => random(3) - 1);
+  const first = fleet.victims.toSorted(() => random(3) - 1);
   let restartMs = 0;
   for (let number = 0; !signal.aborted || number < first.length; number++) {
     await delay(2 * restartMs + KILL_PAUSE_MS.min + random(KILL_PAUSE_MS.span), undefined, { signal }).catch(() => undefined); // aborted: everything else is through
     if (signal.aborted && number >= first.length) return;
-    const victims = new Set([first[number] ?? VICTIMS[random(VICTIMS.length)] ?? 'gateway', ...(random(BOTH_ONE_IN) === 0 ? ['gateway' as const] : [])]);
+    const victims = new Set([first[number] ?? fleet.victims[random(fleet.victims.length)] ?? 'gateway', ...(random(BOTH_ONE_IN) === 0 ? ['gateway' as const] : [])]);
     const killed = performance.now();
     await Promise.all(Array.from(victims, (victim) => fleet.kill(victim, random(DOWN_MS_MAX))));
     restartMs = performance.now() - killed;
