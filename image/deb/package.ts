@@ -16,6 +16,13 @@ const DOC = 'usr/share/doc/tenzro-edge';
 /** The runtime's four folders come whole, models/training too: so the software digest that blocks name is the commit's own. */
 const SHIPPED_SOURCES = ['runtime', 'drivers', 'models', 'provisioning', 'docs/policies', 'package.json', 'package-lock.json', 'LICENSE'] as const;
 export const CPU_OF: Readonly<Record<DebianArch, Cpu>> = { amd64: 'x64', arm64: 'arm64' };
+/** Files of image/deb/system, and where they go. */
+const SYSTEM_FILES: Readonly<Record<string, string>> = {
+  tenzro: 'usr/bin/tenzro',
+  'tenzro-edge.service': 'usr/lib/systemd/system/tenzro-edge.service',
+  'sysusers.conf': 'usr/lib/sysusers.d/tenzro-edge.conf',
+  'tmpfiles.conf': 'usr/lib/tmpfiles.d/tenzro-edge.conf',
+};
 const MAINTAINER_SCRIPTS = ['postinst', 'prerm', 'postrm'] as const;
 /** What a Debian 12 and an Ubuntu 22.04 unpack. `draft` is for tests: a tenth of the time, a third more bytes. */
 const COMPRESSION = { final: ['-Zxz', '-z6', '--threads-max=1'], draft: ['-Zzstd', '-z1', '--threads-max=1'] } as const;
@@ -47,11 +54,9 @@ export async function buildPackage({ arch, out, commit = 'HEAD', compression = '
     const tree = join(work, 'tree');
     const { release, installedBytes } = await stageTree({ arch, commit, work, tree });
     const staged = performance.now();
-    const made = join(work, 'package.deb');
-    await run('dpkg-deb', ['--root-owner-group', ...COMPRESSION[compression], '--build', tree, made], { env: { ...process.env, SOURCE_DATE_EPOCH: String(release.epochSeconds) } });
-    await mkdir(out, { recursive: true });
     const file = join(out, `tenzro-edge_${release.version}_${arch}.deb`);
-    await cp(made, `${file}.next`);
+    await mkdir(out, { recursive: true });
+    await run('dpkg-deb', ['--root-owner-group', ...COMPRESSION[compression], '--build', tree, `${file}.next`], { env: { ...process.env, SOURCE_DATE_EPOCH: String(release.epochSeconds) } });
     await rename(`${file}.next`, file);
     return { file, release, installedBytes, fileBytes: (await lstat(file)).size, tookMs: { tree: staged - started, archive: performance.now() - staged } };
   } finally {
@@ -76,7 +81,7 @@ async function stageTree({ arch, commit, work, tree }: Stage): Promise<{ readonl
   const cpu = CPU_OF[arch];
   const packages = shippedPackages(JSON.parse(await readFile(join(source, 'package-lock.json'), 'utf8')) as Lock, cpu);
   await mkdir(join(tree, 'DEBIAN'), { recursive: true });
-  await cp(join(source, 'image/deb/root'), tree, { recursive: true });
+  for (const [name, path] of Object.entries(SYSTEM_FILES)) await cp(join(source, 'image/deb/system', name), join(tree, path));
   for (const name of SHIPPED_SOURCES) await cp(join(source, name), join(tree, APP, name), { recursive: true });
   await cp(join(source, 'image/pm2/ecosystem.config.cjs'), join(tree, APP, 'ecosystem.config.cjs'));
   await installModules(source, packages, cpu, join(tree, APP));

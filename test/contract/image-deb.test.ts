@@ -36,6 +36,8 @@ interface Component { readonly name: string; readonly version: string; readonly 
 describe('image: the Debian package', function () {
   this.timeout(BUILD_MS);
   let dir: TempDir;
+  /** Resolved once: HEAD may move meanwhile. */
+  let commit: string;
   let built: Built;
   let tree: string;
   let files: Awaited<ReturnType<typeof filesOf>>;
@@ -44,7 +46,8 @@ describe('image: the Debian package', function () {
     requirePeer(this, 'dpkg-deb');
     if (process.arch !== 'x64') skipBecause(this, 'npm fetches for amd64 only where it is that or told so; arm64 is tried by test:deb');
     dir = tempDir('deb');
-    built = await buildPackage({ arch: 'amd64', out: join(dir.path, 'first'), compression: 'draft' });
+    commit = (await run('git', ['rev-parse', 'HEAD'], { cwd: ROOT })).stdout.trim();
+    built = await buildPackage({ arch: 'amd64', commit, out: join(dir.path, 'first'), compression: 'draft' });
     tree = join(dir.path, 'tree');
     assert.equal((await run('dpkg-deb', ['--raw-extract', built.file, tree])).code, 0);
     files = await filesOf(tree);
@@ -52,7 +55,7 @@ describe('image: the Debian package', function () {
   after(() => { dir?.[Symbol.dispose](); });
 
   it('has the same bytes when it is built again', async () => {
-    const again = await buildPackage({ arch: 'amd64', out: join(dir.path, 'second'), compression: 'draft' });
+    const again = await buildPackage({ arch: 'amd64', commit, out: join(dir.path, 'second'), compression: 'draft' });
     assert.equal(await digestOf(again.file), await digestOf(built.file));
   });
 
@@ -76,9 +79,9 @@ describe('image: the Debian package', function () {
   });
 
   it('brings the commit’s sources, so that blocks name its software digest', async () => {
-    const commit = (await run('git', ['ls-tree', '-r', '--name-only', 'HEAD', 'runtime', 'drivers', 'models', 'provisioning'], { cwd: ROOT })).stdout.trim().split('\n');
+    const tracked = (await run('git', ['ls-tree', '-r', '--name-only', commit, 'runtime', 'drivers', 'models', 'provisioning'], { cwd: ROOT })).stdout.trim().split('\n');
     const packaged = files.map(({ path }) => path.slice(APP.length)).filter((path) => /^(?:runtime|drivers|models|provisioning)\//.test(path));
-    assert.deepEqual(packaged, commit.toSorted());
+    assert.deepEqual(packaged, tracked.toSorted());
   });
 
   it('brings no development dependency, no other system’s native code, no source of it', () => {

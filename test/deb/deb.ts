@@ -40,7 +40,7 @@ async function packedRoot(suite: string, arch: DebianArch, { mirror, components 
   await mkdir(home, { recursive: true });
   const next = packed.replace('.tar', '.next.tar');
   const signed = components === UBUNTU.components && mirror === UBUNTU.mirror ? `[signed-by=${UBUNTU_KEYS}] ` : '';
-  await run('mmdebstrap', ['--mode=root', '--variant=minbase', `--architectures=${arch}`, suite, next, `deb ${signed}${mirror[arch]} ${suite} ${components}`], { maxBuffer: 2 ** 26 });
+  await run('mmdebstrap', ['--mode=root', '--variant=minbase', '--include=apt', `--architectures=${arch}`, suite, next, `deb ${signed}${mirror[arch]} ${suite} ${components}`], { maxBuffer: 2 ** 26 });
   await rename(next, packed);
   return packed;
 }
