@@ -18,6 +18,7 @@ import { messageOf } from '#runtime/core/errors.ts';
 import type { Counters, Log } from '#runtime/core/ports.ts';
 import type { Settings } from '#runtime/core/settings.ts';
 import type { Maybe } from '#runtime/core/types.ts';
+import { startAlone } from '#runtime/fleet/types/alone.ts';
 import { blockStoreOf, type ChainReader } from '#runtime/ledger/reader.ts';
 import type { WriterClient } from '#runtime/ledger/writerClient.ts';
 import type { LeaseKeeper } from '#runtime/lease/keeper.ts';
@@ -60,7 +61,7 @@ export interface Attestation extends AsyncDisposable {
 
 /** Opens nothing yet: the first block asks for TPM and keys. Throws `identity.authority`. */
 export function openAttestation({ settings, appRoot, writer, reader, modelDigests, onBlock, onIdentity, receipt, leasing, ...ports }: AttestationOptions): Attestation {
-  const source = chooseTpm(settings.attest.tpm, settings.dataDir);
+  const source = chooseTpm(settings.attest.tpm, settings.dataDir, startAlone);
   const connection = connectTpm(source);
   const { tpm } = connection;
   const identity = openIdentity({ settings, source, tpm, chainHasBegun: () => reader.blockCount() > 0, clock: ports.clock, onChange: onIdentity });

@@ -2,7 +2,7 @@
  * An own TPM emulator (swtpm) for machines without a TPM: its answers look like a TPM's and are worth nothing against this machine's root, hence
  * the trust level `emulated`. It hangs on a socket pair, so there is no path to clash over and it ends when this process does, however that ends.
  */
-import { spawn, type ChildProcess } from 'node:child_process';
+import { spawn, type ChildProcess, type IOType } from 'node:child_process';
 import { accessSync, constants } from 'node:fs';
 import { mkdir, readFile } from 'node:fs/promises';
 import { delimiter, join } from 'node:path';
@@ -10,6 +10,16 @@ import { Duplex } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import { TenzroError, messageOf } from '#runtime/core/errors.ts';
 import { StreamTransport, type Transport } from './transport.ts';
+
+/** Starts a child with these descriptors; in the place of the plain way where a process has files open that a child would inherit. */
+export type StartChild = <T>(own: readonly IOType[], start: (stdio: (IOType | number)[]) => T) => T;
+const startPlainly: StartChild = (own, start) => start([...own]);
+
+export interface SwtpmOptions {
+  /** Folders to look for swtpm in, instead of PATH. */
+  readonly searchPath?: string | undefined;
+  readonly startChild?: StartChild | undefined;
+}
 
 const EXIT_WAIT_MS = 2_000;
 const POLL_MS = 10;
@@ -29,20 +39,19 @@ export function findSwtpm(searchPath = process.env['PATH'] ?? ''): string | unde
 
 /**
  * Starts swtpm at the first command, and again should it have ended. `stateDir` is made (mode 0700) and holds its keys and NV memory.
- * `searchPath`: folders to look for it in, instead of PATH.
  * `transact` rejects with `tpm.not_installed` when there is no swtpm.
  */
-export function swtpmTransport(stateDir: string, { searchPath }: { readonly searchPath?: string } = {}): Transport { return new SwtpmTransport(stateDir, searchPath); }
+export function swtpmTransport(stateDir: string, options: SwtpmOptions = {}): Transport { return new SwtpmTransport(stateDir, options); }
 
 class SwtpmTransport implements Transport {
   readonly #stateDir: string;
-  readonly #searchPath: string | undefined;
+  readonly #options: SwtpmOptions;
   readonly #stream = new StreamTransport(() => this.#start());
   #child: ChildProcess | undefined;
 
-  constructor(stateDir: string, searchPath: string | undefined) {
+  constructor(stateDir: string, options: SwtpmOptions) {
     this.#stateDir = stateDir;
-    this.#searchPath = searchPath;
+    this.#options = options;
   }
 
   transact(command: Buffer, signal: AbortSignal): Promise<Buffer> { return this.#stream.transact(command, signal); }
@@ -53,7 +62,8 @@ class SwtpmTransport implements Transport {
   }
 
   async #start(): Promise<Duplex> {
-    const program = findSwtpm(this.#searchPath);
+    const { searchPath, startChild = startPlainly } = this.#options;
+    const program = findSwtpm(searchPath);
     if (program === undefined) throw new TenzroError('tpm.not_installed', 'swtpm is not installed');
     await this.#stop();
     await mkdir(this.#stateDir, { recursive: true, mode: 0o700 });
@@ -62,7 +72,7 @@ class SwtpmTransport implements Transport {
     const args = ['socket', '--tpm2', '--tpmstate', `dir=${this.#stateDir},mode=0600`, '--fd', String(TPM_FD), '--flags', 'not-need-init,startup-clear',
       '--pid', `file=${pidFile}`, '--log', `file=${join(this.#stateDir, 'swtpm.log')},truncate`];
     // A process group of its own: Ctrl-C must not end the TPM before the last block is sealed.
-    const child = spawn(program, args, { stdio: ['ignore', 'ignore', 'ignore', 'pipe'], detached: true });
+    const child = startChild(['ignore', 'ignore', 'ignore', 'pipe'], (stdio) => spawn(program, args, { stdio, detached: true }));
     child.unref();
     this.#child = child;
     const stream = child.stdio[TPM_FD];

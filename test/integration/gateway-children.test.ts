@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Gateway } from '#test/support/gateway.ts';
+import { requirePeer } from '#test/support/peers.ts';
 import { tempDir } from '#test/support/temp.ts';
 import { until } from '#test/support/until.ts';
 
@@ -29,5 +30,20 @@ describe('gateway: its children', function () {
     assert.deepEqual(others, []);
     assert.ok(openIn(gateway.pid).some((path) => path.startsWith(dataDir)), 'the gateway has');
     assert.deepEqual(openIn(player ?? '').filter((path) => path.startsWith(dataDir)), []);
+  });
+
+  it('the TPM emulator has nothing of the data directory open but its own folder', async function () {
+    requirePeer(this, 'swtpm');
+    using dir = tempDir('gateway-emulator');
+    const dataDir = join(dir.path, 'data');
+    const configFile = join(dir.path, 'tenzro.yaml');
+    writeFileSync(configFile, 'attest: { tpm: { mode: emulated } }\ninfer: { enabled: false }\nsystem: { enabled: false }\n');
+    await using gateway = await Gateway.start({ dataDir, configFile });
+    await gateway.until('a block', ({ chain: { blocks } }) => blocks > 0, 30_000);
+    const [emulator, ...others] = childrenOf(gateway.pid);
+    assert.deepEqual(others, []);
+    const open = openIn(emulator ?? '').filter((path) => path.startsWith(dataDir));
+    assert.ok(open.length > 0, 'it runs on its state');
+    assert.deepEqual(open.filter((path) => !path.startsWith(join(dataDir, 'swtpm'))), []);
   });
 });
