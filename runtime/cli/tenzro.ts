@@ -103,8 +103,9 @@ function declareProofs(root: Command, io: Io): void {
   add(root, 'proof <index>', 'Exports a proof of one entry, or of a range A..B, to a file.', ['tenzro proof 42 -o reading.tzp', 'tenzro proof 40..45 -o readings.tzp --wait'])
     .requiredOption('-o, --output <file>', 'file to write')
     .option('--wait', 'wait until a block covers the entries')
+    .option('--receipted', 'up to the next block that a fleet has receipted, with its receipt')
     .option(...JSON_FLAG)
-    .action(async (index: string, flags: CommonFlags & { output: string; wait?: boolean }) => { await (await import('./proof.ts')).proof(io, index, flags); });
+    .action(async (index: string, flags: CommonFlags & { output: string; wait?: boolean; receipted?: boolean }) => { await (await import('./proof.ts')).proof(io, index, flags); });
   root.command('verify <file>').description('Verifies a proof: no network, no TPM, no data directory, unless --live. Exit 0 verified, 1 refuted, 2 could not be judged.')
     .option('--policy <file>', 'YAML file that says what you accept; default: hardware TPMs only')
     .option('--ek-roots <file>', "certificates of TPM makers, as tenzro ek-roots fetch writes them; only roots that are known count")

@@ -188,6 +188,7 @@ export const ERRORS = {
   'ledger.no_entry': row('usage', 'No entry has that index: see tenzro log for what is there.'),
   'ledger.pruned': row('usage', 'The entry was pruned under the retention policy: its hash remains, its content does not.'),
   'ledger.not_attested': row('usage', 'No block covers the entry yet: wait for the next one (tenzro proof --wait).'),
+  'ledger.not_receipted': row('usage', 'Wait until a fleet has them (--wait; tenzro status shows how far it is), or prove them without --receipted.'),
   'ledger.no_chain': row('usage', 'There is no datachain here yet: start the gateway once (npm start), or set TENZRO_DATA.'),
   'ledger.closed': row('pushback', 'The gateway is stopping: send again when it is back.'),
   'entry.too_large': row('input', 'The entry is larger than the ledger records: send less at a time.'),

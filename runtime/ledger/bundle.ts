@@ -60,9 +60,13 @@ export interface Bundle {
   readonly head?: BundleBlock;
   /** Only in an answer to a challenge that asked for more blocks than fit. */
   readonly consistency?: BundleConsistency;
+  /** Of fleets that had blocks of the segment, COSE_Sign1 as they gave them; absent where there is none. */
+  readonly receipts?: readonly Uint8Array[];
 }
 
-const KEY = { version: 1, entries: 2, genesis: 3, start: 4, links: 5, head: 6, anchors: 7, consistency: 8 } as const;
+const KEY = { version: 1, entries: 2, genesis: 3, start: 4, links: 5, head: 6, anchors: 7, consistency: 8, receipts: 9 } as const;
+/** As many as a gateway may have upstreams, and one owner. */
+const RECEIPTS_MAX = 16;
 
 /** Throws `bundle.too_large` for what `decodeBundleBody` would refuse. */
 export function encodeBundle(bundle: Bundle): Buffer {
@@ -77,6 +81,7 @@ export function encodeBundle(bundle: Bundle): Buffer {
   if (bundle.head) map.set(KEY.head, blockOf(bundle.head));
   if (bundle.anchors.length > 0) map.set(KEY.anchors, bundle.anchors.map(({ sequence, attest, signature }) => [sequence, attest, signature]));
   if (bundle.consistency) map.set(KEY.consistency, [bundle.consistency.fromSize, [...bundle.consistency.path]]);
+  if (bundle.receipts) map.set(KEY.receipts, [...bundle.receipts]);
   const body = encodeCbor(map);
   if (countItems([body]) > LIMITS.bundleItemsMax || countItems(bundle.entries.map(({ bytes }) => bytes)) > LIMITS.bundleItemsMax) throw tooLarge(`more than ${LIMITS.bundleItemsMax} CBOR items`);
   const file = encodeCbor([BUNDLE_MAGIC, sha256(body), body]);
@@ -108,6 +113,7 @@ export function decodeBundleBody(body: Uint8Array): Bundle {
   const start = fields.get(KEY.start);
   const head = fields.get(KEY.head);
   const consistency = fields.get(KEY.consistency);
+  const receipts = fields.get(KEY.receipts);
   return {
     entries: decodeEntries(fields.get(KEY.entries)),
     genesis: decodeBlockPair(fields.get(KEY.genesis), 'genesis'),
@@ -116,7 +122,13 @@ export function decodeBundleBody(body: Uint8Array): Bundle {
     ...(start === undefined ? {} : { start: decodeBlockPair(start, 'start') }),
     ...(head === undefined ? {} : { head: decodeBlockPair(head, 'head') }),
     ...(consistency === undefined ? {} : { consistency: decodeConsistency(consistency) }),
+    ...(receipts === undefined ? {} : { receipts: decodeReceipts(receipts) }),
   };
+}
+
+function decodeReceipts(value: Cbor): readonly Uint8Array[] {
+  if (!isList(value) || value.length === 0 || value.length > RECEIPTS_MAX) throw malformed(`receipts are not a list of 1 to ${RECEIPTS_MAX}`);
+  return value.map((receipt, at) => asBlockBytes(receipt, `receipt ${at}`));
 }
 
 function decodeEntries(value: Cbor | undefined): readonly BundleEntry[] {

@@ -26,6 +26,25 @@ export interface ProofSource {
   consistency(from: number, to: number): readonly Uint8Array[];
 }
 
+/** A receipt that a fleet gave, and the block that it is about. */
+export interface HeldReceipt {
+  readonly sequence: number;
+  readonly bytes: Uint8Array;
+}
+
+/**
+ * The same as `buildProof`, up to the first block that a fleet receipted: whoever cuts the chain before it is found out by that fleet. Throws
+ * `ledger.not_receipted` too.
+ */
+export function buildReceiptedProof(source: ProofSource, first: number, last: number, receipts: readonly HeldReceipt[]): Buffer {
+  const covering = headSequence(source, last);
+  const head = Math.min(...receipts.map(({ sequence }) => sequence).filter((sequence) => sequence >= covering));
+  if (!Number.isFinite(head)) throw new TenzroError('ledger.not_receipted', `no fleet has receipted block ${covering}, the first over entry ${last}`);
+  const wanted = range(first, last);
+  const bundle = assemble(source, [...keyEpochsOf(source, wanted), ...wanted], startSequence(source, head), head);
+  return encodeBundle({ ...bundle, receipts: receipts.filter(({ sequence }) => sequence === head).map(({ bytes }) => bytes) });
+}
+
 /** Proves entries `first` to `last`, both included, with the `keyEpoch` entries that confidential ones among them need. Throws `ledger.no_entry`, `ledger.pruned`, `ledger.not_attested`, `ledger.no_chain` or `bundle.too_large`. */
 export function buildProof(source: ProofSource, first: number, last: number = first): Buffer {
   if (!Number.isSafeInteger(first) || !Number.isSafeInteger(last) || first < 0 || last < first) throw new TenzroError('ledger.no_entry', `${first} to ${last} is not a range of entries`);

@@ -46,6 +46,8 @@ const ABOUT_BYTES = 16;
 /** The follower's cursor in the ledger: entries before it are receipted. Another controller begins anew. `receiptKey`: SHA-256 of its key, hex. */
 export const uplinkCursor = (receiptKey: string): string => `uplink:${receiptKey.slice(0, CURSOR_DIGITS)}`;
 const CURSOR_DIGITS = 16;
+/** Of the keys under which a gateway keeps the newest receipt of each fleet. */
+export const RECEIPTS_PREFIX = 'uplink/uplink:';
 
 export const signReceipt = (signer: Signer, receipt: Receipt): Buffer => sign1(signer, signingKeyHeader(signer.publicKey), encodeReceipt(receipt));
 /** In another thread: a controller signs hundreds in a second. */

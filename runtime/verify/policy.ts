@@ -46,6 +46,8 @@ export interface Policy {
   readonly lease: 'required' | 'optional';
   /** SHA-256 of the ML-DSA keys whose leases count, lower-case hex. */
   readonly verifiers: readonly string[];
+  /** SHA-256 of the ML-DSA keys of fleets' controllers whose receipts count, lower-case hex. */
+  readonly receiptKeys: readonly string[];
   /** Whom a verifier enrols: TPMs whose EK certificate leads to a root, every TPM that asks (on first use), or nobody. */
   readonly enrol: EnrolRule;
   /** An appraisal: how far a block's wall time may be from the verifier's clock. */
@@ -62,11 +64,11 @@ export interface Policy {
 
 export const DEFAULT_POLICY: Policy = {
   accept: ['dtpm', 'enrolled'], ekRoots: [], ekIssuers: [], vendorRoots: true, enrolled: [], enrollers: [], pcrs: new Map(), software: [], models: [], firmware: [],
-  lease: 'optional', verifiers: [], enrol: 'certified', clockSkewSeconds: 300, leaseSeconds: 3_600, maxLinks: LIMITS.proofLinksMax, shortfall: 'keep',
+  lease: 'optional', verifiers: [], receiptKeys: [], enrol: 'certified', clockSkewSeconds: 300, leaseSeconds: 3_600, maxLinks: LIMITS.proofLinksMax, shortfall: 'keep',
 };
 
 const KEYS = [
-  'version', 'accept', 'ekRoots', 'ekIssuers', 'vendorRoots', 'enrolled', 'enrollers', 'pcrs', 'software', 'models', 'firmware', 'ima', 'lease', 'verifiers', 'enrol', 'clockSkewSeconds', 'leaseSeconds',
+  'version', 'accept', 'ekRoots', 'ekIssuers', 'vendorRoots', 'enrolled', 'enrollers', 'pcrs', 'software', 'models', 'firmware', 'ima', 'lease', 'verifiers', 'receiptKeys', 'enrol', 'clockSkewSeconds', 'leaseSeconds',
   'maxLinks', 'shortfall', 'device',
 ] as const;
 const SHA256_HEX = /^[0-9a-f]{64}$/;
@@ -95,6 +97,7 @@ export function parsePolicy(value: unknown): Policy {
     ...(given['ima'] === undefined ? {} : { ima: asImaRule(given['ima']) }),
     lease: asLeaseRule(given['lease'] ?? DEFAULT_POLICY.lease),
     verifiers: asDigests(given['verifiers'] ?? [], 'verifiers'),
+    receiptKeys: asDigests(given['receiptKeys'] ?? [], 'receiptKeys'),
     enrol: asEnrolRule(given['enrol'] ?? DEFAULT_POLICY.enrol),
     clockSkewSeconds: asCount(given['clockSkewSeconds'] ?? DEFAULT_POLICY.clockSkewSeconds, 'clockSkewSeconds', 0, CLOCK_SKEW_SECONDS_MAX),
     leaseSeconds: asCount(given['leaseSeconds'] ?? DEFAULT_POLICY.leaseSeconds, 'leaseSeconds', LIMITS.leaseSecondsMin, LIMITS.leaseSecondsMax),

@@ -17,6 +17,7 @@ import { checkAttestSignatures, checkEvidence } from './hardware.ts';
 import { checkLease } from './lease.ts';
 import { openBlocks, type OpenedBundle } from './opened.ts';
 import type { Policy } from './policy.ts';
+import { checkReceipt } from './receipt.ts';
 import type { Report } from './report.ts';
 
 type Subject = Report['subject'];
@@ -45,8 +46,7 @@ export function verifyBundle(file: Uint8Array, policy: Policy, { nonce }: Verify
   const trust = judgeTrust(book, opened, policy, subject.chainId);
   checkBoot(book, opened, policy);
   checkLease(book, opened, policy);
-  book.skip('receipt', 'the bundle holds no receipt of a territory');
-  checkFresh(book, opened, nonce);
+  checkFresh(book, opened, nonce, checkReceipt(book, opened, policy));
   return reportOf(book, subject, trust);
 }
 

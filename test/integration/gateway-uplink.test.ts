@@ -71,7 +71,13 @@ describe('a gateway and its fleet controller', function () {
     const human = await tenzro(at('data'), ['status'], { configFile: at('gateway.yaml') });
     assert.match(human.output, /fleet +fleet at mqtts:\/\/localhost:\d+: connected, \S+; \d+ entries receipted at/);
     await assertNothingLost(size);
+    writeFileSync(at('policy.yaml'), `version: 1\naccept: [software]\nreceiptKeys: ["${controller.receiptKey}"]\n`);
+    const proven = await tenzro(at('data'), ['proof', '0', '-o', at('proof.tzp'), '--receipted', '--wait'], { configFile: at('gateway.yaml') });
+    assert.equal(proven.code, 0, proven.output);
     await gateway.stop();
+    const judged = await tenzro(at('data'), ['verify', at('proof.tzp'), '--policy', at('policy.yaml'), '--json']);
+    const { checks } = JSON.parse(judged.stdout) as { readonly checks: readonly { readonly code: string; readonly result: string }[] };
+    assert.deepEqual([judged.code, checks.find(({ code }) => code === 'receipt')?.result], [0, 'pass'], judged.output);
     const shown = await tenzro(at('data'), ['fleet', 'show', 'edge-1', '--dir', controller.dir, '--json']);
     assert.equal((JSON.parse(shown.stdout) as readonly { readonly withheld: number }[])[0]?.withheld, 5);
     await using reader = await openReader(at('data'));
