@@ -71,21 +71,30 @@ export async function atPlacesOf<T>(discriminator: number, attempt: () => PlaceA
   throw refusal ?? new TenzroError('claim.not_found', `nobody announced number ${discriminator} within ${LIMITS.claimFindMs / 1_000} s`);
 }
 
-/** Tries `attempt` where it was last, then at every place that is heard, until one does not throw `claim.link` or `claim.timeout`. */
+/** Tries `attempt` where it was last, then at every place that is heard, until one does not throw `claim.link` or `claim.timeout`. Throws `claim.not_found` some time after the last place: there may be many gateways. */
 export async function whereItMayBe<T>(last: Dial, attempt: (dial: Dial) => Promise<T>, signal: AbortSignal): Promise<T> {
-  const timeout = AbortSignal.timeout(LIMITS.claimFindMs);
   try {
     return await attempt(last);
   } catch (error) {
     if (!isAbsence(error)) throw error;
   }
-  for await (const { address, port } of placesHeard(AbortSignal.any([signal, timeout]))) {
-    try {
-      return await attempt(dialTo(address, port));
-    } catch (error) {
-      if (!isAbsence(error)) throw error;
+  const over = new AbortController();
+  const wait = (): NodeJS.Timeout => setTimeout(() => { over.abort(); }, LIMITS.claimFindMs);
+  let timer = wait();
+  try {
+    for await (const { address, port } of placesHeard(AbortSignal.any([signal, over.signal]))) {
+      clearTimeout(timer);
+      try {
+        return await attempt(dialTo(address, port));
+      } catch (error) {
+        if (!isAbsence(error)) throw error;
+      }
+      timer = wait();
     }
+  } finally {
+    clearTimeout(timer);
   }
+  if (signal.aborted) throw new TenzroError('claim.abandoned', 'given up by the operator');
   throw new TenzroError('claim.not_found', 'the gateway of that claim answers nowhere on this network');
 }
 

@@ -29,7 +29,8 @@ export async function giveOrder({ dial, claim, order }: Errand, signal: AbortSig
   const receive = (bytes: Uint8Array): void => {
     const message = decodeMessage(bytes);
     if (message.kind === 'refused' && sent.digest) return reject(new TenzroError(message.reason === 'claim.busy' ? 'claim.busy' : 'claim.order', `the gateway refused the order: ${message.reason}`));
-    if (message.kind !== 'standing' || !equalBytes(message.claimId, claimId) || !claimerSuite.isSigned(message, signingKey)) return;
+    if (message.kind !== 'standing' || !equalBytes(message.claimId, claimId)) return;
+    if (!claimerSuite.isSigned(message, signingKey)) return reject(new TenzroError('claim.timeout', 'another gateway answers there'));
     if (sent.digest && equalBytes(message.nonce, sent.digest)) return resolve(message);
     if (!equalBytes(message.nonce, question.nonce)) return;
     if (message.standing !== 'owned') return message.standing === 'none' ? resolve(message) : undefined;

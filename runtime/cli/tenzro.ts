@@ -328,7 +328,8 @@ function declareOwnership(fleet: Command, io: Io): void {
     .option('--yes', 'take a gateway whose keys no maker vouches for, without asking')
     .action(async (flags: import('./fleet/claim.ts').ClaimFlags) => { await (await import('./fleet/claim.ts')).fleetClaim(io, flags); });
   declare('release <gateway>', 'Gives a gateway up, over the local network: it forgets its owner and can be claimed anew.', ['tenzro fleet release edge-1 --dir fleet', 'tenzro fleet release edge-1 --dir fleet --key /media/stick/owner-2.key'])
-    .action(async (gateway: string, flags: import('./fleet/order.ts').OrderFlags) => { await (await import('./fleet/order.ts')).fleetRelease(io, gateway, flags); });
+    .option('--address <host:port>', 'where the gateway is, if it is not found')
+    .action(async (gateway: string, flags: import('./fleet/order.ts').OrderFlags & { readonly address?: string }) => { await (await import('./fleet/order.ts')).fleetRelease(io, gateway, flags); });
   declare('rotate [gateway]', 'Puts two other owner keys in the place of those of now, over the local network. Exit 1 where a gateway could not be reached: call it again.',
     ['tenzro fleet rotate --all --dir fleet --key owner-2.key --to new-1.key new-2.key'])
     .option('--all', 'every gateway that was claimed from this folder')

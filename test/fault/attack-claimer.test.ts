@@ -19,7 +19,7 @@ import { FleetOffice } from '#runtime/controller/claimClient.ts';
 import { systemClock } from '#runtime/core/clock.ts';
 import { TenzroError } from '#runtime/core/errors.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
-import { newSeed, signerOfSeed, type Signer } from '#runtime/crypto/mldsa.ts';
+import { MLDSA65, newSeed, signerOfSeed, type Signer } from '#runtime/crypto/mldsa.ts';
 import { loadPolicy } from '#runtime/policyFile.ts';
 import { welcomeGateway } from '#runtime/welcoming.ts';
 import { ClaimableGateway, DeskClock, type Bend } from '#test/support/claimDesk.ts';
@@ -130,6 +130,19 @@ describe('attacks on the claimer', function () {
     assert.deepEqual(steps.flatMap((step) => (step.kind === 'passed' ? [step.why] : [])).toSorted((a, b) => a.localeCompare(b)), [
       'the device refused', 'the offer is not signed by its identity key for this claim', 'whoever answers there did not show in time that it is the gateway',
     ]);
+  });
+
+  it('twenty others answer for a gateway whose owner orders it, with keys of their own: passed over at once, and the right one is released', async () => {
+    const { claimer, store, owner } = await operatorOf('anna');
+    assert.equal(await codeOf(claimer.claim(...at(listener.port))), 'owned');
+    const kept = await store.ownerOf(NAME);
+    const lie = answering(encodeMessage({ kind: 'standing', claimId: kept.claimId, nonce: randomBytes(32), standing: 'none', reason: '', generation: 7, signature: randomBytes(MLDSA65.signatureBytes) }));
+    const announce = (port: number): void => { each.use(new ClaimAdvertisement({ port, discriminators: [] }, 'loopback', () => undefined)); };
+    for (let left = 20; left > 0; left--) announce(each.use(await Listener.open(lie)).port);
+    const begun = performance.now();
+    announce(listener.port);
+    assert.equal(await orderGateway({ kept: { ...kept, address: `${PLACE}:1` }, owner, change: { verb: 'release', ownerKeys: undefined }, signal: NEVER }), 'released');
+    assert.ok(performance.now() - begun < LIMITS.claimFindMs, 'it waited for those who are not meant');
   });
 
   it('a photographed code, used by a second claimer after the first one, and after its release: the gateway stays whose it is, and then nobody can use it', async () => {

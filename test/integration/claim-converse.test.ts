@@ -174,7 +174,7 @@ describe('claim over TCP', function () {
       const lie = (bytes: Uint8Array): Uint8Array => { const message = decodeMessage(bytes); return message.kind === 'standing' ? encodeMessage({ ...message, standing: 'none' }) : bytes; };
       await using between = await standBetween(listener.port, { up: lie });
       const asked = giveOrder({ dial: dialTo('127.0.0.1', between.port), claim: kept, order: () => assert.fail('an order was signed') }, AbortSignal.timeout(500));
-      assert.equal(await asked.then(({ standing }) => standing, codeOf), 'claim.abandoned');
+      assert.equal(await asked.then(({ standing }) => standing, codeOf), 'claim.timeout');
     });
   });
 

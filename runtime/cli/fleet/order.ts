@@ -16,10 +16,11 @@ export interface OrderFlags extends OwnerFlags {
 }
 
 /** The gateway forgets its owner; the register is told when the gateway has said so, signed. */
-export async function fleetRelease(io: Io, gateway: string, flags: OrderFlags): Promise<void> {
+export async function fleetRelease(io: Io, gateway: string, flags: OrderFlags & { readonly address?: string }): Promise<void> {
   io.catchSignals();
   const store = new ClaimStore(flags.dir);
-  const kept = await store.ownerOf(gateway);
+  const { address, ...owned } = await store.ownerOf(gateway);
+  const kept = { ...owned, address: flags.address ?? address };
   const owner = await openOwnerKey(io, flags);
   const standing = await orderGateway({ kept, owner, change: { verb: 'release', ownerKeys: undefined }, signal: io.signal });
   await callController(flags.dir, 'gateways.released', { name: gateway, who: thumbprintOf(owner.publicKey) });
