@@ -77,6 +77,18 @@ export async function* bytesOf({ path, isXz, sizeBytes }: Image, signal: AbortSi
   if (seen < sizeBytes) throw wrong(path, `it ended after ${seen} of ${sizeBytes} bytes: it has changed while it was read`);
 }
 
+/** Its first bytes, unpacked; fewer where it is shorter. */
+export async function beginningOf(image: Image, sizeBytes: number, signal: AbortSignal): Promise<Buffer> {
+  const parts: Buffer[] = [];
+  let seen = 0;
+  for await (const part of bytesOf(image, signal)) {
+    parts.push(part);
+    seen += part.length;
+    if (seen >= sizeBytes) break;
+  }
+  return Buffer.concat(parts).subarray(0, sizeBytes);
+}
+
 async function* plain(path: string, signal: AbortSignal): AsyncGenerator<Buffer> {
   try {
     for await (const chunk of createReadStream(path, { highWaterMark: READ_BYTES, signal })) yield chunk as Buffer;

@@ -3,8 +3,9 @@ import { realpath, stat } from 'node:fs/promises';
 import { createInterface } from 'node:readline/promises';
 import { basename } from 'node:path';
 import { bmapOf, checkDigest, signaturesBeside, statedDigest } from '#provisioning/flash/beside.ts';
+import { bootPartition, HEAD_BYTES, putBootFiles, readBootFiles } from '#provisioning/flash/bootFiles.ts';
 import { candidates, checkedDisk, disksHere, type Disk } from '#provisioning/flash/disks.ts';
-import { openImage, type Image } from '#provisioning/flash/image.ts';
+import { beginningOf, openImage, type Image } from '#provisioning/flash/image.ts';
 import { Target } from '#provisioning/flash/target.ts';
 import { writeImage } from '#provisioning/flash/write.ts';
 import { systemClock } from '#runtime/core/clock.ts';
@@ -15,6 +16,8 @@ import { EXIT, type Io } from './io.ts';
 export interface FlashFlags {
   /** A file; false: none, also where one lies beside the image. */
   readonly bmap?: string | false;
+  /** Files for the boot partition. */
+  readonly put?: readonly string[];
   readonly forceFixed?: boolean;
   readonly yes?: boolean;
   readonly json?: boolean;
@@ -37,21 +40,31 @@ export async function flash(io: Io, imagePath: string, targetPath: string | unde
   const bmap = flags.bmap === false ? undefined : await bmapOf(image, flags.bmap);
   tellImage(say, image, bmap?.path);
   const checked = await checkImage(io, image, say, flags);
+  const files = await readBootFiles(flags.put ?? [], io.signal);
+  const bootPlace = files.length > 0 ? bootPartition(await beginningOf(image, HEAD_BYTES, io.signal)) : undefined;
   tellPlace(say, place);
   if ((place.disk || place.isThere) && !flags.yes) await agree(io, place);
   const bar = new Bar(io, flags.json === true);
-  let isBegun = false;
+  let state = 'nothing was written';
   try {
     await using target = await Target.open(place.path, place.disk?.sectorBytes);
-    isBegun = true;
+    state = `${printable(place.path)} shows no system now; the same command again begins anew`;
     const written = await writeImage({ image, bmap: bmap?.bmap, target, isFile: !place.disk, seen: (phase, done, total) => { bar.show(phase === 'write' ? 'writing  ' : 'verifying', done, total); }, signal: io.signal });
     bar.end();
-    if (flags.json) return io.json({ image: image.path, target: place.path, ...written, checksum: checked ? 'good' : 'none', bmap: bmap?.path ?? null, verified: true });
+    state = `${printable(place.path)} holds the image, and perhaps not all files that belong with it`;
+    if (bootPlace) {
+      await putBootFiles(place.path, bootPlace, files, io.signal);
+      await target.flush();
+      say(`on its boot partition: ${files.map(({ name }) => name).join(', ')}`);
+    }
+    if (flags.json) return io.json({ image: image.path, target: place.path, ...written, put: files.map(({ name }) => name), checksum: checked ? 'good' : 'none', bmap: bmap?.path ?? null, verified: true });
     io.line(`${printable(place.path)} holds the image: ${sizeText(written.writtenBytes)} written and read back${written.isDirect ? '' : ' (perhaps from memory: this file system knows no other way)'}${place.disk ? '; it can be taken out' : ''}`);
   } catch (cause) {
     bar.end();
-    if (io.signal.aborted) io.error(isBegun ? `stopped: ${printable(place.path)} shows no system now; the same command again begins anew` : 'stopped: nothing was written');
+    if (io.signal.aborted) io.error(`stopped: ${state}`);
     throw cause;
+  } finally {
+    for (const { bytes } of files) bytes.fill(0);
   }
 }
 

@@ -379,6 +379,7 @@ function declareFlash(root: Command, io: Io): void {
   root.command('flash <image> [target]').description('Writes an image (.img, .img.xz) onto a card, stick or into a file, and reads it back. Without a target: lists the cards that are here.')
     .option('--bmap <file>', 'block map of bmaptool: write only what the image holds; default: the one beside the image')
     .option('--no-bmap', 'write every byte, also where a block map lies beside the image')
+    .option('--put <files...>', 'files that the image reads at its first start, for its FAT boot partition; nothing is mounted')
     .option('--force-fixed', 'also onto a disk that is built in; never onto one that is mounted or swapped to')
     .option('--yes', 'overwrite without asking')
     .option(...JSON_FLAG)

@@ -216,7 +216,8 @@ export const ERRORS = {
   'flash.permission': row('environment', 'Nothing was written: run it again with sudo in front, as writing a disk takes the rights over all of them.'),
   'flash.medium': row('environment', 'Put the card in again, or try another reader, and run the same command again: what was begun shows no system, and repeating is safe.'),
   'flash.verify': row('environment', 'The card is worn out or smaller than it says: take another one; this one shows no system.'),
-  'flash.program': row('environment', 'Install what is missing: sudo apt install xz-utils util-linux.'),
+  'flash.boot_files': row('usage', 'Correct what the message names and run the same command again; without --put the image alone is written.'),
+  'flash.program': row('environment', 'Install what is missing: sudo apt install xz-utils util-linux mtools.'),
 
   // enrolment
   'x509.malformed': row('input', 'The bytes are no X.509 certificate in DER: they were damaged, cut or padded, or are of another kind.'),

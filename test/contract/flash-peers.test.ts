@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { diskImageIn, IMAGE_BYTES, ran, type DiskImage } from '#test/support/diskImage.ts';
 import { requirePeer } from '#test/support/peers.ts';
@@ -70,6 +70,35 @@ describe('flash: against the programs of others', () => {
     assert.ok(readFileSync(at('old.img')).equals(readFileSync(image.plain)));
   }).timeout(60_000);
 
+  it('lays files onto the boot partition, which others then read, and leaves the others there', async function () {
+    const name = 'custom.toml';
+    writeFileSync(at(name), 'wifi = "a passphrase"\n');
+    const { code, output } = await flash(image.packed, at('put.img'), '--put', at(name), at('SECOND.TXT'));
+    assert.deepEqual([code, output.includes('(flash.boot_files)'), existsSync(at('put.img'))], [2, true, false], output);
+    writeFileSync(at('SECOND.TXT'), '');
+    const put = await flash(image.packed, at('put.img'), '--put', at(name), at('SECOND.TXT'));
+    assert.equal(put.code, 0, put.output);
+    assert.ok(!put.output.includes('passphrase'));
+    const inside = (file: string): Buffer => execFileSync(requirePeer(this, 'mtype'), ['-i', `${at('put.img')}@@1M`, `::${file}`], { maxBuffer: IMAGE_BYTES, stdio: ['ignore', 'pipe', 'pipe'] });
+    assert.equal(inside(name).toString(), 'wifi = "a passphrase"\n');
+    assert.equal(inside('SECOND.TXT').length, 0);
+    assert.ok(inside('content.bin').equals(readFileSync(at('content.bin'))));
+    assert.equal(ran(requirePeer(this, 'fsck.fat'), ['-n', '-v', fatOf(at('put.img'))]).includes('differ'), false);
+  }).timeout(60_000);
+
+  it('takes no file that no boot partition has room for', async () => {
+    writeFileSync(at('large.bin'), Buffer.alloc(1024 * 1024 + 1));
+    const large = await flash(image.packed, at('full.img'), '--put', at('large.bin'));
+    assert.match(large.output, /larger than 1048576 bytes \(flash\.boot_files\)/);
+    assert.ok(!existsSync(at('full.img')));
+  }).timeout(60_000);
+
+  /** The FAT alone, as fsck.fat reads it. */
+  function fatOf(path: string): string {
+    writeFileSync(at('fat.img'), readFileSync(path).subarray(1024 * 1024, 17 * 1024 * 1024));
+    return at('fat.img');
+  }
+
   describe('on a loop device', () => {
     before(function () {
       if (process.getuid?.() !== 0) skipBecause(this, 'loop devices are root\'s to make');
@@ -87,6 +116,10 @@ describe('flash: against the programs of others', () => {
       const { code, output } = await flash(image.packed, card.path, '--force-fixed', '--yes', '--no-bmap');
       assert.equal(code, 0, output);
       assert.ok(card.holds(image.plain));
+      writeFileSync(at('ssh'), '');
+      const put = await flash(image.packed, card.path, '--force-fixed', '--yes', '--put', at('ssh'));
+      assert.equal(put.code, 0, put.output);
+      assert.match(ran(requirePeer(this, 'mdir'), ['-b', '-i', `${card.path}@@1M`, '::']), /ssh/);
       assert.match(ran('sfdisk', ['--dump', card.path]), /name="boot"/);
       assert.ok(execFileSync(requirePeer(this, 'mtype'), ['-i', `${card.path}@@1M`, '::content.bin'], { maxBuffer: IMAGE_BYTES, stdio: ['ignore', 'pipe', 'pipe'] }).equals(readFileSync(at('content.bin'))));
     }).timeout(60_000);

@@ -11,7 +11,7 @@ peers=(
   cc:gcc /usr/include/stdio.h:libc6-dev
   unshare:util-linux ip:iproute2 avahi-browse:avahi-utils avahi-daemon:avahi-daemon dbus-daemon:dbus NetworkManager:network-manager wpa_supplicant:wpasupplicant curl:curl
   dpkg-deb:dpkg systemd-analyze:systemd git:git
-  bmaptool:bmap-tools mformat:mtools sfdisk:fdisk xz:xz-utils
+  bmaptool:bmap-tools mformat:mtools sfdisk:fdisk fsck.fat:dosfstools xz:xz-utils
   zbarimg:zbar-tools qrencode:qrencode pdftoppm:poppler-utils cjpeg:libjpeg-turbo-progs
 )
 

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
+import { bootPartition } from '#provisioning/flash/bootFiles.ts';
 import { candidates, checkedDisk, disksIn } from '#provisioning/flash/disks.ts';
 import { parseBmap } from '#provisioning/flash/bmap.ts';
 import { TenzroError } from '#runtime/core/errors.ts';
@@ -85,6 +86,44 @@ describe('flash: which disk', () => {
   });
 
   it('refuses what is no answer of lsblk', () => { assert.throws(() => disksIn('{'), refusal('flash.program', /cannot be read/)); });
+});
+
+describe('flash: boot partition', () => {
+  const table = (types: readonly number[]): Buffer => {
+    const head = Buffer.alloc(1024 * 1024);
+    for (const [at, type] of types.entries()) {
+      head[446 + at * 16 + 4] = type;
+      head.writeUInt32LE(8192 * (at + 1), 446 + at * 16 + 8);
+    }
+    head.writeUInt16BE(0x55aa, 510);
+    return head;
+  };
+
+  it('is the first FAT of an MBR', () => {
+    assert.deepEqual(bootPartition(table([0x0c, 0x83])), { offset: 8192 * 512 });
+    assert.deepEqual(bootPartition(table([0x83, 0x0e])), { offset: 2 * 8192 * 512 });
+  });
+
+  const broken: readonly (readonly [string, Buffer, RegExp])[] = [
+    ['nothing', Buffer.alloc(0), /no partition table/],
+    ['a disk without a table', Buffer.alloc(1024 * 1024), /no partition table/],
+    ['a disk without a FAT', table([0x83]), /no FAT partition/],
+    ['a GPT without its header', table([0xee]), /GPT is damaged/],
+    ['a GPT with more entries than there can be', gpt(4_000_000_000, 128, 2n), /form/],
+    ['a GPT with entries of no size', gpt(128, 0, 2n), /form/],
+    ['a GPT whose entries are elsewhere', gpt(128, 128, 1n << 60n), /form/],
+    ['a GPT without a boot partition', gpt(128, 128, 2n), /no FAT partition/],
+  ];
+  for (const [what, head, about] of broken) it(`is not in ${what}`, () => { assert.throws(() => bootPartition(head), refusal('flash.boot_files', about)); });
+
+  function gpt(count: number, entryBytes: number, sector: bigint): Buffer {
+    const head = table([0xee]);
+    head.write('EFI PART', 512);
+    head.writeBigUInt64LE(sector, 512 + 72);
+    head.writeUInt32LE(count, 512 + 80);
+    head.writeUInt32LE(entryBytes, 512 + 84);
+    return head;
+  }
 });
 
 describe('flash: progress', () => {
