@@ -9,7 +9,7 @@ import { tempDir } from '#test/support/temp.ts';
 import { TwinFleet } from '#test/support/twinFleet.ts';
 import { until } from '#test/support/until.ts';
 
-const RUNS = Number(process.env['TENZRO_KILL_RUNS'] ?? 5);
+const RUNS = Number(process.env['TENZRO_KILL_RUNS'] ?? 3);
 /** Verifying, recording, replacing the file, failing to start, going back and starting again take some 800 ms. */
 const LIFE_MS_MAX = 1_000;
 
