@@ -126,8 +126,12 @@ function diskLines(disk: Disk): readonly string[] {
 async function agree(io: Io, { path }: Place): Promise<void> {
   if (!process.stdin.isTTY) throw new TenzroError('cli.usage', `all that is on ${path} would be lost, and there is no terminal to ask on: --yes says yes`);
   using lines = createInterface({ input: process.stdin, output: process.stderr });
-  lines.once('SIGINT', () => { io.stop(EXIT.unable); });
-  const answer = await lines.question(`All that is on ${printable(path)} will be lost. Write? (yes/no) `, { signal: io.signal });
+  const gone = new AbortController();
+  lines.once('SIGINT', () => { io.stop(EXIT.unable); }).once('close', () => { gone.abort(); });
+  const answer = await lines.question(`All that is on ${printable(path)} will be lost. Write? (yes/no) `, { signal: AbortSignal.any([io.signal, gone.signal]) }).catch((cause: unknown) => {
+    if (gone.signal.aborted && !io.signal.aborted) return ''; // the input ended
+    throw cause;
+  });
   if (!/^\s*y(?:es)?\s*$/i.test(answer)) throw new TenzroError('cli.usage', 'nothing was written');
 }
 
