@@ -101,7 +101,7 @@ export async function openHouse(dir: string, passphrase: Uint8Array): Promise<Co
   const settings = await settingsIn(dir);
   await checkOwn(dir);
   const { server, ca } = filesOf(dir);
-  const secret = openUnderPassphrase(LABEL.server, (await readOwnFile(server, 'controller.key')).toString('latin1'), passphrase);
+  const secret = openUnderPassphrase(LABEL.server, await keyTextIn(server), passphrase);
   try {
     const { signer, intermediate } = readServerFile(secret);
     return { ...settings, signer, authority: new Authority(intermediate, (await readFile(ca)).toString('latin1')) };
@@ -127,12 +127,12 @@ export async function prepareRenewal(dir: string, { passphrase, rootFile, nowMs 
   const { name } = await settingsIn(dir);
   const files = filesOf(dir);
   const root = await openRoot(rootFile ?? files.root, files.ca, passphrase);
-  const secret = openUnderPassphrase(LABEL.server, (await readOwnFile(files.server, 'controller.key')).toString('latin1'), passphrase);
+  const secret = openUnderPassphrase(LABEL.server, await keyTextIn(files.server), passphrase);
   try {
     const { signer, seed } = readServerFile(secret);
     const intermediate = newIntermediate(root, name, nowMs);
     const content = serverFile(seed, intermediate, passphrase);
-    return { name, signer, endsMs: parseCertificate(intermediate.certificate).notAfterMs, commit: () => replaceFile(files.server, content, OWNER_ONLY) };
+    return { name, signer, endsMs: parseCertificate(intermediate.certificate).notAfterMs, commit: () => replaceKeyFile(files.server, content) };
   } finally {
     secret.fill(0);
   }
@@ -140,7 +140,7 @@ export async function prepareRenewal(dir: string, { passphrase, rootFile, nowMs 
 
 async function openRoot(path: string, caFile: string, passphrase: Uint8Array): Promise<Issuer> {
   const [certificate] = derOfFile(await readFile(caFile), 1) ?? [];
-  const der = openUnderPassphrase(LABEL.root, (await readOwnFile(path, 'controller.key')).toString('latin1'), passphrase);
+  const der = openUnderPassphrase(LABEL.root, await keyTextIn(path), passphrase);
   try {
     const privateKey = decodeKey(der);
     const spki = createPublicKey(privateKey).export({ format: 'der', type: 'spki' });
@@ -187,5 +187,11 @@ function sealed(label: string, secret: Uint8Array, passphrase: Uint8Array): stri
     secret.fill(0);
   }
 }
+
+/** PEM of a key under the passphrase. Throws `controller.key` where it cannot be read, or others could read it. */
+export const keyTextIn = async (path: string): Promise<string> => (await readOwnFile(path, 'controller.key')).toString('latin1');
+
+/** In one step, also over a power cut. Throws what the system throws. */
+export const replaceKeyFile = (path: string, pem: string): Promise<void> => replaceFile(path, pem, OWNER_ONLY);
 
 const write = (path: string, content: string | Uint8Array, mode: number): Promise<void> => createFile(path, content, mode, 'controller.directory');

@@ -3,11 +3,10 @@
  * under the one passphrase or the other, and the same change again finishes what is left.
  */
 import { existsSync } from 'node:fs';
-import { readOwnFile, replaceFile } from '#provisioning/ownFile.ts';
 import { TenzroError } from '#runtime/core/errors.ts';
 import type { Signer } from '#runtime/crypto/mldsa.ts';
 import { labelIn, openUnderPassphrase, sealUnderPassphrase } from '#runtime/crypto/passphraseBox.ts';
-import { filesOf, openHouse } from './house.ts';
+import { filesOf, keyTextIn, openHouse, replaceKeyFile } from './house.ts';
 
 /** The caller zeroes both. */
 export interface Passphrases { readonly before: Uint8Array; readonly after: Uint8Array }
@@ -28,8 +27,6 @@ export interface PassphraseChange {
 
 interface Prepared extends KeyFile { readonly content?: string }
 
-const OWNER_ONLY = 0o600;
-
 /**
  * Nothing is written before `commit`. `carried`: key files that are elsewhere and change too. Whoever calls keeps controllers away. Throws as `openHouse`, and
  * `fleet.key` where neither passphrase opens a file that has to change: all but the owner keys in the folder.
@@ -48,13 +45,13 @@ export async function preparePassphraseChange(dir: string, passphrases: Passphra
   return {
     name, signer, files: files.map(({ path, state }) => ({ path, state })),
     async commit() {
-      for (const { path, content } of files) if (content !== undefined) await replaceFile(path, content, OWNER_ONLY);
+      for (const { path, content } of files) if (content !== undefined) await replaceKeyFile(path, content);
     },
   };
 }
 
 async function prepared(path: string, { before, after }: Passphrases): Promise<Prepared> {
-  const pem = (await readOwnFile(path, 'controller.key')).toString('latin1');
+  const pem = await keyTextIn(path);
   const label = labelIn(pem);
   if (label === undefined) throw new TenzroError('fleet.key', `${path} is no key under a passphrase`);
   const secret = opened(label, pem, before);
