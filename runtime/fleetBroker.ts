@@ -49,10 +49,10 @@ export async function openFleetBroker({ dir, house: { authority, hosts }, clock,
     return { key, cert: certificate };
   };
   const broker = opened.use(await openBroker({ listeners: [{ ...listen, anonymous: false, tls: { material, clients: 'any' } }], admission, intake: PASS_ON, store, log: log.child({ room: 'broker' }), counters, clock, bounds: FLEET_BOUNDS }));
-  opened.use(register.watch((gateway) => { broker.cut((client) => client.user === gateway && isOut(client.keyDigest(), gateway)); }));
+  opened.use(register.watch((gateway) => { broker.cut([gateway], (client) => isOut(client.keyDigest(), gateway)); }));
   opened.defer(every(LOOK_MS, log, async () => {
     const gone = await people.look();
-    if (gone.length > 0) broker.cut((client) => client.user !== undefined && gone.includes(client.user) && client.keyDigest() === undefined);
+    broker.cut(gone, (client) => client.keyDigest() === undefined);
   }));
   opened.defer(every(RENEW_MS, log, () => broker.renewTls()));
   const link = openInnerLink(broker, store, hub);

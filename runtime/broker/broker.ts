@@ -54,8 +54,8 @@ export interface Broker extends AsyncDisposable {
   clients(): readonly ClientFacts[];
   /** What is retained on topics that `filters` match; the payloads are not the caller's to change. */
   retained(filters: readonly string[]): Iterable<{ readonly topic: string; readonly payload: Uint8Array }>;
-  /** Ends connections as lost ones: their wills fire. */
-  cut(isOut: (client: ClientFacts) => boolean): void;
+  /** Ends connections of these users as lost ones: their wills fire. */
+  cut(users: readonly string[], isOut: (client: ClientFacts) => boolean): void;
   /** New connections get what the listeners' plans give now. Rejects with `broker.listener`. */
   renewTls(): Promise<void>;
 }
@@ -110,8 +110,8 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
     *retained(filters) {
       for (const packet of persistence.retained(filters)) yield { topic: packet.topic, payload: payloadBytes(packet) };
     },
-    cut: (isOut) => {
-      for (const client of door.present.values()) if (isOut(factsOf(door, client))) client.conn.destroy(new TenzroError('broker.cut', `client ${client.id} may not stay`));
+    cut: (users, isOut) => {
+      for (const client of door.presentAs(users)) if (isOut(factsOf(door, client))) client.conn.destroy(new TenzroError('broker.cut', `client ${client.id} may not stay`));
     },
     async renewTls() { await Promise.all(listeners.map((listener) => listener.renew())); },
     [Symbol.asyncDispose]: () => resources.disposeAsync(),

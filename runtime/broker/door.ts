@@ -55,11 +55,14 @@ export class Door {
   readonly #options: DoorOptions;
   readonly #connections = new WeakMap<EngineClient, Connection>();
   readonly #present = new Map<string, EngineClient>();
+  readonly #byUser = new Map<string, Set<EngineClient>>();
   readonly #message = new Message();
 
   constructor(options: DoorOptions) { this.#options = options; }
 
   get present(): ReadonlyMap<string, EngineClient> { return this.#present; }
+  /** Their connections, without a look at any other. */
+  *presentAs(users: readonly string[]): Iterable<EngineClient> { for (const user of users) yield* this.#byUser.get(user) ?? []; }
   connectionOf(client: EngineClient): Connection | undefined { return this.#connections.get(client); }
 
   entered(client: EngineClient, socket: Socket, listener: ListenerPlan): void {
@@ -79,12 +82,24 @@ export class Door {
 
   registered(client: EngineClient): void {
     this.#present.set(client.id, client);
+    this.#connectionsAs(client)?.add(client);
     if (!client.clean) this.#options.persistence.setOnline(client.id, true);
   }
 
   left(client: EngineClient): void {
     if (this.#present.get(client.id) === client) this.#present.delete(client.id);
+    const same = this.#connectionsAs(client);
+    same?.delete(client);
+    if (same?.size === 0) this.#byUser.delete(this.#connections.get(client)?.user ?? '');
     if (!client.clean) this.#options.persistence.setOnline(client.id, false);
+  }
+
+  #connectionsAs(client: EngineClient): Set<EngineClient> | undefined {
+    const user = this.#connections.get(client)?.user;
+    if (user === undefined) return undefined;
+    const found = this.#byUser.get(user) ?? new Set();
+    this.#byUser.set(user, found);
+    return found;
   }
 
   unsubscribed(client: EngineClient, filters: readonly string[]): void { this.#connections.get(client)?.withdraw(filters); }
