@@ -1,5 +1,5 @@
 /**
- * Which gateways a group means, as a query over what they report: `twin.site.region = 'north' and twin.software.version < '1.4.0'`. Plain data; it can read and
+ * Which gateways a group means, as a query over what they report: `id ^= 'north-' and health.version < '1.4.0'`. Plain data; it can read and
  * compare, and nothing else. A test of what a gateway does not report is false. Grammar: docs/reference/rollouts.md.
  */
 import { isJsonObject, type Json } from '#runtime/core/json.ts';

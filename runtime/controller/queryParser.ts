@@ -109,7 +109,7 @@ class Parser {
   }
 
   #path(): readonly string[] {
-    if (this.#token.kind !== 'word' || KEYWORDS.has(this.#token.text)) throw this.#wrong('a name, as twin.software.version');
+    if (this.#token.kind !== 'word' || KEYWORDS.has(this.#token.text)) throw this.#wrong('a name, as health.version');
     return this.#next().text.split('.');
   }
 

@@ -92,7 +92,7 @@ async function resumeAll(io: Io, claimer: Claimer, { dir, resume }: ClaimFlags, 
 }
 
 async function codeOf(io: Io, { code, image, camera }: ClaimFlags): Promise<ClaimCode> {
-  if ([code, image, camera].filter((given) => given !== undefined).length !== 1) throw new TenzroError('cli.usage', 'name one of --code CODE (--code - reads it from stdin), --image FILE, --camera and --resume');
+  if ([code, image, camera].filter((given) => given !== undefined).length !== 1) throw new TenzroError('cli.usage', 'name one of --code CODE (--code - reads it from stdin), --image FILE, --camera, --show and --resume');
   if (image !== undefined) return decodeClaimCode(await claimCodeOn(read(image)));
   if (code !== undefined) return decodeClaimCode(code === '-' ? readFileSync(STDIN, 'utf8') : code);
   io.error('hold the code before the camera (Ctrl-C ends it)');

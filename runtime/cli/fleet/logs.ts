@@ -9,6 +9,7 @@ import { LIMITS } from '#runtime/core/limits.ts';
 import { printable } from '#runtime/core/printable.ts';
 import { humanLine } from '#runtime/observe/humanLine.ts';
 import { EXIT, type Io } from '../io.ts';
+import { gatewaysOf } from './groups.ts';
 import { openOwnerKey, type OwnerFlags } from './owner.ts';
 import { signFor } from './run.ts';
 
@@ -32,6 +33,7 @@ export async function fleetLogs(io: Io, gateway: string, flags: LogsFlags): Prom
   const id = randomBytes(8).toString('hex');
   const issued = Math.floor(systemClock.wallMicros() / 1_000_000);
   const { message } = signFor(await openOwnerKey(io, flags), gateway, { type: TYPE, id, issued, ttlSeconds: TTL_SECONDS, isDryRun: false, parameters });
+  if ((await gatewaysOf(dir, gateway)).unknown.length > 0) io.error(`${gateway} was never heard of: it has ${TTL_SECONDS} s to answer`);
   await callController(dir, 'commands.submit', { commands: [{ gateway, message }] });
   io.catchSignals();
   let last: JsonObject = {};

@@ -185,7 +185,7 @@ function lineOf(io: Io, { name, chain, gateway, record, standing }: Member, link
   const frozen = gateway?.frozen?.why ?? (fork ? `two blocks ${fork.sequence}, cloned or restored from an old copy` : undefined);
   const short = standing?.meets === false ? standing.findings.filter(({ result }) => result === 'fail').map(({ check }) => check).join(', ') : '';
   return [
-    printable(name).padEnd(16), (gateway?.state ?? 'unclaimed').padEnd(9), (standing?.level ?? '-').padEnd(8), kept, ...(link === undefined ? [] : [linkWords(link)]),
+    printable(name).padEnd(16), (gateway?.state ?? 'unclaimed').padEnd(9), (standing?.level ?? '-').padEnd(8), kept, ...(link === undefined || gateway?.state === 'released' || gateway?.state === 'revoked' ? [] : [linkWords(link)]),
     ...(short === '' ? [] : [io.paint(`SHORT OF POLICY: ${printable(short)}`, 'yellow')]), ...(frozen === undefined ? [] : [io.paint(`FROZEN: ${printable(frozen)}`, 'red')]),
   ].join('  ');
 }
