@@ -96,6 +96,7 @@ export function openCommanding({ settings, appRoot, host, trials, writer, reader
     commander, operators,
     setOwner(owner) {
       owners = owner ? operatorsOf(owner) : [];
+      if (!owner) commander.operatorsChanged(); // what waits would begin if the same owner came again
       for (const topics of [own, ...fleets]) topics.sayCapabilities(supported());
     },
     operatorsChanged() {

@@ -37,10 +37,14 @@ describe('gateway: commands of its owner', function () {
     await using gateway = await Gateway.start({ dataDir: at('data'), configFile: at('tenzro.yaml') });
     await gateway.until('its first block', ({ chain, claim }) => chain.blocks > 0 && claim.state === 'unclaimed', 20_000);
     const requester = await Requester.of(gateway);
-    const answerTo = async (signer: Signer, id: string): Promise<string> => {
-      const claims = { gateway: NODE_NAME, target: MAIN_ENTITY, type: 'diagnostics', id, issued: Math.floor(systemClock.wallMicros() / 1_000_000), ttlSeconds: 60, isDryRun: true, parameters: {} };
+    const command = async (signer: Signer, id: string, waitSeconds?: number): Promise<void> => {
+      const issued = Math.floor(systemClock.wallMicros() / 1_000_000);
+      const claims = { gateway: NODE_NAME, target: MAIN_ENTITY, type: 'diagnostics', id, issued, ttlSeconds: 60, isDryRun: true, parameters: {}, ...(waitSeconds === undefined ? {} : { notBefore: issued + waitSeconds }) };
       writeFileSync(at('command.json'), JSON.stringify(signCommand(signer, claims)));
       await requester.publish('diagnostics', id, at('command.json'));
+    };
+    const answerTo = async (signer: Signer, id: string): Promise<string> => {
+      await command(signer, id);
       const { status, reason } = await requester.ended('diagnostics', id);
       return typeof reason === 'string' ? reason.slice(0, reason.indexOf(':')) : String(status);
     };
@@ -59,8 +63,11 @@ describe('gateway: commands of its owner', function () {
     await order(operator, { verb: 'rotate', ownerKeys: next.owners.map(({ publicKey }) => publicKey) }, port ?? 0);
     await gateway.until('the new keys', ({ fleet }) => fleet.owner?.keys[0] === thumbprintOf(next.owners[0].publicKey));
     assert.deepEqual([await answerTo(operator.owners[0], 'd'), await answerTo(next.owners[1], 'e')], ['command.operator', 'successful']);
+    await command(next.owners[0], 'later', 50);
+    await gateway.until('a command that waits', ({ fleet }) => fleet.commands.some(({ id, state }) => id === 'later' && state === 'scheduled'));
     await order(next, { verb: 'release', ownerKeys: undefined }, port ?? 0);
     await gateway.until('nobody', ({ fleet }) => fleet.owner === null && fleet.upstreams.length === 0);
+    assert.match(String((await requester.ended('diagnostics', 'later')).reason), /^command\.operator: /, 'it does not wait for the same owner');
     assert.equal(await answerTo(next.owners[0], 'f'), 'command.no_operators');
     await until('nothing that it can do', async () => (await requester.capabilities()).length === 0);
   });
