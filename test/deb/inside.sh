@@ -24,11 +24,11 @@ fact installedMib "$(du -sm --apparent-size /opt/tenzro-edge | cut -f1)"
 
 as_tenzro sh -c 'cd ~ && TENZRO_SUPERVISED=1 NODE_COMPILE_CACHE=/var/cache/tenzro-edge/code exec tenzro run --scenario workshop' > /tmp/gateway.log 2>&1 &
 started=$SECONDS
-ready() { as_tenzro tenzro status --json 2>/dev/null | grep -q '"ready":true'; }
+ready() { grep -q '"msg":"ready"' /tmp/gateway.log && as_tenzro tenzro status --json | grep -q '"ready":true'; } # the log first: under emulation every command takes long
 inferred() { as_tenzro tenzro log --json --kind inference --limit 1 2>/dev/null | grep -q '"index"'; }
-wait_for 'gateway' 180 ready
+wait_for 'gateway' 600 ready
 fact readySeconds $((SECONDS - started))
-wait_for 'inference' 180 inferred
+wait_for 'inference' 300 inferred
 index=$(as_tenzro tenzro log --json --kind inference --limit 1 | sed 's/.*"index":\([0-9]*\).*/\1/')
 as_tenzro tenzro proof "$index" --wait -o /tmp/reading.tzp >&2
 tenzro verify /tmp/reading.tzp --policy /opt/tenzro-edge/docs/policies/allow-software.yaml >&2 || fail 'the proof does not verify'
