@@ -126,7 +126,7 @@ describe('a gateway and its fleet controller', function () {
     assert.equal(offline.fleet.upstreams[0]?.receipt, null);
     await using stack = new AsyncDisposableStack();
     stack.use(await broker.start());
-    await gateway.until('the silence to be told', ({ fleet: { upstreams: [uplink] } }) => uplink?.connected === true && /^no answer/.test(uplink.fault ?? ''), 60_000);
+    await gateway.until('the silence to be told', ({ fleet: { upstreams: [uplink] } }) => uplink?.connected === true && uplink.fault?.startsWith('no answer') === true, 60_000);
     stack.use(await controller.start(broker));
     const { fleet: { upstreams: [uplink] } } = await gateway.until('everything to be receipted', receipted(size), 60_000);
     assert.equal(uplink?.fault, null);
