@@ -31,7 +31,7 @@ export async function verifierInit(io: Io, flags: DirFlags & { readonly host?: r
     `1. Read ${printable(join(flags.dir, 'policy.yaml'))} and make it yours; tenzro reference prints the values of a gateway that you trust.`,
     `2. Serve:  tenzro verifier serve --dir ${printable(flags.dir)}`,
     `3. On each gateway, copy ${printable(certificateFile(flags.dir))} there and put this into its configuration:`, '',
-    'verifier:', `  url: ${printable(url)}`, '  caFile: /etc/tenzro/verifier.pem', `  key: "${keyDigest}"`, '',
+    'verifier:', `  url: ${printable(url)}`, '  caFile: /etc/tenzro-edge/verifier.pem', `  key: "${keyDigest}"`, '',
     `Auditors who trust this verifier put  verifiers: ["${keyDigest}"]  and  enrollers: ["${keyDigest}"]  into their policies.`,
   ]) io.line(line);
 }
