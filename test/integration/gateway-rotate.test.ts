@@ -7,12 +7,14 @@ import { Gateway, logLines, tenzro } from '#test/support/gateway.ts';
 import { makeOwnFleet, type OwnFleet } from '#test/support/ownFleet.ts';
 import type { Program, Ran } from '#test/support/process.ts';
 import { tempDir, type TempDir } from '#test/support/temp.ts';
+import { until } from '#test/support/until.ts';
 
 const NAME = 'edge-1';
 
 interface Registered {
   readonly name: string;
   readonly identityKey: string;
+  readonly state: string;
   readonly chains: readonly string[];
 }
 
@@ -81,6 +83,7 @@ describe('a claimed gateway whose keys are changed', function () {
     await receipted();
     assert.notEqual((await gateway.status())?.fleet.owner?.certificateUntil, null, 'and shows it after its next start');
     await signed('run', NAME, 'release');
+    await until('the release in the register', async () => (await registered()).state === 'released'); // by a receipted block
     await claim(); // its chain of now, by its key of now
     assert.equal((await registered()).identityKey, await keyDigest());
   });
