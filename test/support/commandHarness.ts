@@ -1,4 +1,5 @@
 /** A commander over a log in memory that a test can end at any write, and start again over what was flushed by then. */
+import { setImmediate as turn } from 'node:timers/promises';
 import { Commander } from '#runtime/fleet/commander.ts';
 import type { Clock } from '#runtime/core/clock.ts';
 import type { CommandClaims, CommandHandler, CommandType, Operator } from '#runtime/core/command.ts';
@@ -172,4 +173,17 @@ export class CommandWorld {
 
   /** Spoils everything in the map beside the log. */
   damageMap(): void { for (const key of this.#map.keys()) this.#map.set(key, Buffer.from([0xff])); }
+}
+
+/** Until nothing moves any more that needs no time. */
+export const moves = async (): Promise<void> => { for (let at = 0; at < 60; at++) await turn(); };
+
+/** Runs the commander until nothing moves any more, then ends it; one whose writes hang ends by itself later. */
+export async function settle(commander: Commander, act: () => void = () => undefined): Promise<void> {
+  const stop = new AbortController();
+  const following = commander.follow(stop.signal);
+  act();
+  await moves();
+  stop.abort();
+  await Promise.race([following, moves()]);
 }

@@ -1,25 +1,11 @@
 import assert from 'node:assert/strict';
-import { setImmediate as turn } from 'node:timers/promises';
 import type { CommandHandler } from '#runtime/core/command.ts';
 import { TenzroError } from '#runtime/core/errors.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
-import type { Commander } from '#runtime/fleet/commander.ts';
 import { until } from '#test/support/until.ts';
-import { CommandWorld, SECOND, newParty, placeOf } from '#test/support/commandHarness.ts';
+import { CommandWorld, SECOND, moves, newParty, placeOf, settle } from '#test/support/commandHarness.ts';
 
 const ABLE = { kind: 'value', value: true } as const;
-
-const moves = async (): Promise<void> => { for (let at = 0; at < 60; at++) await turn(); };
-
-/** Runs the commander until nothing moves any more, then ends it; one whose writes hang ends by itself later. */
-async function settle(commander: Commander, act: () => void = () => undefined): Promise<void> {
-  const stop = new AbortController();
-  const following = commander.follow(stop.signal);
-  act();
-  await moves();
-  stop.abort();
-  await Promise.race([following, moves()]);
-}
 
 describe('fleet: the life of a command', () => {
   it('ends with its result, and says each state before it follows from it', async () => {

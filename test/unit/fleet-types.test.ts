@@ -1,20 +1,18 @@
 import assert from 'node:assert/strict';
 import { existsSync, readFileSync } from 'node:fs';
-import { setImmediate as turn } from 'node:timers/promises';
 import { gunzipSync } from 'node:zlib';
 import { systemClock } from '#runtime/core/clock.ts';
 import type { CommandClaims, CommandHandler } from '#runtime/core/command.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
 import type { KeyValueStore, Log } from '#runtime/core/ports.ts';
 import { untilMaintenance } from '#runtime/fleet/maintenance.ts';
-import type { Commander } from '#runtime/fleet/commander.ts';
 import { logUpload } from '#runtime/fleet/types/logUpload.ts';
 import { release, Releaser, type KnownOwner } from '#runtime/fleet/types/release.ts';
 import { shell } from '#runtime/fleet/types/shell.ts';
 import { update } from '#runtime/fleet/types/upkeep.ts';
 import { createLog } from '#runtime/observe/log.ts';
 import { LogRing } from '#runtime/observe/logRing.ts';
-import { CommandWorld, SECOND } from '#test/support/commandHarness.ts';
+import { CommandWorld, SECOND, moves, settle } from '#test/support/commandHarness.ts';
 import { until } from '#test/support/until.ts';
 
 const NOBODY = { kind: 'nobody' } as const;
@@ -232,17 +230,6 @@ describe('fleet: release and updates', () => {
 
 /** A zombie does not run any more. */
 const isAlive = (pid: number): boolean => existsSync(`/proc/${pid}/stat`) && !/\) Z /.test(readFileSync(`/proc/${pid}/stat`, 'utf8'));
-
-const moves = async (): Promise<void> => { for (let count = 0; count < 60; count++) await turn(); };
-
-async function settle(commander: Commander, act: () => void = () => undefined): Promise<void> {
-  const stop = new AbortController();
-  const following = commander.follow(stop.signal);
-  act();
-  await moves();
-  stop.abort();
-  await Promise.race([following, moves()]);
-}
 
 const SILENT: Log = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined, child: () => SILENT };
 
