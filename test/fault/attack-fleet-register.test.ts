@@ -1,33 +1,19 @@
 import assert from 'node:assert/strict';
 import { toHex } from '#runtime/core/bytes.ts';
-import type { JsonObject } from '#runtime/core/json.ts';
-import { readActs } from '#runtime/controller/acts.ts';
-import { decodeAct } from '#runtime/controller/actsCodec.ts';
-import { registerApi } from '#runtime/controller/registerApi.ts';
 import { sha256 } from '#runtime/crypto/hash.ts';
 import { signerOfSeed } from '#runtime/crypto/mldsa.ts';
 import { chainIdOf } from '#runtime/ledger/block.ts';
-import { candidateOf, ownerThumbprint, TestRegistry } from '#test/support/fleetRegister.ts';
+import { candidateOf, ownerThumbprint, refusalOf, TestRegistry } from '#test/support/fleetRegister.ts';
 import { MemoryChain, softChain, SoftSealer, testReading } from '#test/support/memoryChain.ts';
 
 const keyOf = (name: string): Uint8Array => signerOfSeed(sha256(Buffer.from(name))).publicKey;
 const idOf = (chain: MemoryChain): string => toHex(chainIdOf(chain.block(0).payload));
-const NEVER = new AbortController().signal;
 
 /** Attacks of who holds a gateway's keys, or has a place in the fleet of its own. */
 describe('attacks: fleet register', () => {
   let registry: TestRegistry;
   beforeEach(async () => { registry = await TestRegistry.open(); });
   afterEach(async () => { await registry[Symbol.asyncDispose](); });
-
-  const actsOf = (): readonly string[] => readActs(registry.store).map((cose) => decodeAct(cose)).map(({ what, about }) => `${what} ${about}`).toArray();
-  const refusalOf = async (sent: Promise<{ readonly refusal?: { readonly code: string } }>): Promise<string | undefined> => (await sent).refusal?.code;
-  const call = (method: string, parameters: JsonObject) => {
-    const { register, chains, acts, store } = registry;
-    const found = registerApi({ register, chains, acts, store })[method];
-    assert.ok(found);
-    return found(parameters, { emit: () => undefined, signal: NEVER });
-  };
 
   const candidateSpki = (sealer: SoftSealer): Buffer => Buffer.from(candidateOf('workshop', sealer.signer.publicKey).spki, 'hex');
 
@@ -49,18 +35,18 @@ describe('attacks: fleet register', () => {
     await registry.send(original.chain, [6, 7], [2, 3]);
     assert.equal(await refusalOf(registry.send(clone.chain, [6, 7], [2, 3])), 'controller.fork');
     assert.match(registry.register.get('workshop')?.frozen?.why ?? '', /two blocks 2/);
-    assert.deepEqual(actsOf().slice(-2), [`chain.forked ${idOf(clone.chain)}`, 'gateway.frozen workshop']);
+    assert.deepEqual(registry.acted().slice(-2), [`chain.forked ${idOf(clone.chain)}`, 'gateway.frozen workshop']);
     assert.equal(registry.register.admits(candidateSpki(original.sealer)), 'workshop', 'it still hears commands');
     await registry.reopen();
     original.chain.append(testReading(67));
     original.sealer.seal();
     const more = (): Promise<string | undefined> => refusalOf(registry.send(original.chain, [7, 8], [3, 4]));
     assert.equal(await more(), 'controller.fork');
-    assert.deepEqual(await call('gateways.forget', { target: 'workshop', who: ownerThumbprint }), { outcome: 'unfrozen' });
+    assert.deepEqual(await registry.call('gateways.forget', { target: 'workshop', who: ownerThumbprint }), { outcome: 'unfrozen' });
     assert.equal(await more(), undefined);
     assert.equal(await refusalOf(registry.send(clone.chain, [6, 7], [2, 3])), 'controller.fork', 'a clone is found again');
-    assert.deepEqual(await call('gateways.forget', { target: idOf(original.chain), who: ownerThumbprint }), { outcome: 'unfrozen' });
-    await assert.rejects(call('gateways.forget', { target: idOf(original.chain) }), { code: 'controller.request' });
+    assert.deepEqual(await registry.call('gateways.forget', { target: idOf(original.chain), who: ownerThumbprint }), { outcome: 'unfrozen' });
+    await assert.rejects(registry.call('gateways.forget', { target: idOf(original.chain) }), { code: 'controller.request' });
   });
 
   it('cloned gateway, a copy begins a chain of its own beside the old one: both are frozen, controller.fork', async () => {
@@ -86,10 +72,10 @@ describe('attacks: fleet register', () => {
     const { chain, sealer } = softChain(2, 2);
     await registry.claim('workshop', sealer.signer.publicKey);
     assert.equal(await refusalOf(registry.send(chain, [0, 2], [0, 1])), undefined);
-    await call('gateways.revoke', { name: 'workshop', why: 'stolen', who: ownerThumbprint });
+    await registry.call('gateways.revoke', { name: 'workshop', why: 'stolen', who: ownerThumbprint });
     assert.deepEqual([await refusalOf(registry.send(chain, [2, 4], [1, 2])), registry.register.admits(candidateSpki(sealer))], ['controller.revoked', undefined]);
     await registry.store.flushed();
-    assert.equal(actsOf().at(-1), 'refused workshop');
+    assert.equal(registry.acted().at(-1), 'refused workshop');
     await registry.reopen();
     assert.deepEqual([await refusalOf(registry.send(chain, [2, 4], [1, 2])), registry.register.admits(candidateSpki(sealer))], ['controller.revoked', undefined]);
   });

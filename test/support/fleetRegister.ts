@@ -1,13 +1,17 @@
 /** A controller's store, register, acts and intake for tests, as `registering.ts` joins them. */
+import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { toHex } from '#runtime/core/bytes.ts';
 import { systemClock } from '#runtime/core/clock.ts';
+import type { JsonObject } from '#runtime/core/json.ts';
 import type { KeyValueStore } from '#runtime/core/ports.ts';
-import { Acts } from '#runtime/controller/acts.ts';
+import { Acts, readActs } from '#runtime/controller/acts.ts';
+import { decodeAct } from '#runtime/controller/actsCodec.ts';
 import { Chains } from '#runtime/controller/chains.ts';
 import { Intake } from '#runtime/controller/intake.ts';
 import { Refused } from '#runtime/controller/refusals.ts';
 import { Register, type Candidate } from '#runtime/controller/register.ts';
+import { registerApi } from '#runtime/controller/registerApi.ts';
 import { Standings } from '#runtime/controller/standings.ts';
 import { sha256 } from '#runtime/crypto/hash.ts';
 import { signerOfSeed, spkiOfMlDsa65, type Signer } from '#runtime/crypto/mldsa.ts';
@@ -22,6 +26,7 @@ import { silentLog, TestCounters } from './sealHarness.ts';
 import type { MemoryChain } from './memoryChain.ts';
 import { tempDir, type TempDir } from './temp.ts';
 
+export const refusalOf = async (sent: Promise<Answer>): Promise<string | undefined> => (await sent).refusal?.code;
 export const controllerKey: Signer = signerOfSeed(sha256(Buffer.from('a test controller')));
 export const ownerThumbprint = 'owner-of-tests';
 
@@ -65,6 +70,16 @@ export class TestRegistry implements AsyncDisposable {
   async reopen(): Promise<void> {
     await this.store[Symbol.asyncDispose]();
     await this.#openStore();
+  }
+
+  /** What and about whom, in order. */
+  acted(): readonly string[] { return readActs(this.store).map((cose) => decodeAct(cose)).map(({ what, about }) => `${what} ${about}`).toArray(); }
+
+  /** As the command line asks. */
+  call(method: string, parameters: JsonObject): Promise<JsonObject> {
+    const found = registerApi(this)[method];
+    assert.ok(found);
+    return found(parameters, { emit: () => undefined, signal: new AbortController().signal });
   }
 
   async claim(name: string, publicKey: Uint8Array, change: Partial<Candidate> = {}): Promise<void> {

@@ -2,14 +2,12 @@ import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { toHex } from '#runtime/core/bytes.ts';
 import { systemClock } from '#runtime/core/clock.ts';
-import type { JsonObject } from '#runtime/core/json.ts';
 import { EPOCH_BODY, KIND } from '#runtime/core/types.ts';
 import type { ActBook } from '#runtime/controller/acts.ts';
 import { readActs } from '#runtime/controller/acts.ts';
-import { checkActs, decodeAct } from '#runtime/controller/actsCodec.ts';
+import { checkActs } from '#runtime/controller/actsCodec.ts';
 import { Register, registeredIn } from '#runtime/controller/register.ts';
 import { decodeGateway, encodeGateway } from '#runtime/controller/registerCodec.ts';
-import { registerApi } from '#runtime/controller/registerApi.ts';
 import { standingsIn } from '#runtime/controller/standings.ts';
 import { sha256 } from '#runtime/crypto/hash.ts';
 import { signerOfSeed } from '#runtime/crypto/mldsa.ts';
@@ -17,7 +15,7 @@ import { chainIdOf } from '#runtime/ledger/block.ts';
 import { encodeEntry } from '#runtime/ledger/entry.ts';
 import { openKeyValueStore } from '#runtime/ledger/kv.ts';
 import { parsePolicy } from '#runtime/verify/policy.ts';
-import { candidateOf, controllerKey, ownerThumbprint, TestRegistry } from '#test/support/fleetRegister.ts';
+import { candidateOf, controllerKey, ownerThumbprint, refusalOf, TestRegistry } from '#test/support/fleetRegister.ts';
 import { recordLease, signedLease, testVerifier } from '#test/support/leases.ts';
 import { MemoryChain, softChain, SoftSealer, testReading } from '#test/support/memoryChain.ts';
 import { tempDir } from '#test/support/temp.ts';
@@ -33,15 +31,6 @@ describe('controller: register', () => {
   let registry: TestRegistry;
   beforeEach(async () => { registry = await TestRegistry.open(); });
   afterEach(async () => { await registry[Symbol.asyncDispose](); });
-
-  const actsOf = (): readonly string[] => readActs(registry.store).map((cose) => decodeAct(cose)).map(({ what, about }) => `${what} ${about}`).toArray();
-  const refusalOf = async (sent: Promise<{ readonly refusal?: { readonly code: string } }>): Promise<string | undefined> => (await sent).refusal?.code;
-  const call = (method: string, parameters: JsonObject) => {
-    const { register, chains, acts, store } = registry;
-    const found = registerApi({ register, chains, acts, store })[method];
-    assert.ok(found);
-    return found(parameters, { emit: () => undefined, signal: NEVER });
-  };
 
   it('admits who is being claimed and who was claimed, and nobody else, after a restart too', async () => {
     const { register } = registry;
@@ -76,7 +65,7 @@ describe('controller: register', () => {
     assert.equal(await register.forget('edge-1', ownerThumbprint), 'forgotten');
     await registry.claim('edge-1', keyOf('another'));
     assert.equal(register.admits(spkiOf('edge-1')), undefined);
-    assert.deepEqual(actsOf(), ['gateway.begun edge-1', 'gateway.claimed edge-1', 'gateway.revoked edge-1', 'gateway.forgotten edge-1', 'gateway.begun edge-1', 'gateway.claimed edge-1']);
+    assert.deepEqual(registry.acted(), ['gateway.begun edge-1', 'gateway.claimed edge-1', 'gateway.revoked edge-1', 'gateway.forgotten edge-1', 'gateway.begun edge-1', 'gateway.claimed edge-1']);
   });
 
   it('lets a claim that did not come about go, and tries it again', async () => {
@@ -107,13 +96,13 @@ describe('controller: register', () => {
     const owner = Buffer.from(keyOf('an owner')).toString('base64');
     const good = { name: 'edge-1', claimId: 'ab12', signingKey, ownerKeys: [owner, owner], who: 'thumbprint' };
     for (const bad of [{ signingKey: 'AAAA' }, { signingKey: 7 }, { ownerKeys: [] }, { ownerKeys: ['AAAA'] }, { claimId: 'AB' }, { ak: 'ab'.repeat(32) }, { ak: 'xy', ek: 'xy' }, { statement: '' }, { name: 5 }, { who: 'w'.repeat(600) }]) {
-      await assert.rejects(call('gateways.begin', { ...good, ...bad }), { code: 'controller.request' }, JSON.stringify(bad));
+      await assert.rejects(registry.call('gateways.begin', { ...good, ...bad }), { code: 'controller.request' }, JSON.stringify(bad));
     }
-    await assert.rejects(call('gateways.begin', { ...good, statement: 'AAAA' }), { code: 'enrolment.malformed' });
-    const begun = await call('gateways.begin', good);
+    await assert.rejects(registry.call('gateways.begin', { ...good, statement: 'AAAA' }), { code: 'enrolment.malformed' });
+    const begun = await registry.call('gateways.begin', good);
     assert.deepEqual([begun['state'], begun['identityKey']], ['begun', toHex(sha256(keyOf('edge-1')))]);
-    assert.equal((await call('gateways.claimed', { name: 'edge-1', claimId: 'ab12' }))['state'], 'claimed');
-    const { acts } = await call('acts.list', { from: 1 }) as { readonly acts: readonly { readonly who: string; readonly what: string }[] };
+    assert.equal((await registry.call('gateways.claimed', { name: 'edge-1', claimId: 'ab12' }))['state'], 'claimed');
+    const { acts } = await registry.call('acts.list', { from: 1 }) as { readonly acts: readonly { readonly who: string; readonly what: string }[] };
     assert.deepEqual(acts.map(({ who, what }) => `${what} by ${who}`), ['gateway.claimed by socket']);
   });
 
@@ -169,7 +158,7 @@ describe('controller: register', () => {
     const { identityKey, chains } = registry.register.get('workshop') ?? {};
     assert.deepEqual([identityKey, chains], [toHex(sha256(nextSealer.signer.publicKey)), [idOf(chain), idOf(next)]]);
     assert.deepEqual([registry.register.admits(candidateSpki(sealer)), registry.register.admits(candidateSpki(nextSealer))], [undefined, 'workshop']);
-    assert.ok(actsOf().includes('gateway.successor workshop'));
+    assert.ok(registry.acted().includes('gateway.successor workshop'));
   });
 
   it('takes no key that another gateway has, or had, whoever names it as what follows', async () => {
@@ -210,7 +199,7 @@ describe('controller: register', () => {
     await registry.reopen();
     await registry.standings.renew(registry.chains, NEVER);
     assert.equal(standing()?.meets, false);
-    assert.equal(actsOf().filter((act) => act.startsWith('policy.taken')).length, 2);
+    assert.equal(registry.acted().filter((act) => act.startsWith('policy.taken')).length, 2);
   });
 
   it('judges by the lease that the newest block names, wherever in the chain it stands', async () => {
