@@ -79,8 +79,10 @@ describe('roll-outs over a broker', function () {
     await fleet.startRollout(fileOf('silent', { command: { type: 'diagnostics', ttlSeconds: 1 }, rollback: { type: 'diagnostics', ttlSeconds: 1 }, answerSeconds: 1, stages: [{ percent: 100 }] }), ['b1']);
     const end = await ended('silent');
     assert.deepEqual((end['report'] as { failures: unknown }).failures, [{ reason: SILENT, gateways: ['b1'] }]);
-    const commands = (await fleet.ask('commands.list', { gateway: 'b1' }))['commands'] as Answer[]; // the one that cancels it may be there already
-    assert.equal(commands.find(({ type }) => type === 'diagnostics')?.['state'], 'withdrawn');
+    await until('its command off the broker, after the end is on disk', async () => { // beside the one that cancels it
+      const commands = (await fleet.ask('commands.list', { gateway: 'b1' }))['commands'] as Answer[];
+      return commands.find(({ type }) => type === 'diagnostics')?.['state'] === 'withdrawn';
+    });
   });
 
   it('sends nothing while it is paused, and is attributed to who paused it', async () => {
