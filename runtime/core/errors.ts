@@ -219,6 +219,23 @@ export const ERRORS = {
   'flash.boot_files': row('usage', 'Correct what the message names and run the same command again; without --put the image alone is written.'),
   'flash.program': row('environment', 'Install what is missing: sudo apt install xz-utils util-linux mtools.'),
 
+  // updates
+  'update.bundle': row('input', 'The bundle is damaged, cut, or no bundle: fetch it again from where it was released. What runs stays.'),
+  'update.signature': row('input', 'Nobody whom this system trusts signed the bundle: take one from the maker of the image. Find out who offers this one.'),
+  'update.compatible': row('input', 'The bundle is for another kind of machine: take the one whose name fits (tenzro update status says which).'),
+  'update.older': row('input', 'The bundle is not newer than what runs. To go back on purpose set update.allowDowngrade at the gateway and say it in the command: allow_downgrade, or --allow-downgrade.'),
+  'update.digest': row('input', 'The bundle is not the one that was signed for: compare sha256 and bytes with the release, and look who stands between.'),
+  'update.changed': row('input', 'The file changed while it was fetched: nothing was installed. Begin again when it stays the same.'),
+  'update.source': row('environment', 'The bundle could not be fetched: check the URL from the gateway\'s side; only http and https are followed, without redirections. What runs stays.'),
+  'update.unsupported': row('environment', 'This installation has no second slot of that kind: update it as it was installed.'),
+  'update.slots': row('environment', 'The slots could not be read or written; what runs stays. The message says why: tenzro update status, and the journal of rauc.'),
+  'update.busy': row('pushback', 'An update is under way, or waits for its restart: wait until it has ended (tenzro update status).'),
+  'update.on_trial': row('pushback', 'The system that runs has not proved itself yet: wait until it is committed (tenzro update status), a few minutes.'),
+  'update.unhealthy': row('environment', 'The system that runs has not proved itself: the message says what is missing. It is started again, and given up after its tries.'),
+  'update.returned': row('environment', 'The new system did not prove itself, and the one before runs again: tenzro update status says why. Look at what is missing before another try.'),
+  'update.no_way_back': row('environment', 'The other slot holds no good system: install one there first.'),
+  'update.state': row('environment', 'The record of an update cannot be read or written: check the owner and the free space of the data directory.'),
+
   // enrolment
   'x509.malformed': row('input', 'The bytes are no X.509 certificate in DER: they were damaged, cut or padded, or are of another kind.'),
   'enrolment.malformed': row('input', 'The bytes are no enrolment statement: they were damaged or altered, or come from another program.'),

@@ -312,8 +312,79 @@ export interface Actuator {
 
 /** Replaces the gateway's software or firmware, with a way back. */
 export interface Updater {
-  /** Throws `command.parameters` for what it could not install. */
-  check(kind: 'software' | 'firmware', parameters: Readonly<Record<string, unknown>>): void;
-  /** Rejects with a TenzroError, and then what ran before goes on. */
-  install(kind: 'software' | 'firmware', parameters: Readonly<Record<string, unknown>>, signal: AbortSignal): Promise<JsonObject>;
+  /** Whether this gateway can replace that at all. */
+  support(kind: UpdateKind): Maybe<true>;
+  /** Throws `command.parameters`, `command.consent` for what it would not install. */
+  check(kind: UpdateKind, parameters: Readonly<Record<string, unknown>>): void;
+  /** Looks at it as `install` would first, and changes nothing. Rejects with a TenzroError. */
+  inspect(kind: UpdateKind, parameters: Readonly<Record<string, unknown>>, signal: AbortSignal): Promise<JsonObject>;
+  /**
+   * Rejects with a TenzroError, and then what ran before goes on. Resolves only where nothing was to be done: else a restart ends it, and `ended` tells in the
+   * run after.
+   */
+  install(kind: UpdateKind, command: UpdateCommand, signal: AbortSignal): Promise<JsonObject>;
+  /** The result when what the command installed was committed; rejects with `update.returned` when the system before came back. Undefined: it installed nothing, or the gateway stops first. */
+  ended(kind: UpdateKind, command: UpdateCommand): Promise<JsonObject | undefined>;
+}
+
+export interface UpdateCommand {
+  readonly id: string;
+  readonly parameters: Readonly<Record<string, unknown>>;
+}
+
+/** firmware: the whole system, as an image · software: the application's folder. */
+export type UpdateKind = 'software' | 'firmware';
+
+/** One of two places that a system starts from. */
+export interface Slot {
+  /** `A` or `B`. */
+  readonly name: string;
+  readonly version: Maybe<string>;
+  /** good: committed · trial: starts, and has not proved itself · bad: its tries are used up, or it was given up · empty: nothing whole is in it. */
+  readonly state: 'good' | 'trial' | 'bad' | 'empty';
+  /** Starts that it has left before the other slot's turn; a good one gets them back with every start that is committed. */
+  readonly triesLeft: number;
+}
+
+export interface SlotsStatus {
+  /** What bundles must be made for. */
+  readonly compatible: string;
+  readonly booted: Slot;
+  readonly other: Slot;
+  /** Name of the slot that the next start tries first. */
+  readonly next: string;
+}
+
+/** Where a bundle is: a file of this machine (absolute path), or an `http://127.0.0.1:PORT/…` that answers ranges and is there until `install` or `inspect` settled. */
+export type BundleSource = { readonly kind: 'file'; readonly path: string } | { readonly kind: 'loopback'; readonly url: string };
+
+/** What a bundle says of itself; its signature is good. */
+export interface BundleFacts {
+  readonly compatible: string;
+  readonly version: string;
+}
+
+/**
+ * A system with two slots and a way back. Every promise rejects with an `update.*` error, also when `signal` aborts; `update.signature`, `update.compatible` and
+ * `update.bundle` say what is wrong with a bundle.
+ */
+export interface Slots {
+  /** What they hold. */
+  readonly holds: UpdateKind;
+  /** What has to start again for the other slot to run. */
+  readonly restarts: 'machine' | 'gateway';
+  status(signal: AbortSignal): Promise<SlotsStatus>;
+  /** Checks the signature. Changes nothing. */
+  inspect(source: BundleSource, signal: AbortSignal): Promise<BundleFacts>;
+  /**
+   * Writes the other slot. Resolves when it is whole and on trial from the next start on; when it rejects, or the power fails, the booted slot starts next. The
+   * booted slot is never touched. `report`: percent of all work, 0 to 100.
+   */
+  install(source: BundleSource, report: (percent: number) => void, signal: AbortSignal): Promise<void>;
+  /** The booted slot has proved itself. Changes nothing where that is said already. */
+  commit(signal: AbortSignal): Promise<void>;
+  /** The other slot starts next; the booted one is given up. Rejects with `update.no_way_back` where the other one does not hold a good system. */
+  revert(signal: AbortSignal): Promise<void>;
+  /** Begins the restart, and resolves when it is under way. */
+  restart(signal: AbortSignal): Promise<void>;
 }

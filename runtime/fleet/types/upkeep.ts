@@ -3,7 +3,7 @@ import { whenAborted } from '#runtime/core/abort.ts';
 import type { CommandClaims, CommandHandler } from '#runtime/core/command.ts';
 import { TenzroError } from '#runtime/core/errors.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
-import type { Updater } from '#runtime/core/ports.ts';
+import type { UpdateKind, Updater } from '#runtime/core/ports.ts';
 import type { Maybe } from '#runtime/core/types.ts';
 import { ABLE, wrong, type Result } from './parameters.ts';
 
@@ -58,14 +58,21 @@ function confirmSecondsOf({ parameters: { confirm_s: seconds } }: CommandClaims)
   return seconds;
 }
 
-export const update = (kind: 'software' | 'firmware', updater: Maybe<Updater>): CommandHandler => ({
-  support: updater.kind === 'none' ? updater : ABLE,
-  async run({ parameters, isDryRun }, signal) {
-    if (updater.kind === 'none') throw new TenzroError('command.unsupported', updater.reason);
-    updater.value.check(kind, parameters);
-    return isDryRun ? { dry_run: true } : updater.value.install(kind, parameters, signal);
-  },
-});
+/** Ends with a restart into the other slot; what came of it is told by the run that follows. */
+export function update(kind: UpdateKind, updater: Maybe<Updater>): CommandHandler {
+  const support = updater.kind === 'none' ? updater : updater.value.support(kind);
+  const reason = support.kind === 'none' ? support.reason : '';
+  if (updater.kind === 'none' || support.kind === 'none') return { support, run: async () => { throw new TenzroError('command.unsupported', reason); } };
+  const { value } = updater;
+  return {
+    support: ABLE,
+    async run(command, signal) {
+      value.check(kind, command.parameters);
+      return command.isDryRun ? { dry_run: true, ...await value.inspect(kind, command.parameters, signal) } : value.install(kind, command, signal);
+    },
+    resume: (command) => value.ended(kind, command),
+  };
+}
 
 function configTextOf({ parameters: { config } }: CommandClaims): string {
   if (typeof config !== 'string') throw wrong('config is not the text of a configuration file');
