@@ -1,4 +1,5 @@
 /** `tenzro doctor`: what was found on this machine, and what each absence means for trust or function. Exit 1 when there is something to mend. */
+import { systemClock } from '#runtime/core/clock.ts';
 import { messageOf, TenzroError } from '#runtime/core/errors.ts';
 import type { Settings } from '#runtime/core/settings.ts';
 import { printable } from '#runtime/core/printable.ts';
@@ -7,6 +8,8 @@ import { openSession } from '#models/session.ts';
 import { openVault } from '#drivers/tpm2/vault.ts';
 import { chooseTpm } from '#drivers/tpm2/source.ts';
 import { Tpm } from '#drivers/tpm2/tpm.ts';
+import { probeBoard } from './doctorBoard.ts';
+import { probeHat } from './doctorHat.ts';
 import { probeMachine, probeMeasuredBoot, type Finding } from './probes.ts';
 import { EXIT, configOf, type CommonFlags, type Io, type Style } from './io.ts';
 
@@ -16,7 +19,7 @@ const MARK: Readonly<Record<Finding['state'], string>> = { ok: 'âœ“', absent: 'â
 export async function doctor(io: Io, flags: CommonFlags): Promise<void> {
   const { settings } = configOf(flags);
   const machine = { root: '/', path: process.env['PATH'] ?? '', dataDir: settings.dataDir };
-  const findings = [...probeMachine(machine), ...(await probeMeasuredBoot(machine.root)), ...(await probeOwnership(settings)), ...(await probeModels(settings.infer))];
+  const findings = [...probeMachine(machine), ...probeHat(machine), ...probeBoard(machine, systemClock.wallMicros() / 1_000), ...(await probeMeasuredBoot(machine.root)), ...(await probeOwnership(settings)), ...(await probeModels(settings.infer))];
   io.exitCode = findings.some(({ state }) => state === 'problem') ? EXIT.problem : EXIT.ok;
   if (flags.json) {
     io.json({ ok: io.exitCode === EXIT.ok, findings });

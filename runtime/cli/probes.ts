@@ -25,13 +25,14 @@ export interface Machine {
   readonly dataDir: string;
 }
 
-const ok = (area: string, detail: string): Finding => ({ area, state: 'ok', detail, means: '' });
-const absent = (area: string, detail: string, means: string): Finding => ({ area, state: 'absent', detail, means });
-const problem = (area: string, detail: string, means: string): Finding => ({ area, state: 'problem', detail, means });
+export const ok = (area: string, detail: string): Finding => ({ area, state: 'ok', detail, means: '' });
+export const absent = (area: string, detail: string, means: string): Finding => ({ area, state: 'absent', detail, means });
+export const problem = (area: string, detail: string, means: string): Finding => ({ area, state: 'problem', detail, means });
 
 const GIB = 1024 ** 3;
-/** The gateway is meant for boards of 1 GB. */
-const MEMORY_MIN_BYTES = 0.9 * GIB;
+/** Boards are sold by what the kernel and a GPU take their part of: 1 GB, and 512 MB (Zero 2 W). */
+const MEMORY_ROOMY_BYTES = 0.9 * GIB;
+const MEMORY_MIN_BYTES = 0.35 * GIB;
 const FREE_DISK_MIN_BYTES = 0.5 * GIB;
 const NODE_MAJOR_MIN = 24;
 
@@ -57,7 +58,9 @@ function nodeVersion(): Finding {
 
 function memory(): Finding {
   const detail = `${gib(totalmem())} in all, ${gib(freemem())} free, ${cpus().length} processors`;
-  return totalmem() >= MEMORY_MIN_BYTES ? ok('memory', detail) : problem('memory', detail, 'Less than the 1 GB that the gateway is meant for: leave models out (infer.enabled: false).');
+  if (totalmem() >= MEMORY_ROOMY_BYTES) return ok('memory', detail);
+  if (totalmem() >= MEMORY_MIN_BYTES) return absent('memory', detail, 'Enough for the gateway with small models, and for little beside it; infer.enabled: false saves the most.');
+  return problem('memory', detail, 'Less than the gateway needs under load: leave models out (infer.enabled: false).');
 }
 
 function tpm({ root, path }: Machine): Finding {
@@ -185,5 +188,5 @@ function isUsable(path: string): boolean {
   }
 }
 
-const list = (folder: string): string[] => (existsSync(folder) ? readdirSync(folder) : []);
+export const list = (folder: string): string[] => (existsSync(folder) ? readdirSync(folder) : []);
 const gib = (bytes: number): string => `${(bytes / GIB).toFixed(1)} GiB`;
