@@ -342,8 +342,8 @@ export interface Slot {
   readonly version: Maybe<string>;
   /** good: committed · trial: starts, and has not proved itself · bad: its tries are used up, or it was given up · empty: nothing whole is in it. */
   readonly state: 'good' | 'trial' | 'bad' | 'empty';
-  /** Starts that it has left before the other slot's turn; a good one gets them back with every start that is committed. */
-  readonly triesLeft: number;
+  /** Starts that it has left before the other slot's turn; absent where the boot loader keeps that to itself. */
+  readonly triesLeft?: number;
 }
 
 export interface SlotsStatus {
