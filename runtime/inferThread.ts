@@ -26,6 +26,7 @@ let grown = true;
 const tell = (message: FromThread): void => port.postMessage(message);
 
 port.on('message', (message: ToThread) => {
+  if (message.kind === 'ping') return tell({ kind: 'pong' });
   if (message.kind === 'stored') return stored?.();
   if (message.kind === 'stop') stopping.abort();
   grown = true;

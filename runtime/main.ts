@@ -44,6 +44,7 @@ import { openBelonging, type Belonging } from './belonging.ts';
 import { INSTALLED_MODELS, Modelling } from './modelling.ts';
 import { feedSystem, playScenario } from './sources.ts';
 import type { ConfigHost } from './twinning.ts';
+import { INFERENCE_SILENT_MS, Supervision } from './supervision.ts';
 import type { WriterData } from './writer.ts';
 
 export interface GatewayOptions {
@@ -86,6 +87,7 @@ class Gateway {
   readonly #progress = new ProgressWatch(clock, STALL_MS);
   readonly #failed = Promise.withResolvers<never>();
   readonly #show: (event: GatewayEvent) => void;
+  readonly #supervision: Supervision;
   #parts: Parts | undefined;
   readonly #since = isoOfMicros(clock.wallMicros());
   #lastBlock: BlockInfo | undefined;
@@ -93,6 +95,7 @@ class Gateway {
 
   static async open(options: GatewayOptions, resources: AsyncDisposableStack): Promise<Gateway> {
     const gateway = new Gateway(options);
+    resources.use(gateway.#supervision);
     gateway.#parts = await gateway.#openParts(resources);
     await gateway.#openControl(resources);
     return gateway;
@@ -114,6 +117,7 @@ class Gateway {
     this.#show = options.show ?? (() => undefined);
     const people = options.show !== undefined;
     this.#log = createLog({ level: people && options.settings.log.level === 'info' ? 'warn' : options.settings.log.level, form: people ? 'people' : 'json', color: options.color, ring: this.#ring });
+    this.#supervision = new Supervision({ env: process.env, clock, log: this.#log.child({ room: 'supervision' }), counters: this.#counters });
     this.#failed.promise.catch(() => undefined); // whoever runs has it
   }
 
@@ -186,6 +190,7 @@ class Gateway {
     const parts = this.#parts;
     invariant(parts, 'run comes after open');
     this.#showReady(parts);
+    this.#supervision.ready([{ answered: () => parts.writer.answered(), silentMs: 0 }, { answered: () => parts.inference.answered(), silentMs: INFERENCE_SILENT_MS }], () => `${parts.writer.size} entries, trust ${this.#trust.level}`);
     settleWhenIdle();
     this.#record(KIND.config, [[CONFIG_BODY.digest, sha256(Buffer.from(JSON.stringify(this.#options.settings)))]]);
     const stop = { sources: new AbortController(), inference: new AbortController(), rest: new AbortController() };
@@ -196,6 +201,7 @@ class Gateway {
     try {
       await Promise.race([whenAborted(signal), this.#failed.promise]);
       this.#say('stopping: sources and connections end, then drain, flush and a last block');
+      this.#supervision.stopping();
       stop.sources.abort();
       await Promise.all(sources); // they publish: the broker ends after them
       await parts.doors.disposeAsync();

@@ -7,6 +7,7 @@ import { Worker } from 'node:worker_threads';
 import { whenAborted } from '#runtime/core/abort.ts';
 import type { Clock } from '#runtime/core/clock.ts';
 import { TenzroError, messageOf } from '#runtime/core/errors.ts';
+import { Ping } from '#runtime/core/ping.ts';
 import type { Counters, Follower, Log } from '#runtime/core/ports.ts';
 import type { InferSettings } from '#runtime/core/settings.ts';
 import type { Draft } from '#runtime/core/types.ts';
@@ -41,6 +42,8 @@ export interface Inference extends Follower {
   /** The log has `size` flushed entries now. Cheap: call it after every flush. */
   head(size: number): void;
   status(): readonly InferenceStatus[];
+  /** Resolves when the thread looked at its messages once more, which it does not while a model computes; or when there is no thread. */
+  answered(): Promise<void>;
   /**
    * Ends the thread in an orderly way and loads the packages that there are now; judging goes on from the cursor. Resolves with what came of them, with none
    * where the thread does not come up. Rejects with `infer.worker` when inference ends first.
@@ -76,6 +79,7 @@ class InferenceFollower implements Inference {
   /** Somebody waits for other packages to be loaded, and the thread that will load them has not begun. */
   #isReloading = false;
   #reloaded: PromiseWithResolvers<readonly ModelStatus[]> | undefined;
+  readonly #ping = new Ping();
   #nudge = Promise.withResolvers<void>();
   #stopThread: () => void = () => undefined;
   /** The append that is under way; a new thread must not read the cursor before it is done. */
@@ -98,6 +102,10 @@ class InferenceFollower implements Inference {
   status(): readonly InferenceStatus[] {
     const lag = Math.max(0, this.#size - this.#position);
     return this.#models.map((model) => ({ ...model, lag, inferences: this.#verdicts.inferences(model.name) }));
+  }
+
+  async answered(): Promise<void> {
+    if (this.#worker !== undefined) await this.#ping.ask(() => this.#tell({ kind: 'ping' }));
   }
 
   async reload(): Promise<readonly ModelStatus[]> {
@@ -167,6 +175,7 @@ class InferenceFollower implements Inference {
         clearTimeout(deadline);
         signal.removeEventListener('abort', stop);
         this.#worker = undefined;
+        this.#ping.answered();
         this.#stopThread = () => undefined;
         resolve(failure ?? (code === 0 ? undefined : `exit code ${code}`));
       });
@@ -178,6 +187,8 @@ class InferenceFollower implements Inference {
   #hear(message: FromThread, signal: AbortSignal): void {
     const { log, counters } = this.#options;
     switch (message.kind) {
+      case 'pong':
+        return this.#ping.answered();
       case 'models':
         for (const { name } of this.#models.filter((model) => message.models.every((other) => other.name !== model.name))) this.#options.onModel({ name, digest: '', provider: '', state: { kind: 'none', reason: 'removed' } });
         this.#models = message.models;

@@ -37,9 +37,11 @@ export type ToThread =
   | { readonly kind: 'head' }
   /** The batch last sent is flushed. */
   | { readonly kind: 'stored' }
+  | { readonly kind: 'ping' }
   | { readonly kind: 'stop' };
 
 export type FromThread =
+  | { readonly kind: 'pong' }
   | { readonly kind: 'models'; readonly models: readonly ModelStatus[] }
   | { readonly kind: 'modelFailed'; readonly name: string; readonly code: ErrorCode; readonly reason: string }
   | { readonly kind: 'note'; readonly code: string; readonly message: string }

@@ -2,6 +2,8 @@
  * What crosses from the main thread to the writer: records packed into one ArrayBuffer that is transferred and comes back to be used again. Little-endian.
  * A message is a fixed head and three strings of bytes; everything rarer is `op u8, length u32, deterministic CBOR`. One process, one version.
  */
+import { TenzroError, invariant } from '#runtime/core/errors.ts';
+import { LIMITS } from '#runtime/core/limits.ts';
 import type { InboundMessage, InboundRecord, SealedBlock } from '#runtime/core/ports.ts';
 import type { Cbor, Draft, KindNumber, TreeHead } from '#runtime/core/types.ts';
 import { decodeCbor, encodeCbor } from '#runtime/crypto/cbor.ts';
@@ -146,4 +148,15 @@ function decodeOperation(op: number, value: Cbor): Operation {
   if (op === OP.drain) return { op: 'drain' };
   const [sequence, payload, cose, evidence, pcrAfter, resetCount] = value as readonly [number, Uint8Array, Uint8Array, Uint8Array, Uint8Array | null, number | null];
   return { op: 'block', block: { sequence, payload, cose, evidence, ...(pcrAfter ? { pcrAfter } : {}), ...(resetCount === null ? {} : { resetCount }) } };
+}
+
+/** An entry's keys, version and boot epoch, which a draft does not have. */
+const ENTRY_FRAME_BYTES = 32;
+
+/** Throws `entry.too_large`, and `core.invariant` for what no entry can hold. */
+export function encodeDraft(draft: Draft): Buffer {
+  invariant(Number.isSafeInteger(draft.wallMicros) && Number.isSafeInteger(draft.monoMicros), 'times are integers');
+  const encoded = encodeOperation({ op: 'draft', draft });
+  if (encoded.length > LIMITS.entryBytesMax - ENTRY_FRAME_BYTES) throw new TenzroError('entry.too_large', `a draft of ${encoded.length} bytes does not fit an entry`);
+  return encoded;
 }

@@ -7,11 +7,12 @@ import type { Worker } from 'node:worker_threads';
 import type { Clock } from '#runtime/core/clock.ts';
 import { TenzroError, invariant, messageOf, type ErrorCode } from '#runtime/core/errors.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
+import { Ping } from '#runtime/core/ping.ts';
 import type { InboundMessage, Intake, LedgerWriter, SealedBlock } from '#runtime/core/ports.ts';
 import { MAIN_ENTITY } from '#runtime/core/topic.ts';
 import { GAP_BODY, KIND, type Cbor, type Draft, type TreeHead } from '#runtime/core/types.ts';
 import { clockStepBody, type BatchCounts, type Reject, type Stamp } from './appender.ts';
-import { BatchPacker, encodeOperation, type Answer, type Operation } from './batch.ts';
+import { BatchPacker, encodeDraft, encodeOperation, type Answer, type Operation } from './batch.ts';
 import type { FromWriter, Quarantine, ToWriter } from './writerLoop.ts';
 
 type Done = (error?: Error) => void;
@@ -55,16 +56,6 @@ export interface WriterClientOptions {
 const FULL = new TenzroError('queue.full', 'the ledger is behind: a message at QoS 0 was dropped');
 const NO_COUNT: Ask = { resolve: () => undefined, reject: () => undefined };
 
-/** Throws `entry.too_large`, and `core.invariant` for what no entry can hold. */
-function encodeDraft(draft: Draft): Buffer {
-  invariant(Number.isSafeInteger(draft.wallMicros) && Number.isSafeInteger(draft.monoMicros), 'times are integers');
-  const encoded = encodeOperation({ op: 'draft', draft });
-  if (encoded.length > LIMITS.entryBytesMax - ENTRY_FRAME_BYTES) throw new TenzroError('entry.too_large', `a draft of ${encoded.length} bytes does not fit an entry`);
-  return encoded;
-}
-/** An entry's keys, version and boot epoch, which a draft does not have. */
-const ENTRY_FRAME_BYTES = 32;
-
 export class WriterClient implements Intake, LedgerWriter, AsyncDisposable {
   readonly #worker: Worker;
   readonly #clock: Clock;
@@ -80,6 +71,7 @@ export class WriterClient implements Intake, LedgerWriter, AsyncDisposable {
   #timer: NodeJS.Timeout | undefined;
   #pendingBytes = 0;
   #size: number;
+  readonly #ping = new Ping();
   readonly #growth = new Set<() => void>();
   #wallOffsetMicros: number;
   #sentSinceTick = true;
@@ -218,6 +210,11 @@ export class WriterClient implements Intake, LedgerWriter, AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> { await this.close(); }
 
+  /** Resolves when the thread looked at its messages once more, whatever it waits for; or has ended. */
+  async answered(): Promise<void> {
+    if (!this.#ended) await this.#ping.ask(() => this.#worker.postMessage({ type: 'ping' } satisfies ToWriter, []));
+  }
+
   async #ask(operation: Operation): Promise<Answer> {
     this.#throwIfEnded();
     const wait = Promise.withResolvers<Answer>();
@@ -332,6 +329,7 @@ export class WriterClient implements Intake, LedgerWriter, AsyncDisposable {
   #receive(message: FromWriter): void {
     switch (message.type) {
       case 'done': this.#finish(message); break;
+      case 'pong': this.#ping.answered(); break;
       case 'state':
         this.#state = message.state;
         this.#events.onState?.(message.state, message.detail);
@@ -384,6 +382,7 @@ export class WriterClient implements Intake, LedgerWriter, AsyncDisposable {
   #end(error: TenzroError): void {
     if (this.#ended) return;
     this.#ended = error;
+    this.#ping.answered();
     clearTimeout(this.#timer);
     clearInterval(this.#ticker);
     const batches = [this.#inFlight, ...this.#full, this.#open].filter((batch) => batch !== undefined);

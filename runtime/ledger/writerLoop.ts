@@ -26,6 +26,8 @@ export type ToWriter =
   | { readonly type: 'batch'; readonly arena: ArrayBuffer; readonly used: number; readonly wallOffsetMicros: number; readonly now: Stamp }
   /** Whose receipts count from now on. */
   | { readonly type: 'receipts'; readonly receiptKeys: readonly string[]; readonly isComplete: boolean }
+  /** Answered at once, also while the disk is full. */
+  | { readonly type: 'ping' }
   | { readonly type: 'close' };
 
 /** A chain that was set aside at this start: its folder under quarantine/, and why. */
@@ -42,6 +44,7 @@ export type FromWriter =
   | { readonly type: 'abandoned'; readonly code: ErrorCode; readonly message: string }
   | { readonly type: 'state'; readonly state: 'ok' | ErrorCode; readonly detail: string }
   | { readonly type: 'fatal'; readonly code: ErrorCode; readonly message: string }
+  | { readonly type: 'pong' }
   | { readonly type: 'closed' };
 
 /** Runs until the main thread sends `close`, or the disk breaks. Never rejects: the main thread is told. */
@@ -139,6 +142,7 @@ class WriterLoop {
 
   #receive(message: ToWriter): void {
     if (message.type === 'close') this.#close();
+    else if (message.type === 'ping') this.#tell({ type: 'pong' });
     else if (message.type === 'receipts') this.#retention = { ...this.#retention, receiptKeys: message.receiptKeys, isComplete: message.isComplete };
     else if (this.#waiting) this.#held.push(message);
     else {

@@ -10,7 +10,7 @@ peers=(
   mosquitto:mosquitto mosquitto_pub:mosquitto-clients nats-server:nats-server
   cc:gcc /usr/include/stdio.h:libc6-dev
   unshare:util-linux ip:iproute2 avahi-browse:avahi-utils avahi-daemon:avahi-daemon dbus-daemon:dbus NetworkManager:network-manager wpa_supplicant:wpasupplicant curl:curl
-  dpkg-deb:dpkg systemd-analyze:systemd git:git
+  dpkg-deb:dpkg systemd-analyze:systemd systemd-notify:systemd python3:python3 git:git
   bmaptool:bmap-tools mformat:mtools sfdisk:fdisk fsck.fat:dosfstools xz:xz-utils
   zbarimg:zbar-tools qrencode:qrencode pdftoppm:poppler-utils cjpeg:libjpeg-turbo-progs
 )
