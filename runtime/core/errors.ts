@@ -217,6 +217,14 @@ export const ERRORS = {
   'flash.medium': row('environment', 'Put the card in again, or try another reader, and run the same command again: what was begun shows no system, and repeating is safe.'),
   'flash.verify': row('environment', 'The card is worn out or smaller than it says: take another one; this one shows no system.'),
   'flash.boot_files': row('usage', 'Correct what the message names and run the same command again; without --put the image alone is written.'),
+
+  // building the image
+  'image.usage': row('usage', 'See npm run build:image -- --help.'),
+  'image.machine': row('environment', 'Build as root on a Debian machine (amd64): npm run build:image makes the tools chroot and the base itself, once.'),
+  'image.program': row('environment', 'A program of the build failed; the message has what it said. Nothing half-made was left in the output folder.'),
+  'image.content': row('usage', 'The image would not be what it should be: mend what the message names, in image/.'),
+  'image.signature': row('usage', 'Name a private key, its certificate and the certificate of its authority (PEM) that belong together.'),
+  'image.differs': row('bug', 'Two builds of one commit differ: find what brings time, order or chance into the named files.'),
   'flash.program': row('environment', 'Install what is missing: sudo apt install xz-utils util-linux mtools.'),
 
   // updates
