@@ -24,5 +24,5 @@ export const BANS: readonly Ban[] = [
   { pattern: /(?:^|[\s'"`(=:])\/(?:work|root|home\/[a-z]\w*|Users\/\w+)\/\w/, why: 'a path of one machine', files: /./, except: /^(?:package-lock\.json|test\/tidy\/)/, inComments: true },
 ];
 
-/** Folder names that say nothing. */
-export const EMPTY_NAMES = /(?:^|\/)(?:utils?|common|helpers?|misc|lib)(?:\/|\.[jt]s$)/;
+/** Folder names that say nothing; what is laid onto a system has that system's names. */
+export const EMPTY_NAMES = /^(?!image\/system\/root\/)(?:.*\/)?(?:utils?|common|helpers?|misc|lib)(?:\/|\.[jt]s$)/;
