@@ -18,10 +18,13 @@ export interface ModelSession extends AsyncDisposable {
 
 const require = createRequire(import.meta.url);
 
-/** Creates the session, compares the graph's tensors with the manifest and warms up. Throws `model.runtime`, `model.invalid`, `model.shape` or `model.run`. */
-export async function openSession({ manifest, onnx }: ModelPackage): Promise<ModelSession> {
-  const ort = await loadRuntime();
-  const { session, provider, refused } = await createOnBestProvider(ort, manifest.name, onnx);
+/**
+ * Creates the session, compares the graph's tensors with the manifest and warms up. `runtimeDir`: folder of another onnxruntime-node, one for the whole process; '': ours.
+ * Throws `model.runtime`, `model.invalid`, `model.shape` or `model.run`.
+ */
+export async function openSession({ manifest, onnx }: ModelPackage, runtimeDir = ''): Promise<ModelSession> {
+  const ort = await loadRuntime(runtimeDir);
+  const { session, provider, refused } = await createOnBestProvider(ort, manifest.name, onnx, runtimeDir !== '' || existsSync(cudaLibrary()));
   try {
     compareTensor(manifest, 'input', session.inputMetadata);
     compareTensor(manifest, 'output', session.outputMetadata);
@@ -34,25 +37,31 @@ export async function openSession({ manifest, onnx }: ModelPackage): Promise<Mod
   }
 }
 
-async function loadRuntime(): Promise<typeof Ort> {
+async function loadRuntime(runtimeDir: string): Promise<typeof Ort> {
   process.env['ORT_DISABLE_TELEMETRY'] = '1'; // 1.30 reports to its maker otherwise; in the gateway tenzro.js has set it, as native code sees no thread's environment
   try {
-    const ort = await import('onnxruntime-node');
+    const ort = runtimeDir === '' ? await import('onnxruntime-node') : ownRuntime(runtimeDir);
     ort.env.logLevel = 'fatal'; // everything above debug also comes as an exception
     return ort;
   } catch (cause) {
-    throw new TenzroError('model.runtime', `ONNX Runtime does not load on ${process.platform}-${process.arch}: ${messageOf(cause)}`, { cause });
+    throw new TenzroError('model.runtime', `ONNX Runtime does not load on ${process.platform}-${process.arch}${runtimeDir === '' ? '' : ` from ${runtimeDir}`}: ${messageOf(cause)}`, { cause });
   }
 }
 
+/** The binding's own loader, so that its `onnxruntime-common` is the one that it was built with. */
+function ownRuntime(folder: string): typeof Ort {
+  const file = createRequire(join(folder, 'package.json')).resolve(folder);
+  return require(file) as typeof Ort;
+}
+
 /**
- * CUDA counts only when its library is there and a session forbids falling back to the CPU and is created all the same: otherwise ONNX Runtime
+ * CUDA counts only when its library is there or somebody named a runtime for it, and a session forbids falling back to the CPU and is created all the same: otherwise ONNX Runtime
  * would place nodes on the CPU silently, and the ledger would name a provider that did not run them.
  */
-async function createOnBestProvider(ort: typeof Ort, name: string, onnx: Uint8Array): Promise<Pick<ModelSession, 'provider' | 'refused'> & { session: Ort.InferenceSession }> {
+async function createOnBestProvider(ort: typeof Ort, name: string, onnx: Uint8Array, wantsCuda: boolean): Promise<Pick<ModelSession, 'provider' | 'refused'> & { session: Ort.InferenceSession }> {
   const common = { intraOpNumThreads: 1, interOpNumThreads: 1, executionMode: 'sequential', enableCpuMemArena: false } as const;
   let refused = '';
-  if (existsSync(cudaLibrary())) {
+  if (wantsCuda) {
     try {
       const session = await ort.InferenceSession.create(onnx, { ...common, executionProviders: ['cuda'], extra: { session: { disable_cpu_ep_fallback: '1' } } });
       return { provider: 'cuda', refused, session };

@@ -17,7 +17,7 @@ import { openReader } from '#runtime/ledger/reader.ts';
 
 invariant(parentPort !== null, 'the inference thread is started by the follower');
 const port = parentPort;
-const { dataDir, modelsDir, installedDir, models } = workerData as ThreadData;
+const { dataDir, modelsDir, installedDir, models, runtimeDir } = workerData as ThreadData;
 const stopping = new AbortController();
 let wake: (() => void) | undefined;
 let stored: (() => void) | undefined;
@@ -48,7 +48,7 @@ async function loadJudges(): Promise<Judge[]> {
   for (const name of models.length > 0 ? models : [...all].toSorted()) {
     try {
       const { manifest, digest, onnx } = await loadPackage(installed.has(name) ? installedDir : modelsDir, name);
-      const session = stack.use(await openSession({ manifest, digest, onnx }));
+      const session = stack.use(await openSession({ manifest, digest, onnx }, runtimeDir));
       if (session.refused !== '') tell({ kind: 'note', code: 'model.runtime', message: `${name} runs on ${session.provider}: ${session.refused}` });
       loaded.push({ plan: manifest, digest, provider: session.provider, run: (rows, count) => session.run(rows, count) });
       status.push({ name, digest: toHex(digest), provider: session.provider, state: { kind: 'value', value: 'running' } });

@@ -3,9 +3,9 @@ import { loadPackage } from '#models/package.ts';
 import { openSession } from '#models/session.ts';
 import { TenzroError, messageOf } from '#runtime/core/errors.ts';
 
-const [modelsDir = '', name = ''] = process.argv.slice(2);
+const [modelsDir = '', name = '', runtimeDir = ''] = process.argv.slice(2);
 try {
-  const session = await openSession(await loadPackage(modelsDir, name));
+  const session = await openSession(await loadPackage(modelsDir, name), runtimeDir);
   await session[Symbol.asyncDispose]();
   process.stdout.write('loaded');
 } catch (error) {

@@ -55,7 +55,7 @@ export class Modelling implements ModelKeeper {
     this.#store.unpack(id, readArchive(archive));
     try {
       using trial = this.#store.trial(name, id);
-      await probe(trial.dir, name, signal);
+      await probe(trial.dir, name, this.#settings.runtimeDir, signal);
       signal.throwIfAborted();
       this.#store.point(name, id);
       await this.#takeUp(name, before, signal);
@@ -100,9 +100,9 @@ export class Modelling implements ModelKeeper {
 }
 
 /** Rejects with the error that the package's loading ends in, whatever that does to the process it is loaded in. */
-async function probe(dir: string, name: string, signal: AbortSignal): Promise<void> {
+async function probe(dir: string, name: string, runtimeDir: string, signal: AbortSignal): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<string>();
-  const child = startAlone(['ignore', 'pipe', 'ignore'], (stdio) => spawn(process.execPath, [PROBE, dir, name], { stdio, env: { ORT_DISABLE_TELEMETRY: '1' }, signal: AbortSignal.any([signal, AbortSignal.timeout(LIMITS.modelProbeMs)]), killSignal: 'SIGKILL' }) as ChildProcessByStdio<null, Readable, null>);
+  const child = startAlone(['ignore', 'pipe', 'ignore'], (stdio) => spawn(process.execPath, [PROBE, dir, name, runtimeDir], { stdio, env: { ORT_DISABLE_TELEMETRY: '1' }, signal: AbortSignal.any([signal, AbortSignal.timeout(LIMITS.modelProbeMs)]), killSignal: 'SIGKILL' }) as ChildProcessByStdio<null, Readable, null>);
   let said = '';
   child.stdout.setEncoding('utf8').on('data', (text: string) => { said = (said + text).slice(0, LIMITS.textBytesMax); });
   child.once('error', reject);

@@ -52,17 +52,17 @@ async function probeOwnership({ attest, dataDir }: Settings): Promise<Finding[]>
 }
 
 /** Asks for what really happens: every package is opened as the gateway would open it. */
-async function probeModels({ enabled, modelsDir, models }: Settings['infer']): Promise<Finding[]> {
+async function probeModels({ enabled, modelsDir, models, runtimeDir }: Settings['infer']): Promise<Finding[]> {
   if (!enabled) return [{ area: 'models', state: 'absent', detail: 'infer.enabled is false', means: 'Readings are recorded, not judged.' }];
   const names = models.length > 0 ? models : await listPackages(modelsDir);
   if (names.length === 0) return [{ area: 'models', state: 'absent', detail: `none in ${modelsDir}`, means: 'Readings are recorded, not judged.' }];
-  return Promise.all(names.map((name) => probeModel(modelsDir, name)));
+  return Promise.all(names.map((name) => probeModel(modelsDir, name, runtimeDir)));
 }
 
-async function probeModel(modelsDir: string, name: string): Promise<Finding> {
+async function probeModel(modelsDir: string, name: string, runtimeDir: string): Promise<Finding> {
   const area = `model ${name}`;
   try {
-    await using session = await openSession(await loadPackage(modelsDir, name));
+    await using session = await openSession(await loadPackage(modelsDir, name), runtimeDir);
     if (session.refused !== '') return { area, state: 'problem', detail: `runs on ${session.provider}; ${session.refused}`, means: 'An accelerator is installed but does not run the model: see the reason.' };
     const isCpu = session.provider === 'cpu';
     return { area, state: 'ok', detail: `runs on ${session.provider}${isCpu ? '; no accelerator of ONNX Runtime was found, which small models do not need' : ''}`, means: '' };

@@ -9,7 +9,7 @@ import { ConfigError, problemLine, readConfigText } from './load.ts';
 
 /** Sections that the fleet may set, and the keys in them that it may not. */
 const FLEET_SECTIONS: ReadonlyMap<string, readonly string[]> = new Map([
-  ['mqtt', ['users']], ['ingest', []], ['system', []], ['infer', []], ['ledger', []], ['attest', ['tpm']], ['verifier', []], ['uplinks', []], ['log', []],
+  ['mqtt', ['users']], ['ingest', []], ['system', []], ['infer', ['runtimeDir']], ['ledger', []], ['attest', ['tpm']], ['verifier', []], ['uplinks', []], ['log', []],
 ]);
 
 /** What a file of this text says in those sections; {} for what is no configuration. */

@@ -187,7 +187,7 @@ function anchored(settings: Settings, base: string): Settings {
     mqtt: { ...settings.mqtt, listeners },
     confidential: { recipients: settings.confidential.recipients.map(({ name, publicKeyFile }) => ({ name, publicKeyFile: resolve(base, publicKeyFile) })) },
     fleet: { ...settings.fleet, operators: settings.fleet.operators.map((operator) => ({ ...operator, publicKeyFile: resolve(base, operator.publicKeyFile) })) },
-    infer: { ...settings.infer, modelsDir: resolve(base, settings.infer.modelsDir) },
+    infer: { ...settings.infer, modelsDir: resolve(base, settings.infer.modelsDir), runtimeDir: anchoredFile(base, settings.infer.runtimeDir) },
     uplinks: settings.uplinks.map((uplink) => ({ ...uplink, caFile: anchoredFile(base, uplink.caFile), passwordFile: anchoredFile(base, uplink.passwordFile) })),
   };
 }

@@ -144,6 +144,7 @@ export function settingsSchema(defaults: MachineDefaults) {
       enabled: setting(v.boolean(), true, 'Runs models on what comes in.'),
       modelsDir: setting(text(4096), defaults.modelsDir, 'Folder of the model packages. Default: models beside the application.'),
       models: setting(v.array(name), [], 'Package names; empty: all that are there.'),
+      runtimeDir: setting(v.pipe(v.string(), v.maxLength(4096)), '', 'Folder of an onnxruntime-node that you built with CUDA (docs/operate/jetson.md): native code, trusted as the gateway is, so no fleet may set it. Empty: the one that comes with the application, CPU only.'),
     }),
     ledger: section({
       batchDelayMs: setting(integer(1, 1000), LIMITS.batchDelayMs, 'Longest wait of an acknowledged message for others to share its flush.'),

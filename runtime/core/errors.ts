@@ -345,7 +345,7 @@ export const ERRORS = {
   'model.too_large': row('input', 'The model exceeds what a gateway loads: use a smaller one.'),
   'model.invalid': row('input', 'ONNX Runtime cannot load the graph: export it again, and check it with this release of ONNX Runtime.'),
   'model.shape': row('input', 'The tensors of the graph are not those of the manifest: make them agree.'),
-  'model.runtime': row('environment', 'ONNX Runtime has no binary for this machine: readings are still recorded, but not judged.'),
+  'model.runtime': row('environment', 'ONNX Runtime has no binary for this machine, or infer.runtimeDir names no onnxruntime-node for it: readings are still recorded, but not judged.'),
   'model.run': row('environment', 'The model failed while it ran: the window was not judged; see the message for what ONNX Runtime said.'),
   'model.archive': row('input', 'A package travels as a plain tar of manifest.json, model.onnx and MODEL_CARD.md and of nothing else: tar -cf model.tar -C FOLDER manifest.json model.onnx MODEL_CARD.md.'),
   'model.source': row('environment', 'The package could not be fetched: check the URL from the gateway\'s side; only http and https are followed, without redirections.'),

@@ -107,6 +107,8 @@ export interface InferSettings {
   readonly modelsDir: string;
   /** Package names; empty: all that are there. */
   readonly models: readonly string[];
+  /** Absolute path of an `onnxruntime-node` of the owner's own build, with accelerators that ours lacks; '': ours. */
+  readonly runtimeDir: string;
 }
 
 export interface LedgerSettings {

@@ -155,8 +155,8 @@ class InferenceFollower implements Inference {
 
   /** Resolves when the thread has ended: with why, or with nothing where it was told to, or had no model to run. */
   #runThread(signal: AbortSignal): Promise<string | undefined> {
-    const { thread, dataDir, installedDir, settings: { modelsDir, models } } = this.#options;
-    const workerData: ThreadData = { dataDir, modelsDir, installedDir, models };
+    const { thread, dataDir, installedDir, settings: { modelsDir, models, runtimeDir } } = this.#options;
+    const workerData: ThreadData = { dataDir, modelsDir, installedDir, models, runtimeDir };
     const worker = new Worker(thread, { name: 'tenzro-infer', workerData, resourceLimits: { maxYoungGenerationSizeMb: 4, maxOldGenerationSizeMb: 96 } });
     this.#worker = worker;
     this.#told = true; // it looks at the log by itself when it starts

@@ -30,6 +30,8 @@ export interface ThreadData {
   readonly installedDir: string;
   /** Empty: all packages that are there. */
   readonly models: readonly string[];
+  /** '': the ONNX Runtime that comes with the application. */
+  readonly runtimeDir: string;
 }
 
 export type ToThread =

@@ -44,7 +44,7 @@ export async function startGateway(dataDir: string, { modelsDir = MODELS_DIR, mo
   const heads: ((size: number) => void)[] = [];
   const ledger = await startLedger(dataDir, { events: { onCommitted: ({ size }) => heads.forEach((tell) => tell(size)) } });
   const inference = openInference({
-    settings: { enabled: true, modelsDir, models }, dataDir, installedDir: join(dataDir, 'models'), thread,
+    settings: { enabled: true, modelsDir, models, runtimeDir: '' }, dataDir, installedDir: join(dataDir, 'models'), thread,
     ledger, clock: systemClock, log: logTo(lines), counters, onModel: () => undefined, onVerdict: (change) => void changes.push(change),
   });
   heads.push((size) => inference.head(size));

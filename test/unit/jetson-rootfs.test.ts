@@ -20,7 +20,7 @@ const TREE: Readonly<Record<string, string>> = {
 
 describe('jetson: prepare-rootfs.sh', () => {
   let dir: TempDir;
-  before(function () { if (findPeer('dpkg-deb') === undefined || findPeer('findmnt') === undefined || process.platform !== 'linux') skipBecause(this, 'needs dpkg and findmnt'); });
+  before(function () { if (findPeer('dpkg-deb') === undefined || findPeer('unshare') === undefined || process.platform !== 'linux') skipBecause(this, 'needs dpkg and util-linux'); });
   beforeEach(() => { dir = tempDir('jetson'); });
   afterEach(() => { dir[Symbol.dispose](); });
 

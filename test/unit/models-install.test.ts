@@ -120,7 +120,7 @@ describe('models: installed packages', () => {
     using dir = tempDir('models-back');
     const archive = await packModel(dir.path);
     const order = { name: 'motor-vibration', sha256: sha256Hex(archive), bytes: archive.length, from: { inline: archive } };
-    const settings = { enabled: true, modelsDir: dir.path, models: [] };
+    const settings = { enabled: true, modelsDir: dir.path, models: [], runtimeDir: '' };
     const store = new InstalledModels(join(dir.path, 'models'));
     store.unpack('motor-vibration-before', readArchive(archive));
     store.point('motor-vibration', 'motor-vibration-before');
