@@ -91,6 +91,7 @@ class Gateway {
   #parts: Parts | undefined;
   readonly #since = isoOfMicros(clock.wallMicros());
   #lastBlock: BlockInfo | undefined;
+  #blocksSealed = 0;
   #errorsThisSecond = 0;
 
   static async open(options: GatewayOptions, resources: AsyncDisposableStack): Promise<Gateway> {
@@ -302,6 +303,7 @@ class Gateway {
   #onBlock(info: BlockInfo): void {
     const before = this.#trust;
     this.#lastBlock = info;
+    this.#blocksSealed++;
     const { level, reason } = this.#trust;
     if (before.level !== level || before.reason !== reason) this.#show({ type: 'trust', level, reason });
     this.#log.info({ sequence: info.sequence, treeSize: info.treeSize, trust: level, resumed: info.resumed }, 'block sealed');
@@ -359,6 +361,8 @@ class Gateway {
       fleet: parts.belonging.status(),
       broker: { listeners: parts.broker.listeners().map(listenerStatus), clients: parts.broker.clients().length },
       models: parts.inference.status(),
+      blocksSealed: this.#blocksSealed,
+      update: null,
       health: { ok: stalled.length === 0, stalled },
       counters: this.#counters.snapshot(),
     };

@@ -179,6 +179,12 @@ export function settingsSchema(defaults: MachineDefaults) {
       host: setting(text(253), '0.0.0.0', 'IPv4 address to listen on for that; a loopback address keeps it on this machine.'),
       port: setting(integer(0, 65_535), 0, 'TCP port for that; 0 picks a free one: gateways are found by mDNS.'),
     }),
+    update: section({
+      allowDowngrade: setting(v.boolean(), false, 'Consent to updates by command that go back to an older version (`allow_downgrade`).'),
+      fromMedia: setting(v.boolean(), true, 'Installs a signed, newer bundle that lies on a plugged-in stick or on the boot partition.'),
+      commitOffline: setting(v.boolean(), false, "Keeps a new system also where it does not reach the fleet's broker: for sites that are seldom online."),
+      trialSeconds: setting(integer(60, 900), LIMITS.updateTrialMs / 1_000, 'How long a new system may take to prove itself before it is started again; after three tries the one before runs again.'),
+    }),
     uplinks: setting(v.pipe(v.array(uplink), v.maxLength(LIMITS.uplinksMax)), [], 'Fleets that get the datachain and command this gateway; each has a broker of its own.'),
     forward: setting(forwardRules, [], 'Which entries leave the site at all, towards any fleet, the owner\'s too; those without a rule, or without a topic, do. No rule of an uplink lets go what stays here.'),
     log: section({ level: setting(v.picklist(['debug', 'info', 'warn', 'error']), 'info', 'Least severe level that is logged.') }),

@@ -331,6 +331,30 @@ export const LIMITS = {
   modelProbeMs: 60_000,
   /** Stays free beside a package and what is unpacked of it. */
   modelSpareBytes: 64 * 1024 * 1024,
+  /** A bundle: more does not fit a slot. */
+  updateBundleBytesMax: 2 * 1024 * 1024 * 1024,
+  /** What is fetched and kept of a bundle at a time; how many such blocks, and how many beyond the one that was asked for. */
+  updateBlockBytes: 256 * 1024,
+  updateBlocksMax: 24,
+  updateBlocksAhead: 8,
+  /** End of a bundle, with its signature and what that says (RAUC takes 64 KiB): read once, and the same to everybody. */
+  updateTailBytes: 64 * 1024 + 8,
+  /** Pause before a fetch is taken up again: doubles from the first to the second, and starts anew when bytes came. */
+  updateRetryMs: 250,
+  updateRetryMaxMs: 15_000,
+  /** A server that says nothing for so long is asked again. */
+  updateSilenceMs: 15_000,
+  /** Without a byte for so long the link is dead: the kernel gives a network block device up after 300 s. */
+  updateGiveUpMs: 240_000,
+  /** A system on trial: as configured by default, how long it must be healthy without a break, and the pause between two looks. */
+  updateTrialMs: 600_000,
+  updateSteadyMs: 20_000,
+  updateLookMs: 2_000,
+  /** What is to be told to the chain and was not yet. */
+  updateEventsMax: 64,
+  /** One answer of RAUC's service. */
+  updateAnswerMs: 60_000,
+  updateAnswerBytesMax: 256 * 1024,
   /** An idle follower of commands moves its cursor on. */
   commandCursorMs: 60_000,
 
@@ -375,4 +399,6 @@ invariant(LIMITS.shipmentTargetBytes + LIMITS.entryBytesMax + 2 * LIMITS.blockBy
 invariant(LIMITS.linkPacketBytesMax >= 2 * LIMITS.fleetPacketBytesMax, 'what a broker lets pass must not cut a link');
 invariant(LIMITS.shipmentBytesMax + LIMITS.topicBytesMax + 16 <= LIMITS.fleetPacketBytesMax, 'a shipment must fit a packet of the fleet\'s broker');
 invariant(LIMITS.apiRequestBytesMax <= LIMITS.apiBufferBytesMax, 'one request must fit the buffer of all');
+invariant(LIMITS.updateTailBytes <= 2 * LIMITS.updateBlockBytes && LIMITS.updateBlocksAhead + 4 < LIMITS.updateBlocksMax, 'what is asked for and what is fetched ahead must fit beside the end of a bundle');
+invariant(LIMITS.updateSilenceMs + LIMITS.updateRetryMaxMs < LIMITS.updateGiveUpMs, 'a silent link must be asked again before it is given up');
 invariant(LIMITS.shipmentBytesMax <= LIMITS.intakeBytesMax, 'one shipment must fit the intake of all');

@@ -23,6 +23,7 @@ export interface Settings {
   readonly forward: readonly ForwardRule[];
   readonly fleet: FleetSettings;
   readonly claim: ClaimSettings;
+  readonly update: UpdateSettings;
   readonly actuators: readonly ActuatorSettings[];
   readonly log: { readonly level: 'debug' | 'info' | 'warn' | 'error' };
 }
@@ -205,6 +206,18 @@ export interface ClaimSettings {
   readonly host: string;
   /** 0 picks a free one: gateways are found by their codes. */
   readonly port: number;
+}
+
+/** What may replace the system or the application, and when it has proved itself. */
+export interface UpdateSettings {
+  /** The owner's consent to a `firmware_update` or `software_update` with `allow_downgrade`. */
+  readonly allowDowngrade: boolean;
+  /** Newer bundles on a stick, or on the boot partition, are installed without anybody's word. */
+  readonly fromMedia: boolean;
+  /** A system on trial need not reach its fleet. */
+  readonly commitOffline: boolean;
+  /** Within that a system on trial must have proved itself. */
+  readonly trialSeconds: number;
 }
 
 /** A fleet that gets the datachain, and whose broker commands come over. */

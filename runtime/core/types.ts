@@ -25,6 +25,7 @@ export const KIND = {
   lease: 18,
   keyEpoch: 19,
   claim: 20,
+  update: 21,
 } as const;
 export type KindName = keyof typeof KIND;
 export type KindNumber = (typeof KIND)[KindName];
@@ -243,6 +244,27 @@ export const CLAIM_BODY = {
 } as const;
 export const CLAIM_STATES = ['owned', 'rotated', 'released', 'failed', 'certified', 'revoked'] as const;
 export type ClaimEntryState = (typeof CLAIM_STATES)[number];
+
+/** Keys of the body of an `update` entry: what became of another system or application (docs/operate/update.md). */
+export const UPDATE_BODY = {
+  /** One of UPDATE_CHANGES. */
+  change: 1,
+  /** `firmware` or `software`. */
+  what: 2,
+  /** Versions; absent where unknown. */
+  from: 3,
+  to: 4,
+  /** refused, returned: an error code and what there is to say. */
+  code: 5,
+  reason: 6,
+  /** Id of the command; absent for what was done at the machine. */
+  command: 7,
+  /** refused: where it came from. */
+  source: 8,
+} as const;
+/** committed: it proved itself · returned: it did not, and the one before runs again · refused: it was not installed. */
+export const UPDATE_CHANGES = ['committed', 'returned', 'refused'] as const;
+export type UpdateChange = (typeof UPDATE_CHANGES)[number];
 
 /**
  * Keys of the body of a `lease` entry: the verifier's COSE_Sign1 (ledger/lease.ts), which blocks name by its SHA-256; or, without one, that there is no

@@ -21,6 +21,10 @@ export interface GatewayStatus {
   readonly claim: ClaimStatus;
   readonly broker: { readonly listeners: readonly ListenerStatus[]; readonly clients: number };
   readonly models: readonly ModelStatus[];
+  /** Sealed since the gateway started. */
+  readonly blocksSealed: number;
+  /** What is being installed; null while nothing is. */
+  readonly update: { readonly what: string; readonly percent: number } | null;
   /** Progress: a follower with work before it that does not move is named here. */
   readonly health: { readonly ok: boolean; readonly stalled: readonly StalledWork[] };
   readonly counters: Readonly<Record<string, number>>;

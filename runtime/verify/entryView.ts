@@ -4,7 +4,7 @@ import { toHex } from '#runtime/core/bytes.ts';
 import { sha256 } from '#runtime/crypto/hash.ts';
 import {
   ALARM_BODY, BOOT_BODY, CLAIM_BODY, CLOCK_STEP_BODY, COMMAND_BODY, CONFIG_BODY, ENROLMENT_BODY, EPOCH_BODY, EVENT_BODY, GAP_BODY, INFERENCE_BODY, KEY_EPOCH_BODY, KIND, kindName, LEASE_BODY, MEASUREMENT_BODY, MODEL_BODY, READING_BODY, READING_FLAG,
-  REGISTRATION_BODY, RESULT_BODY, SEALED_BODY, SHUTDOWN_BODY, SUMMARY_BODY,
+  REGISTRATION_BODY, RESULT_BODY, SEALED_BODY, SHUTDOWN_BODY, SUMMARY_BODY, UPDATE_BODY,
   type Cbor, type Entry,
 } from '#runtime/core/types.ts';
 import { isSealed } from '#runtime/ledger/confidential.ts';
@@ -31,7 +31,7 @@ const BODY_NAMES: ReadonlyMap<number, ReadonlyMap<number, string>> = new Map([
   [KIND.reading, namesOf(READING_BODY)], [KIND.event, namesOf(EVENT_BODY)], [KIND.alarm, namesOf(ALARM_BODY)], [KIND.registration, namesOf(REGISTRATION_BODY)],
   [KIND.summary, namesOf(SUMMARY_BODY)], [KIND.inference, namesOf(INFERENCE_BODY)], [KIND.gap, namesOf(GAP_BODY)], [KIND.boot, namesOf(BOOT_BODY)],
   [KIND.clockStep, namesOf(CLOCK_STEP_BODY)], [KIND.epoch, namesOf(EPOCH_BODY)], [KIND.shutdown, namesOf(SHUTDOWN_BODY)], [KIND.config, namesOf(CONFIG_BODY)], [KIND.keyEpoch, namesOf(KEY_EPOCH_BODY)], [KIND.model, namesOf(MODEL_BODY)],
-  [KIND.enrolment, namesOf(ENROLMENT_BODY)], [KIND.measurement, namesOf(MEASUREMENT_BODY)], [KIND.lease, namesOf(LEASE_BODY)], [KIND.claim, namesOf(CLAIM_BODY)],
+  [KIND.enrolment, namesOf(ENROLMENT_BODY)], [KIND.measurement, namesOf(MEASUREMENT_BODY)], [KIND.lease, namesOf(LEASE_BODY)], [KIND.claim, namesOf(CLAIM_BODY)], [KIND.update, namesOf(UPDATE_BODY)],
   [KIND.command, namesOf(COMMAND_BODY)], [KIND.result, namesOf(RESULT_BODY)],
 ]);
 
