@@ -338,6 +338,15 @@ export const ERRORS = {
   'fleet.revocation': row('input', 'The list counts only if an owner key that still counts signed it, for this fleet, and newer than its last one: look who may publish there, and sign with the other owner key if this one was revoked.'),
   'fleet.key': row('usage', 'Check the path and the passphrase: owner keys are made with tenzro fleet keygen.'),
 
+  // board: what our image finds on its card
+  'board.data_emergency': row('environment', 'What is recorded now ends with the power. Take the card out and copy its data partition if you need what is on it; then tenzro board data reset --yes formats it, or flash a new card.'),
+  'board.data_readonly': row('environment', 'Nothing is recorded. Restart once: the file system is checked then. If it comes back, the card is at its end: copy its data partition and flash a new one.'),
+  'board.data_full': row('environment', 'Nothing more is recorded until there is room: lower ledger.retention.maxBytes by a tenzro.yaml on the boot partition, or use a larger card.'),
+  'board.data_repaired': row('environment', 'Look at what is left (tenzro fsck on the stopped gateway), and replace the card soon.'),
+  'board.boot_file': row('usage', 'Nothing of that file was taken over. Take the card out, mend the file on its first partition, start again.'),
+  'board.boot_partition': row('environment', 'The first partition of the card cannot be read or written: check the card; a lock on it must be off.'),
+  'board.no_image': row('usage', 'That is for the Tenzro Edge image; elsewhere the system\'s own tools do it.'),
+
   // models and inference
   'model.missing': row('environment', 'The package needs manifest.json and model.onnx: install it again, or take its name out of infer.models.'),
   'model.manifest': row('input', 'Correct manifest.json: docs/reference/model-package.md lists its keys.'),
