@@ -1,12 +1,10 @@
 /** What `tenzro doctor` looks at on a board: power, watchdog, wear of its card; and on our image the slot, the data partition, swap and clock. */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { boardModel, isRaspberryPi } from './doctorHat.ts';
+import { IMAGE_FILE, boardModel, isOurImage, isRaspberryPi } from './doctorHat.ts';
 import { lines, text } from './doctorFiles.ts';
 import { absent, list, ok, problem, type Finding, type Machine } from './probes.ts';
 
-/** Laid into each slot when it is built. */
-const IMAGE_FILE = 'usr/lib/tenzro-edge/image.json';
 /** Where the image has everything that changes. */
 const DATA = '/data';
 
@@ -29,10 +27,9 @@ export function probeBoard(machine: Machine, nowMs: number): readonly Finding[] 
 
 /** Undefined on other systems; a text says what is wrong with it. */
 function imageOf(root: string): Image | string | undefined {
-  const file = join(root, IMAGE_FILE);
-  if (!existsSync(file)) return undefined;
+  if (!isOurImage(root)) return undefined;
   try {
-    const { compatible, version, epochSeconds } = JSON.parse(text(file)) as Partial<Image>;
+    const { compatible, version, epochSeconds } = JSON.parse(text(join(root, IMAGE_FILE))) as Partial<Image>;
     if (typeof compatible === 'string' && typeof version === 'string' && typeof epochSeconds === 'number') return { compatible, version, epochSeconds };
   } catch (error) {
     if (!(error instanceof SyntaxError)) throw error;
@@ -53,8 +50,9 @@ function judgeImage(root: string, { compatible, version, epochSeconds }: Image, 
 
 function dataPartition(root: string): Finding {
   const mount = mounts(root).find(({ at }) => at === DATA);
-  if (mount === undefined) return problem('image.data', `nothing is mounted on ${DATA}`, 'What is recorded now is lost at the next start: sudo journalctl -b -u data.mount -u systemd-repart says why.');
-  if (mount.options.includes('ro')) return problem('image.data', `${mount.device} on ${DATA} is read-only`, 'The kernel found errors in it, or the card refuses to write: sudo journalctl -k -g ext4; save what is on it and take another card.');
+  if (mount === undefined) return problem('image.data', `nothing is mounted on ${DATA}`, 'What is recorded now is lost at the next start: journalctl -b -u tenzro-data says why.');
+  if (mount.type === 'tmpfs') return problem('image.data', `memory is mounted on ${DATA}, in place of a data partition that cannot be used`, 'What is recorded now is lost at the next start: journalctl -b -u tenzro-data says why.');
+  if (mount.options.includes('ro')) return problem('image.data', `${mount.device} on ${DATA} is read-only`, 'The kernel found errors in it, or the card refuses to write: journalctl -k -g ext4; save what is on it and take another card.');
   return ok('image.data', `${mount.device} on ${DATA}, ${mount.type}`);
 }
 
@@ -63,7 +61,7 @@ function swap(root: string): Finding {
   const devices = lines(join(root, 'proc/swaps')).slice(1).map((line) => line.split(/\s+/)[0] ?? '');
   const onDisk = devices.filter((device) => !/^\/dev\/zram\d+$/.test(device));
   if (onDisk.length > 0) return problem('swap', `${onDisk.join(', ')}: not in memory`, 'Secrets reach the card, and swapping wears it out: swapoff, and leave it to zram.');
-  if (devices.length === 0) return absent('swap', 'none', 'Where memory is short the kernel ends a process: systemctl status systemd-zram-setup@zram0 says why there is no zram.');
+  if (devices.length === 0) return absent('swap', 'none', 'Where memory is short the kernel ends a process: systemctl status tenzro-swap says why there is no zram.');
   return ok('swap', `${devices.join(', ')}, compressed in memory`);
 }
 
@@ -73,7 +71,7 @@ function watchdog(root: string): Finding {
   if (!existsSync(folder)) return absent('watchdog', 'none', 'A kernel that hangs stays so until somebody pulls the plug; on a Raspberry Pi the driver is bcm2835_wdt.');
   const [identity, state, seconds] = ['identity', 'state', 'timeout'].map((name) => text(join(folder, name)));
   const title = `${identity ?? ''}, ${seconds ?? '?'} s`;
-  return state === 'active' ? ok('watchdog', title) : absent('watchdog', `${title}, not in use`, 'systemd holds it with RuntimeWatchdogSec=15 in /etc/systemd/system.conf.d/.');
+  return state === 'active' ? ok('watchdog', title) : absent('watchdog', `${title}, not in use`, 'systemd feeds it when RuntimeWatchdogSec=15 stands in a file of /etc/systemd/system.conf.d.');
 }
 
 /** Raspberry Pi documentation, vcgencmd get_throttled: what is so now, and, 16 bits up, what was so since the start. */

@@ -1,29 +1,37 @@
 /**
  * A TPM hat on a Raspberry Pi: the board cannot find one by itself, so an overlay has to describe it. Says where the way from config.txt to /dev/tpmrm0 ends.
- * Overlays `tpm-slb9670` and `tpm-slb9673`, both without parameters: raspberrypi/linux arch/arm/boot/dts/overlays/README.
+ * Overlays `tpm-slb9670` and `tpm-slb9673`, both without parameters: raspberrypi/linux arch/arm/boot/dts/overlays/README. They do not fit the trees of the upstream kernel,
+ * which our image has with an overlay of its own (image/disk/boot).
  */
 import { existsSync, readFileSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { text, texts } from './doctorFiles.ts';
+import { lines, text, texts } from './doctorFiles.ts';
 import { absent, ok, problem, type Finding, type Machine } from './probes.ts';
 
 const AREA = 'tpm.hat';
 /** As the image mounts it, and Raspberry Pi OS since Debian 12. */
 const BOOT = 'boot/firmware';
 const TREE = 'proc/device-tree';
+/** Laid into each slot of our image when it is built. */
+export const IMAGE_FILE = 'usr/lib/tenzro-edge/image.json';
 
 interface Bus {
   readonly title: string;
   readonly module: string;
   readonly overlay: string;
-  readonly param: string;
+  /** In config.txt. */
+  readonly lines: string;
+  readonly chips: string;
 }
 
 /** Drivers by bus: Linux drivers/char/tpm/tpm_tis_spi_main.c, tpm_tis_i2c.c. */
-const SPI: Bus = { title: 'SPI', module: 'tpm_tis_spi', overlay: 'tpm-slb9670', param: 'spi=on' };
-const I2C: Bus = { title: 'I²C', module: 'tpm_tis_i2c', overlay: 'tpm-slb9673', param: 'i2c_arm=on' };
+const SPI: Bus = { title: 'SPI', module: 'tpm_tis_spi', overlay: 'tpm-slb9670', lines: 'dtparam=spi=on and dtoverlay=tpm-slb9670', chips: 'SLB9670, SLB9672' };
+const I2C: Bus = { title: 'I²C', module: 'tpm_tis_i2c', overlay: 'tpm-slb9673', lines: 'dtparam=i2c_arm=on and dtoverlay=tpm-slb9673', chips: 'SLB9673' };
+const OURS: Bus = { ...SPI, overlay: 'tenzro-tpm', lines: 'dtoverlay=tenzro-tpm' };
 /** Linux Documentation/devicetree/bindings/tpm/tcg,tpm_tis-spi.yaml and tcg,tpm-tis-i2c.yaml. */
 const CHIPS = new Map([['infineon,slb9670', SPI], ['st,st33htpm-spi', SPI], ['tcg,tpm_tis-spi', SPI], ['infineon,slb9673', I2C], ['nuvoton,npct75x', I2C], ['tcg,tpm-tis-i2c', I2C]]);
+
+export const isOurImage = (root: string): boolean => existsSync(join(root, IMAGE_FILE));
 
 /** A Pi's tree has some 500 nodes, a chip on a bus is the fourth level. */
 const NODES_MAX = 4_000;
@@ -53,25 +61,28 @@ export function probeHat({ root }: Machine): readonly Finding[] {
 }
 
 function judgeNothing(root: string): Finding {
-  const lines = text(join(root, BOOT, 'config.txt')).split('\n').map((line) => line.trim());
-  const bus = [SPI, I2C].find(({ overlay }) => lines.some((line) => line === `dtoverlay=${overlay}` || line.startsWith(`dtoverlay=${overlay},`)));
+  const config = lines(join(root, BOOT, 'config.txt'));
+  const buses = isOurImage(root) ? [OURS] : [SPI, I2C];
+  const bus = buses.find(({ overlay }) => config.some((line) => line === `dtoverlay=${overlay}` || line.startsWith(`dtoverlay=${overlay},`)));
   if (bus === undefined) {
-    const how = [SPI, I2C].map(({ title, overlay, param }) => `dtparam=${param} and dtoverlay=${overlay} for one on ${title} (${overlay === SPI.overlay ? 'SLB9670, SLB9672' : 'SLB9673'})`).join(', ');
+    const how = buses.map(({ title, lines: wanted, chips }) => `${wanted} for one on ${title} (${chips})`).join(', ');
     return absent(AREA, `${boardModel(root) ?? 'Raspberry Pi'}: the device tree has no TPM`, `If one is plugged in: add to /${BOOT}/config.txt ${how}; then switch off and on.`);
   }
   const file = join(root, BOOT, 'overlays', `${bus.overlay}.dtbo`);
   const detail = `config.txt asks for ${bus.overlay}, and the device tree has no TPM`;
-  if (!existsSync(file)) return problem(AREA, detail, `/${BOOT}/overlays/${bus.overlay}.dtbo is missing: take it from the Raspberry Pi firmware of the same version.`);
+  if (!existsSync(file)) return problem(AREA, detail, `/${BOOT}/overlays/${bus.overlay}.dtbo is missing: ${bus === OURS ? 'flash the card again' : 'take it from the Raspberry Pi firmware of the same version'}.`);
   return problem(AREA, detail, 'The line was added after this boot (switch off and on), stands under a [section] for another board, or the overlay does not fit the .dtb beside it.');
 }
 
 function judgeChip(root: string, { name, bus, isOn, isBusOn }: Chip): Finding {
-  const { module, title, param } = bus;
+  const { module, title } = bus;
   const bad = (what: string, means: string): Finding => problem(AREA, `${name} on ${title}: ${what}`, means);
   if (!isOn) return bad('disabled in the device tree', `Another line of /${BOOT}/config.txt takes its pins or its chip select: look for a second dtoverlay on ${title}.`);
-  if (!isBusOn) return bad(`the ${title} bus is off`, `Add dtparam=${param} to /${BOOT}/config.txt, then switch off and on.`);
+  if (!isBusOn) return bad(`the ${title} bus is off`, `Add dtparam=${bus === SPI ? 'spi=on' : 'i2c_arm=on'} to /${BOOT}/config.txt, then switch off and on.`);
   if (!hasModule(root, module)) return bad(`this kernel has no ${module}`, `Install a kernel with it: Debian's linux-image-arm64 and Raspberry Pi's have tpm_tis_spi.`);
   if (!existsSync(join(root, 'sys/module', module))) return bad(`${module} is not loaded`, `sudo modprobe ${module}; if that helps: echo ${module} | sudo tee /etc/modules-load.d/tpm.conf`);
+  // Our image describes the usual hat on every board.
+  if (isOurImage(root)) return absent(AREA, `none answers on ${title}`, 'No hat, or it is not seated (pin 1 to pin 1), or it is on another chip select than CE1: sudo journalctl -k -g tpm says what the driver saw.');
   return bad(`${module} is loaded and found no chip`, 'Switch off, seat the hat (pin 1 to pin 1) and try again; a chip on the other chip select or a reset pin held low looks the same. sudo journalctl -k -g tpm says what the driver saw.');
 }
 

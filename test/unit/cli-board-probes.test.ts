@@ -68,7 +68,16 @@ describe('cli: doctor on a board', () => {
     put({ 'lib/modules/6.12.1-test/modules.dep': 'kernel/drivers/char/tpm/tpm_tis_spi.ko.xz: kernel/drivers/char/tpm/tpm_tis_core.ko.xz\n' });
     assert.match(hat().means, /modprobe tpm_tis_spi/);
     put({ 'sys/module/tpm_tis_spi/initstate': 'live\n' });
-    assert.match(hat().detail, /found no chip/);
+    assert.deepEqual([hat().state, /found no chip/.test(hat().detail)], ['problem', true]);
+    put({ 'usr/lib/tenzro-edge/image.json': '{}' });
+    assert.deepEqual([hat().state, hat().detail], ['absent', 'none answers on SPI'], 'our image describes a hat on every board');
+  });
+
+  it('names the overlay that fits the device trees of our image', () => {
+    asPi({ 'usr/lib/tenzro-edge/image.json': '{}', 'boot/firmware/config.txt': 'dtoverlay=tpm-slb9670\n' });
+    assert.match(hat().means, /config\.txt dtoverlay=tenzro-tpm for one on SPI \(SLB9670, SLB9672\);/);
+    put({ 'boot/firmware/config.txt': 'upstream_kernel=1\ndtoverlay=tenzro-tpm\n' });
+    assert.match(hat().means, /overlays\/tenzro-tpm\.dtbo is missing: flash the card again/);
   });
 
   it('holds the device against the group tss', () => {
@@ -98,6 +107,8 @@ describe('cli: doctor on a board', () => {
     assert.equal(board(0).get('clock.now')?.state, 'problem', 'in 1970 no image had been built');
     put({ 'proc/cmdline': 'ro', 'proc/mounts': '/dev/mmcblk0p5 /data ext4 ro 0 0\n', 'proc/swaps': 'Filename\n/data/swap file 1 0 -2\n' });
     for (const area of ['image', 'image.data', 'swap']) assert.equal(board().get(area)?.state, 'problem', area);
+    put({ 'proc/mounts': 'tmpfs /data tmpfs rw,size=131072k 0 0\n' });
+    assert.match(board().get('image.data')?.detail ?? '', /^memory is mounted/);
     put({ 'proc/mounts': '/dev/mmcblk0p2 / ext4 ro 0 0\n', 'usr/lib/tenzro-edge/image.json': '{"version":1' });
     assert.deepEqual([board().get('image')?.state, board().get('image.data')], ['problem', undefined], 'a damaged file is named, nothing is guessed from it');
   });
