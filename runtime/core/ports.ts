@@ -383,8 +383,10 @@ export interface Slots {
   install(source: BundleSource, report: (percent: number) => void, signal: AbortSignal): Promise<void>;
   /** The booted slot has proved itself. Changes nothing where that is said already. */
   commit(signal: AbortSignal): Promise<void>;
-  /** The other slot starts next; the booted one is given up. Rejects with `update.no_way_back` where the other one does not hold a good system. */
+  /** The other slot starts next. Rejects with `update.no_way_back` where the other one does not hold a good system. */
   revert(signal: AbortSignal): Promise<void>;
+  /** The booted slot starts next, and the other one never by itself. */
+  abandon(signal: AbortSignal): Promise<void>;
   /** Begins the restart, and resolves when it is under way. */
   restart(signal: AbortSignal): Promise<void>;
 }
