@@ -73,13 +73,13 @@ const textOf = (update: JsonObject, inner: JsonObject, name: string): unknown =>
 
 /** Which of our errors the words of RAUC are. */
 const MEANINGS: readonly (readonly [RegExp, ErrorCode])[] = [
+  [/could not connect|error creating proxy|error calling d-bus/i, 'update.slots'],
   [/signature verification failed|verify error|certificate|keyring/i, 'update.signature'],
   [/compatible mismatch/i, 'update.compatible'],
   [/version mismatch/i, 'update.older'],
   [/already processing/i, 'update.busy'],
   [/invalid bundle format|signature size|payload|squashfs|magic|corrupt|verity|input\/output error|failed to mount bundle|rauc info error|checksum|does not match/i, 'update.bundle'],
   [/failed to stream|failed to download|no such file/i, 'update.source'],
-  [/not provided by any|was not provided|no such program|ENOENT|failed to connect|access denied|not permitted/i, 'update.slots'],
 ];
 
 export function errorOf(said: string, cause?: unknown): TenzroError {
