@@ -39,6 +39,7 @@ import { LogRing } from '#runtime/observe/logRing.ts';
 import { ProgressWatch } from '#runtime/observe/progress.ts';
 import type { GatewayStatus, IdentityStatus } from '#runtime/observe/status.ts';
 import { openAttestation, type Attestation } from './attestation.ts';
+import { boardFaults } from './boardStatus.ts';
 import { Claiming } from './claiming.ts';
 import { openBelonging, type Belonging } from './belonging.ts';
 import { INSTALLED_MODELS, Modelling } from './modelling.ts';
@@ -99,6 +100,7 @@ class Gateway {
     resources.use(gateway.#supervision);
     gateway.#parts = await gateway.#openParts(resources);
     await gateway.#openControl(resources);
+    for (const { code, detail, hint } of boardFaults()) gateway.#log.error({ room: 'board', code, hint }, detail);
     return gateway;
   }
 
@@ -364,6 +366,7 @@ class Gateway {
       blocksSealed: this.#blocksSealed,
       update: null,
       health: { ok: stalled.length === 0, stalled },
+      board: boardFaults(),
       counters: this.#counters.snapshot(),
     };
   }

@@ -11,7 +11,8 @@ const BARE = /^(true|false|[+-]?\d+)\s*(?:#.*)?$/;
 const LIST = /^\[.*\]\s*(?:#.*)?$/;
 const ESCAPES: Readonly<Record<string, string>> = { b: '\b', t: '\t', n: '\n', f: '\f', r: '\r', '"': '"', '\\': '\\' };
 
-type Value = string | boolean | 'list';
+/** Of a list only that it is there. */
+type Value = string | boolean;
 
 export function readCustomToml(text: string): FileReading {
   const places = new Map<string, number>();
@@ -56,5 +57,5 @@ function valueOf(written: string): Value | undefined {
   if (literal !== undefined) return literal;
   const bare = BARE.exec(written)?.[1];
   if (bare !== undefined) return bare === 'true' || (bare === 'false' ? false : bare);
-  return LIST.test(written) ? 'list' : undefined;
+  return LIST.test(written) || undefined;
 }

@@ -37,7 +37,7 @@ export interface ReadFlags {
   readonly json?: boolean;
 }
 
-const TRANSPORTS: readonly Transport[] = ['lan'];
+export const TRANSPORTS: readonly Transport[] = ['lan'];
 const OWNER_ONLY = 0o600;
 const PNG_SCALE = 8;
 const LABELS_MAX = 1_000;
@@ -126,7 +126,7 @@ export async function claimRead(io: Io, { image, code, secret, json }: ReadFlags
 const WORDS: Readonly<Record<Transport, string>> = { accessPoint: 'its own access point', lan: 'the local network', ble: 'Bluetooth LE' };
 
 /** From the genesis, which is public. Throws `ledger.no_chain`, `claim.not_ready`. */
-async function keyDigestOf(dataDir: string): Promise<Buffer> {
+export async function keyDigestOf(dataDir: string): Promise<Buffer> {
   await using reader = await openReader(dataDir);
   const identity = reader.blockCount() === 0 ? undefined : decodeBlock(reader.block(0).payload).identity;
   if (!identity) throw new TenzroError('claim.not_ready', 'the chain has no block yet, which would name the keys');

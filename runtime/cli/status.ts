@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { TenzroError } from '#runtime/core/errors.ts';
 import { printable } from '#runtime/core/printable.ts';
+import { boardFaults } from '#runtime/boardStatus.ts';
 import { openReader } from '#runtime/ledger/reader.ts';
 import { readStatus } from '#runtime/observe/control.ts';
 import type { ChainStatus, UpstreamStatus } from '#runtime/core/types.ts';
@@ -12,7 +13,7 @@ import { EXIT, configOf, type CommonFlags, type Io } from './io.ts';
 const WATCH_INTERVAL_MS = 1_000;
 
 /** What can be said without a running gateway: the same keys, `ready` is false. */
-interface Stopped extends Pick<GatewayStatus, 'node' | 'dataDir' | 'models' | 'counters'> {
+interface Stopped extends Pick<GatewayStatus, 'node' | 'dataDir' | 'models' | 'board' | 'counters'> {
   readonly ready: false;
   readonly chain: ChainStatus;
   readonly trust: { readonly level: 'none'; readonly reason: string };
@@ -44,7 +45,7 @@ async function pause(signal: AbortSignal): Promise<boolean> {
 
 async function stoppedStatus(node: string, dataDir: string, reason: string): Promise<Stopped> {
   const chain = await chainOf(dataDir);
-  return { ready: false, node, dataDir, chain, trust: { level: 'none', reason }, broker: { listeners: [] }, models: [], counters: {} };
+  return { ready: false, node, dataDir, chain, trust: { level: 'none', reason }, broker: { listeners: [] }, models: [], board: boardFaults(), counters: {} };
 }
 
 async function chainOf(dataDir: string): Promise<ChainStatus> {
@@ -57,9 +58,9 @@ async function chainOf(dataDir: string): Promise<ChainStatus> {
   }
 }
 
-function stoppedLines(io: Io, { chain, dataDir, trust }: Stopped): string[] {
+function stoppedLines(io: Io, { chain, dataDir, trust, board }: Stopped): string[] {
   const holds = chain.id === null && chain.entries === 0 ? 'there is no datachain in it yet' : `it holds ${chainWords(chain)}`;
-  return [`${io.paint('not running', 'yellow')}  ${trust.reason}`, `data         ${printable(dataDir)}: ${holds}`];
+  return [`${io.paint('not running', 'yellow')}  ${trust.reason}`, `data         ${printable(dataDir)}: ${holds}`, ...boardLines(io, board)];
 }
 
 function runningLines(io: Io, shown: GatewayStatus): string[] {
@@ -79,11 +80,14 @@ function runningLines(io: Io, shown: GatewayStatus): string[] {
     ...shown.broker.listeners.map(({ url, anonymous, tls }) => `mqtt     ${url}${anonymous ? ' (no user needed)' : ''}${tls ? tlsWords(tls) : ''}`),
     `clients  ${shown.broker.clients}`,
     ...shown.models.map(({ name, provider, digest }) => `model    ${printable(name)} on ${provider}, sha256 ${digest.slice(0, 16)}…`),
+    ...boardLines(io, shown.board),
     ...shown.health.stalled.map(({ name, behind, stalledMs }) => io.paint(`stalled  ${name}: ${behind} behind, no step for ${Math.round(stalledMs / 1000)} s`, 'red')),
     `data     ${printable(shown.dataDir)}`,
     ...counters.map(([name, value]) => io.paint(`  ${name.padEnd(width)}  ${value}`, 'dim')),
   ];
 }
+
+const boardLines = (io: Io, board: GatewayStatus['board']): string[] => board.flatMap(({ code, detail, hint }) => [io.paint(`board    ${printable(detail)} (${code})`, 'red'), `         ${hint}`]);
 
 /** TLS 1.2 is said aloud: whoever records its traffic today can read it once there is a quantum computer. */
 function tlsWords({ minVersion, groups }: { readonly minVersion: string; readonly groups: Readonly<Record<string, number>> }): string {

@@ -3,6 +3,7 @@ import { Command, CommanderError, Option } from 'commander';
 import manifest from '../../package.json' with { type: 'json' };
 import { TenzroError, messageOf } from '#runtime/core/errors.ts';
 import { printable } from '#runtime/core/printable.ts';
+import { declareBoard } from './boardDeclare.ts';
 import { declareDispatch } from './fleet/declare.ts';
 import { EXIT, Io, type CommonFlags } from './io.ts';
 
@@ -63,6 +64,7 @@ function program(io: Io, asJson: boolean): Command {
   declareFleet(root, io);
   declareConfig(root, io);
   declareFlash(root, io);
+  declareBoard(root, io);
   return root;
 }
 

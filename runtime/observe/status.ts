@@ -27,7 +27,16 @@ export interface GatewayStatus {
   readonly update: { readonly what: string; readonly percent: number } | null;
   /** Progress: a follower with work before it that does not move is named here. */
   readonly health: { readonly ok: boolean; readonly stalled: readonly StalledWork[] };
+  /** What is wrong with the card that it runs from; empty where it does not run from our image. */
+  readonly board: readonly BoardStatus[];
   readonly counters: Readonly<Record<string, number>>;
+}
+
+export interface BoardStatus {
+  /** board.*: docs/reference/error-codes.md. */
+  readonly code: string;
+  readonly detail: string;
+  readonly hint: string;
 }
 
 /** To whom the gateway belongs and reports, and what it was told to do. */

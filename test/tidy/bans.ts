@@ -25,4 +25,4 @@ export const BANS: readonly Ban[] = [
 ];
 
 /** Folder names that say nothing; what is laid onto a system has that system's names. */
-export const EMPTY_NAMES = /^(?!image\/system\/root\/)(?:.*\/)?(?:utils?|common|helpers?|misc|lib)(?:\/|\.[jt]s$)/;
+export const EMPTY_NAMES = /^(?!.*\/usr\/lib\/)(?:.*\/)?(?:utils?|common|helpers?|misc|lib)(?:\/|\.[jt]s$)/;
