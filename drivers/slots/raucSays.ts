@@ -60,16 +60,12 @@ function partOf(value: JsonObject, name: string): JsonObject {
 /** From `busctl --json=short call … InspectBundle` (since 1.9), or `Info`. Throws `update.slots`. */
 export function factsIn(text: string): BundleFacts {
   const { data } = objectIn(text);
-  const [first, second]: readonly unknown[] = Array.isArray(data) ? data : [];
-  const update = isJsonObject(first) ? partOf(partOf(first, 'update'), 'data') : {};
-  const inner = partOf(update, 'data');
-  const [compatible, version] = typeof first === 'string' ? [first, second] : [textOf(update, inner, 'compatible'), textOf(update, inner, 'version')];
+  const [first, second] = Array.isArray(data) ? (data as readonly unknown[]) : [];
+  const update = isJsonObject(first) ? partOf(partOf(partOf(first, 'update'), 'data'), 'data') : {};
+  const [compatible, version] = typeof first === 'string' ? [first, second] : [partOf(update, 'compatible')['data'], partOf(update, 'version')['data']];
   if (typeof compatible !== 'string' || typeof version !== 'string' || version === '') throw new TenzroError('update.bundle', 'the bundle does not say for what and which it is');
   return { compatible, version };
 }
-
-/** A variant, as busctl nests it. */
-const textOf = (update: JsonObject, inner: JsonObject, name: string): unknown => partOf(name in update ? update : inner, name)['data'];
 
 /** Which of our errors the words of RAUC are. */
 const MEANINGS: readonly (readonly [RegExp, ErrorCode])[] = [

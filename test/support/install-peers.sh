@@ -13,7 +13,7 @@ peers=(
   dpkg-deb:dpkg systemd-analyze:systemd systemd-notify:systemd python3:python3 git:git
   bmaptool:bmap-tools mformat:mtools sfdisk:fdisk fsck.fat:dosfstools xz:xz-utils
   mke2fs:e2fsprogs mkimage:u-boot-tools dtc:device-tree-compiler rauc:rauc mksquashfs:squashfs-tools
-  rauc:rauc mksquashfs:squashfs-tools busctl:systemd
+  busctl:systemd
   zbarimg:zbar-tools qrencode:qrencode pdftoppm:poppler-utils cjpeg:libjpeg-turbo-progs
 )
 
