@@ -87,7 +87,8 @@ function noteOf(history: readonly Taken[]): string {
   return ['Tenzro Edge has taken over these files from this partition, and wiped them. Lay new ones here to change something.', '', ...lines, ''].join('\r\n');
 }
 
-function bootTools(appRoot: string): BootTools {
+/** Parsers of the configuration, for a plan. */
+export function bootTools(appRoot: string): BootTools {
   return { parseYaml: parseDocumentText, nearest, checkConfig: (text) => configProblems(text, appRoot) };
 }
 

@@ -30,6 +30,8 @@ const EMPTY: ConfigDocument = { value: undefined, faults: [], has: () => false, 
 
 export function parseDocumentText(text: string): ConfigDocument {
   if (text === '') return EMPTY;
+  const tooDeep = nestingBeyond(text, NESTING_MAX);
+  if (tooDeep) return { ...EMPTY, faults: [{ message: `more than ${NESTING_MAX} levels, one in another`, place: tooDeep }] };
   const { LineCounter, parseDocument } = loadYaml();
   const lines = new LineCounter();
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, stringKeys: true, logLevel: 'error' });
@@ -55,6 +57,23 @@ export function parseDocumentText(text: string): ConfigDocument {
     has: (path) => nodeAt(path).filled,
     placeOfKey: (path) => placeOf(nodeAt(path).start),
   };
+}
+
+/** The parser takes seconds for thousands of levels, and ours are six. */
+const NESTING_MAX = 64;
+/** Levels that one line opens: brackets, and entries within entries. Brackets in quotes count too; nobody writes so many. */
+const OPENERS = /[[{]|[-?:] +(?=[-?:] )/g;
+
+/** Where the text, read line by line, stands deeper than so many brackets or entries. */
+function nestingBeyond(text: string, max: number): Place | undefined {
+  let brackets = 0;
+  for (const [at, line] of text.split('\n').entries()) {
+    const openers = line.match(OPENERS)?.length ?? 0;
+    if (brackets + openers > max) return { line: at + 1, column: 1 };
+    for (const char of line) brackets += char === '[' || char === '{' ? 1 : char === ']' || char === '}' ? -1 : 0;
+    brackets = Math.max(0, brackets);
+  }
+  return undefined;
 }
 
 /** The text with other values in sections at its top, undefined to take one out; the rest stays as it is written. The text MUST be without faults. */
