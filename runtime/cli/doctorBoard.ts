@@ -22,7 +22,7 @@ export function probeBoard(machine: Machine, nowMs: number): readonly Finding[] 
   const onImage = typeof image === 'string' ? [problem('image', image, 'Nobody can tell which version this is, and no update can be judged: flash the card again, or install a whole image.')] : image === undefined ? [] : judgeImage(root, image, nowMs);
   const isBoard = onImage.length > 0 || isRaspberryPi(root);
   const model = boardModel(root);
-  return [...(model === undefined ? [] : [ok('board', model)]), ...onImage, ...(isBoard ? [watchdog(root), ...power(root)] : []), ...wear(machine)];
+  return [...(model === undefined ? [] : [ok('board', model)]), ...onImage, ...(isBoard ? [watchdog(root), power(root)] : []), ...wear(machine)];
 }
 
 /** Undefined on other systems; a text says what is wrong with it. */
@@ -79,18 +79,18 @@ const THROTTLED = ['the supply voltage is too low', 'the processor is slowed dow
 const THROTTLED_FILE = 'sys/devices/platform/soc/soc:firmware/get_throttled';
 const POWER_MEANS = 'Cards lose data at low voltage: take a supply and a cable made for this board (5 V at 3 A for a Pi 4), and cool it.';
 
-/** Raspberry Pi's kernel has the bits, others the alarm of drivers/hwmon/raspberrypi-hwmon.c. */
-function power(root: string): Finding[] {
+/** Raspberry Pi's kernel has the bits, others may have the alarm of drivers/hwmon/raspberrypi-hwmon.c; Debian's has neither. */
+function power(root: string): Finding {
   const file = join(root, THROTTLED_FILE);
   if (existsSync(file)) {
     const bits = Number.parseInt(text(file), 16);
     const said = THROTTLED.flatMap((what, bit) => ((bits >> bit) & 1 ? [`${what} now`] : (bits >> (bit + 16)) & 1 ? [`since the start at times: ${what}`] : []));
-    return [said.length === 0 ? ok('power', 'voltage and temperature were in order since the start') : problem('power', said.join('; '), POWER_MEANS)];
+    return said.length === 0 ? ok('power', 'voltage and temperature were in order since the start') : problem('power', said.join('; '), POWER_MEANS);
   }
   const folder = join(root, 'sys/class/hwmon');
   const sensor = list(folder).find((name) => text(join(folder, name, 'name')) === 'rpi_volt');
-  if (sensor === undefined) return [];
-  return [text(join(folder, sensor, 'in0_lcrit_alarm')) === '1' ? problem('power', 'the supply voltage is too low', POWER_MEANS) : ok('power', 'voltage is in order now')];
+  if (sensor === undefined) return absent('power', 'this kernel does not tell the supply voltage', 'A supply that is too weak shows on the board alone: the red light of a Pi 3 or 4 goes out, a flash of lightning stands on HDMI.');
+  return text(join(folder, sensor, 'in0_lcrit_alarm')) === '1' ? problem('power', 'the supply voltage is too low', POWER_MEANS) : ok('power', 'voltage is in order now');
 }
 
 const GIB = 1024 ** 3;

@@ -22,11 +22,13 @@ interface Bus {
   /** In config.txt. */
   readonly lines: string;
   readonly chips: string;
+  /** Debian: CONFIG_TCG_TIS_SPI=m and no CONFIG_TCG_TIS_I2C in linux-image-arm64 6.12. */
+  readonly kernels: string;
 }
 
 /** Drivers by bus: Linux drivers/char/tpm/tpm_tis_spi_main.c, tpm_tis_i2c.c. */
-const SPI: Bus = { title: 'SPI', module: 'tpm_tis_spi', overlay: 'tpm-slb9670', lines: 'dtparam=spi=on and dtoverlay=tpm-slb9670', chips: 'SLB9670, SLB9672' };
-const I2C: Bus = { title: 'I²C', module: 'tpm_tis_i2c', overlay: 'tpm-slb9673', lines: 'dtparam=i2c_arm=on and dtoverlay=tpm-slb9673', chips: 'SLB9673' };
+const SPI: Bus = { title: 'SPI', module: 'tpm_tis_spi', overlay: 'tpm-slb9670', lines: 'dtparam=spi=on and dtoverlay=tpm-slb9670', chips: 'SLB9670, SLB9672', kernels: "Debian's linux-image-arm64 and Raspberry Pi's own have it" };
+const I2C: Bus = { title: 'I²C', module: 'tpm_tis_i2c', overlay: 'tpm-slb9673', lines: 'dtparam=i2c_arm=on and dtoverlay=tpm-slb9673', chips: 'SLB9673', kernels: "Raspberry Pi's own has it, Debian's linux-image-arm64 does not" };
 const OURS: Bus = { ...SPI, overlay: 'tenzro-tpm', lines: 'dtoverlay=tenzro-tpm' };
 /** Linux Documentation/devicetree/bindings/tpm/tcg,tpm_tis-spi.yaml and tcg,tpm-tis-i2c.yaml. */
 const CHIPS = new Map([['infineon,slb9670', SPI], ['st,st33htpm-spi', SPI], ['tcg,tpm_tis-spi', SPI], ['infineon,slb9673', I2C], ['nuvoton,npct75x', I2C], ['tcg,tpm-tis-i2c', I2C]]);
@@ -79,7 +81,7 @@ function judgeChip(root: string, { name, bus, isOn, isBusOn }: Chip): Finding {
   const bad = (what: string, means: string): Finding => problem(AREA, `${name} on ${title}: ${what}`, means);
   if (!isOn) return bad('disabled in the device tree', `Another line of /${BOOT}/config.txt takes its pins or its chip select: look for a second dtoverlay on ${title}.`);
   if (!isBusOn) return bad(`the ${title} bus is off`, `Add dtparam=${bus === SPI ? 'spi=on' : 'i2c_arm=on'} to /${BOOT}/config.txt, then switch off and on.`);
-  if (!hasModule(root, module)) return bad(`this kernel has no ${module}`, `Install a kernel with it: Debian's linux-image-arm64 and Raspberry Pi's have tpm_tis_spi.`);
+  if (!hasModule(root, module)) return bad(`this kernel has no ${module}`, `Install a kernel with it: ${bus.kernels}.`);
   if (!existsSync(join(root, 'sys/module', module))) return bad(`${module} is not loaded`, `sudo modprobe ${module}; if that helps: echo ${module} | sudo tee /etc/modules-load.d/tpm.conf`);
   // Our image describes the usual hat on every board.
   if (isOurImage(root)) return absent(AREA, `none answers on ${title}`, 'No hat, or it is not seated (pin 1 to pin 1), or it is on another chip select than CE1: sudo journalctl -k -g tpm says what the driver saw.');

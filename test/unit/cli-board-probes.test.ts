@@ -95,6 +95,7 @@ describe('cli: doctor on a board', () => {
   it('finds a chip on I²C below a bus that an overlay made', () => {
     asPi({ 'sys/firmware/devicetree/base/i2c-gpio@1/tpm@2e/compatible': 'infineon,slb9673\0tcg,tpm-tis-i2c\0' });
     assert.match(hat().detail, /infineon,slb9673 on I²C: this kernel has no tpm_tis_i2c/);
+    assert.match(hat().means, /Debian's linux-image-arm64 does not/);
   });
 
   it('knows the image, its slot, its data partition, its swap and its clock', () => {
@@ -114,7 +115,9 @@ describe('cli: doctor on a board', () => {
   });
 
   it('reads voltage and temperature as this kernel has them', () => {
-    asPi({ 'sys/class/hwmon/hwmon0/name': 'cpu_thermal\n', 'sys/class/hwmon/hwmon1/name': 'rpi_volt\n', 'sys/class/hwmon/hwmon1/in0_lcrit_alarm': '0\n' });
+    asPi({ 'sys/class/hwmon/hwmon0/name': 'cpu_thermal\n' });
+    assert.equal(board().get('power')?.state, 'absent', 'Debian\'s kernel');
+    put({ 'sys/class/hwmon/hwmon1/name': 'rpi_volt\n', 'sys/class/hwmon/hwmon1/in0_lcrit_alarm': '0\n' });
     assert.equal(board().get('power')?.state, 'ok');
     put({ 'sys/class/hwmon/hwmon1/in0_lcrit_alarm': '1\n' });
     assert.equal(board().get('power')?.state, 'problem');
