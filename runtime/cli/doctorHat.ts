@@ -28,7 +28,7 @@ interface Bus {
 
 /** Drivers by bus: Linux drivers/char/tpm/tpm_tis_spi_main.c, tpm_tis_i2c.c. */
 const SPI: Bus = { title: 'SPI', module: 'tpm_tis_spi', overlay: 'tpm-slb9670', lines: 'dtparam=spi=on and dtoverlay=tpm-slb9670', chips: 'SLB9670, SLB9672', kernels: "Debian's linux-image-arm64 and Raspberry Pi's own have it" };
-const I2C: Bus = { title: 'I²C', module: 'tpm_tis_i2c', overlay: 'tpm-slb9673', lines: 'dtparam=i2c_arm=on and dtoverlay=tpm-slb9673', chips: 'SLB9673', kernels: "Raspberry Pi's own has it, Debian's linux-image-arm64 does not" };
+const I2C: Bus = { title: 'I²C', module: 'tpm_tis_i2c', overlay: 'tpm-slb9673', lines: 'dtoverlay=tpm-slb9673', chips: 'SLB9673', kernels: "Raspberry Pi's own has it, Debian's linux-image-arm64 does not" };
 const OURS: Bus = { ...SPI, overlay: 'tenzro-tpm', lines: 'dtoverlay=tenzro-tpm' };
 /** Linux Documentation/devicetree/bindings/tpm/tcg,tpm_tis-spi.yaml and tcg,tpm-tis-i2c.yaml. */
 const CHIPS = new Map([['infineon,slb9670', SPI], ['st,st33htpm-spi', SPI], ['tcg,tpm_tis-spi', SPI], ['infineon,slb9673', I2C], ['nuvoton,npct75x', I2C], ['tcg,tpm-tis-i2c', I2C]]);
