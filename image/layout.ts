@@ -30,3 +30,31 @@ export const DISK_UUID = '6f2a1c58-0b47-4f6e-9a31-7a1d5c0e0000';
 export const BOOT_STATE_BYTES = 512;
 /** How often a slot is tried before the other one is. */
 export const BOOT_TRIES = 3;
+
+export const SECTOR_BYTES = 512;
+export const MIB = 1024 * 1024;
+/** Before the first partition, where partitioners align it to; GPT needs 17 KiB of it. */
+const HEAD_MIB = 1;
+/** Behind the last one, for GPT's second copy. */
+const TAIL_MIB = 1;
+
+export interface Region {
+  readonly name: (typeof PARTITIONS)[number]['name'];
+  readonly offsetBytes: number;
+  readonly sizeBytes: number;
+}
+
+/** Where each partition lies in the image: one behind the other. */
+export const REGIONS: readonly Region[] = PARTITIONS.map(({ name, sizeMiB }, index) => ({
+  name, sizeBytes: sizeMiB * MIB,
+  offsetBytes: (HEAD_MIB + PARTITIONS.slice(0, index).reduce((sum, before) => sum + before.sizeMiB, 0)) * MIB,
+}));
+
+export const CARD_BYTES = (HEAD_MIB + PARTITIONS.reduce((sum, { sizeMiB }) => sum + sizeMiB, 0) + TAIL_MIB) * MIB;
+
+/** Throws where the layout has no partition of that name: a mistake of ours. */
+export function regionOf(name: Region['name']): Region {
+  const region = REGIONS.find((candidate) => candidate.name === name);
+  if (region === undefined) throw new Error(`the layout has no partition ${name}`);
+  return region;
+}

@@ -1,0 +1,48 @@
+/** The image of a whole card: partition tables, then what the partitions hold. */
+import { open, truncate, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { CARD_BYTES, DISK_UUID, PARTITIONS, SECTOR_BYTES, regionOf } from '../layout.ts';
+import { FIRST_BOOT_STATE } from './bootState.ts';
+import type { Workshop } from './workshop.ts';
+
+const SFDISK = ['--quiet', '--no-reread', '--no-tell-kernel', '--wipe', 'never'];
+const MBR_SERIAL = '0x7e420000';
+/** The ROM of a Raspberry Pi 3 or Zero 2 knows no GPT: it wants an MBR with a FAT partition of this type. */
+const MBR_FAT32 = 'c';
+/** "Here is a GPT" (UEFI specification, section 5.2.3); Linux and U-Boot take the GPT where one entry of this type begins at sector 1. */
+const MBR_GPT = 'ee';
+
+/** `boot` and `slot`: files in the workshop's folder. Slot B stays empty until the first update. */
+export async function makeCard(workshop: Workshop, { boot, slot, card }: { readonly boot: string; readonly slot: string; readonly card: string }): Promise<void> {
+  const path = join(workshop.folder, card);
+  await writeFile(path, '');
+  await truncate(path, CARD_BYTES);
+  await workshop.run('sfdisk', [...SFDISK, card], gptScript());
+  await workshop.run('sfdisk', [...SFDISK, '--label-nested', 'dos', card], mbrScript());
+  await lay(workshop, boot, card, regionOf('boot').offsetBytes, 'notrunc');
+  await lay(workshop, slot, card, regionOf('system-a').offsetBytes, 'notrunc,sparse');
+  await using file = await open(path, 'r+');
+  await file.write(FIRST_BOOT_STATE, 0, FIRST_BOOT_STATE.length, regionOf('bootstate').offsetBytes);
+}
+
+function gptScript(): string {
+  const lines = PARTITIONS.map(({ name, type, uuid }) => {
+    const { offsetBytes, sizeBytes } = regionOf(name);
+    return `start=${offsetBytes / SECTOR_BYTES}, size=${sizeBytes / SECTOR_BYTES}, type=${type}, uuid=${uuid}, name=${name}`;
+  });
+  return ['label: gpt', `label-id: ${DISK_UUID}`, 'unit: sectors', ...lines, ''].join('\n');
+}
+
+function mbrScript(): string {
+  const { offsetBytes, sizeBytes } = regionOf('boot');
+  const start = offsetBytes / SECTOR_BYTES;
+  return ['label: dos', `label-id: ${MBR_SERIAL}`, 'unit: sectors', `start=${start}, size=${sizeBytes / SECTOR_BYTES}, type=${MBR_FAT32}`, `start=1, size=${start - 1}, type=${MBR_GPT}`, ''].join('\n');
+}
+
+/**
+ * Holes of the image are what a block map leaves out, so that a card keeps there what it held before. In a slot ext4 says itself which blocks it has never written;
+ * FAT's tables mean something by their zeros: no hole there.
+ */
+async function lay(workshop: Workshop, part: string, card: string, offsetBytes: number, how: 'notrunc' | 'notrunc,sparse'): Promise<void> {
+  await workshop.run('dd', [`if=${part}`, `of=${card}`, 'bs=64K', `seek=${offsetBytes}`, 'oflag=seek_bytes', `conv=${how}`, 'status=none']);
+}
