@@ -9,6 +9,8 @@ import { tempDir, type TempDir } from '#test/support/temp.ts';
 
 const SCRIPT = fileURLToPath(new URL('../../image/jetson/prepare-rootfs.sh', import.meta.url));
 const REFUSED = 2;
+/** Only called where the suite has found it. */
+const program = (name: 'dpkg-deb' | 'unshare'): string => findPeer(name) ?? name;
 
 /** The outline of a tree on which apply_binaries.sh has run, without anything in it that could run. */
 const TREE: Readonly<Record<string, string>> = {
@@ -47,7 +49,7 @@ describe('jetson: prepare-rootfs.sh', () => {
     mkdirSync(join(folder, 'DEBIAN'), { recursive: true });
     writeFileSync(join(folder, 'DEBIAN/control'), `${control}Maintainer: nobody <nobody@localhost>\nDescription: outline\n`);
     const file = join(dir.path, 'package.deb');
-    assert.equal(spawnSync('dpkg-deb', ['--root-owner-group', '--build', folder, file]).status, 0);
+    assert.equal(spawnSync(program('dpkg-deb'), ['--root-owner-group', '--build', folder, file]).status, 0);
     return file;
   };
 
@@ -81,7 +83,7 @@ describe('jetson: prepare-rootfs.sh', () => {
   it('refuses the root of the running system, mounted there a second time', function () {
     if (process.geteuid?.() !== 0) skipBecause(this, 'needs root, to mount');
     lay(TREE);
-    const { status, stderr } = spawnSync('unshare', ['--mount', 'sh', '-c', 'mount --bind / "$1/rootfs" && exec bash "$2" --l4t "$1"', 'sh', join(dir.path, 'l4t'), SCRIPT], { encoding: 'utf8' });
+    const { status, stderr } = spawnSync(program('unshare'), ['--mount', 'sh', '-c', 'mount --bind / "$1/rootfs" && exec bash "$2" --l4t "$1"', 'sh', join(dir.path, 'l4t'), SCRIPT], { encoding: 'utf8' });
     assert.equal(status, REFUSED, stderr);
     assert.match(stderr, /is the root of the running system/);
   });
