@@ -19,7 +19,10 @@ export const CPU_OF: Readonly<Record<DebianArch, Cpu>> = { amd64: 'x64', arm64: 
 /** Files of image/deb/system, and where they go. */
 const SYSTEM_FILES: Readonly<Record<string, string>> = {
   tenzro: 'usr/bin/tenzro',
+  slots: 'usr/lib/tenzro-edge/slots',
   'tenzro-edge.service': 'usr/lib/systemd/system/tenzro-edge.service',
+  'tenzro-edge-update.path': 'usr/lib/systemd/system/tenzro-edge-update.path',
+  'tenzro-edge-update.service': 'usr/lib/systemd/system/tenzro-edge-update.service',
   'sysusers.conf': 'usr/lib/sysusers.d/tenzro-edge.conf',
   'tmpfiles.conf': 'usr/lib/tmpfiles.d/tenzro-edge.conf',
 };
@@ -85,6 +88,7 @@ async function stageTree({ arch, commit, work, tree }: Stage): Promise<{ readonl
   for (const name of SHIPPED_SOURCES) await cp(join(source, name), join(tree, APP, name), { recursive: true });
   await cp(join(source, 'image/pm2/ecosystem.config.cjs'), join(tree, APP, 'ecosystem.config.cjs'));
   await installModules(source, packages, cpu, join(tree, APP));
+  await writeFile(join(tree, APP, 'release'), `${release.version}\n`);
   await mkdir(join(tree, APP, 'bin'));
   await rename(join(tree, APP, 'node_modules', nodePackage(cpu), 'bin/node'), join(tree, APP, 'bin/node'));
   await rm(join(tree, APP, 'node_modules', nodePackage(cpu), 'bin'), { recursive: true });
@@ -144,4 +148,4 @@ async function normalise(tree: string, epochSeconds: number): Promise<void> {
   await chmod(tree, 0o755);
 }
 
-const isRun = (path: string): boolean => path === `${APP}/bin/node` || dirname(path) === 'usr/bin' || (MAINTAINER_SCRIPTS as readonly string[]).includes(path.replace('DEBIAN/', ''));
+const isRun = (path: string): boolean => path === `${APP}/bin/node` || dirname(path) === 'usr/bin' || dirname(path) === 'usr/lib/tenzro-edge' || (MAINTAINER_SCRIPTS as readonly string[]).includes(path.replace('DEBIAN/', ''));

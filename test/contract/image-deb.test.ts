@@ -4,6 +4,10 @@ import { createHash } from 'node:crypto';
 import { createReadStream, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
+import { BUNDLE_HEAD_BYTES, openStatement, statementLength } from '#drivers/slots/appBundle.ts';
+import { compatibleOf } from '#drivers/slots/folderPaths.ts';
+import { writeBundle } from '#image/deb/bundle.ts';
+import { newSeed, signerOfSeed } from '#runtime/crypto/mldsa.ts';
 import { shippedPackages, type Lock } from '#image/deb/lock.ts';
 import { isShipped } from '#image/deb/modules.ts';
 import { buildPackage, filesOf, type Built } from '#image/deb/package.ts';
@@ -13,7 +17,7 @@ import { skipBecause } from '#test/support/skips.ts';
 import { tempDir, type TempDir } from '#test/support/temp.ts';
 
 const ROOT = join(import.meta.dirname, '..', '..');
-const UNIT = 'usr/lib/systemd/system/tenzro-edge.service';
+const UNITS = 'usr/lib/systemd/system';
 const APP = 'opt/tenzro-edge/';
 /** A first build fetches and unpacks the modules. */
 const BUILD_MS = 180_000;
@@ -24,8 +28,8 @@ const ALLOWED = [
   /^opt\/tenzro-edge\/(?:runtime|drivers|models|provisioning)\/.+\.(?:ts|js|json|onnx|md)$/,
   /^opt\/tenzro-edge\/node_modules\/.+/,
   /^opt\/tenzro-edge\/docs\/policies\/[\w-]+\.yaml$/,
-  /^opt\/tenzro-edge\/(?:bin\/node|package\.json|package-lock\.json|ecosystem\.config\.cjs|LICENSE)$/,
-  /^usr\/bin\/tenzro$/, /^usr\/lib\/systemd\/system\/tenzro-edge\.service$/, /^usr\/lib\/(?:sysusers|tmpfiles)\.d\/tenzro-edge\.conf$/,
+  /^opt\/tenzro-edge\/(?:bin\/node|package\.json|package-lock\.json|ecosystem\.config\.cjs|release|LICENSE)$/,
+  /^usr\/bin\/tenzro$/, /^usr\/lib\/tenzro-edge\/slots$/, /^usr\/lib\/systemd\/system\/tenzro-edge(?:\.service|-update\.(?:path|service)|-confirm\.service)$/, /^usr\/lib\/(?:sysusers|tmpfiles)\.d\/tenzro-edge\.conf$/,
   /^usr\/share\/doc\/tenzro-edge\/(?:copyright|changelog\.gz|sbom\.cdx\.json)$/,
 ];
 
@@ -72,7 +76,7 @@ describe('image: the Debian package', function () {
   it('holds nothing but what is on the list, all owned by root and written by root alone', async () => {
     assert.deepEqual(files.filter(({ path }) => !ALLOWED.some((pattern) => pattern.test(path))).map(({ path }) => path), []);
     const run755 = files.filter(({ mode }) => mode === 0o755).map(({ path }) => path);
-    assert.deepEqual(run755, [`${APP}bin/node`, 'usr/bin/tenzro']);
+    assert.deepEqual(run755, [`${APP}bin/node`, 'usr/bin/tenzro', 'usr/lib/tenzro-edge/slots']);
     assert.deepEqual(files.filter(({ mode }) => mode !== 0o755 && mode !== 0o644), []);
     const listed = (await run('dpkg-deb', ['--contents', built.file])).stdout.trim().split('\n');
     assert.deepEqual(listed.filter((line) => !/^[-d]\S+ root\/root /.test(line)), []);
@@ -110,12 +114,25 @@ describe('image: the Debian package', function () {
     assert.equal(code, 0, output);
   });
 
-  it(`is exposed to at most ${EXPOSURE_MAX} of 10 by what systemd says of its unit`, async function () {
-    const analyze = requirePeer(this, 'systemd-analyze');
-    const { code, output } = await run(analyze, ['security', '--offline=true', '--no-pager', join(tree, UNIT)]);
-    const exposure = Number(/Overall exposure level for tenzro-edge\.service: ([\d.]+)/.exec(output)?.[1]);
-    assert.equal(code, 0, output);
-    assert.ok(exposure <= EXPOSURE_MAX, output);
+  for (const unit of ['tenzro-edge.service', 'tenzro-edge-update.service']) {
+    it(`is exposed to at most ${EXPOSURE_MAX} of 10 by what systemd says of ${unit}`, async function () {
+      const analyze = requirePeer(this, 'systemd-analyze');
+      const { code, output } = await run(analyze, ['security', '--offline=true', '--no-pager', join(tree, UNITS, unit)]);
+      const exposure = Number(new RegExp(`Overall exposure level for ${unit}: ([\\d.]+)`).exec(output)?.[1]);
+      assert.equal(code, 0, output);
+      assert.ok(exposure <= EXPOSURE_MAX, output);
+    });
+  }
+
+  it('becomes an application bundle that says what it brings, and no other', async () => {
+    const signer = signerOfSeed(newSeed());
+    const target = join(dir.path, 'app.bundle');
+    await writeBundle({ app: join(tree, APP), version: built.release.version, compatible: compatibleOf('x64'), signer, quality: 1, target });
+    const bytes = readFileSync(target);
+    const manifest = openStatement(bytes.subarray(BUNDLE_HEAD_BYTES, BUNDLE_HEAD_BYTES + statementLength(bytes)), [signer.publicKey]);
+    assert.deepEqual(manifest.files.map(({ path }) => `${APP}${path}`), files.map(({ path }) => path).filter((path) => path.startsWith(APP)));
+    assert.deepEqual(manifest.files.filter(({ isRun }) => isRun).map(({ path }) => path), ['bin/node']);
+    assert.equal(readFileSync(join(tree, APP, 'release'), 'utf8'), `${manifest.version}\n`);
   });
 });
 
