@@ -31,7 +31,7 @@ export async function firstBoot(card: BoardCard, { appRoot, now }: { readonly ap
     await takeOver(card, plan);
     if (plan.taken.length > 0) await addToHistory(card, plan, now);
     await writeRecord(card, { wiping, reports: plan.reports });
-    if (wiping.length > 0) {
+    if (wiping.length + before.wiping.length > 0) {
       await card.whileWritable(async () => {
         for (const { name } of wiping) await card.wipe(name);
         await card.note(noteOf(historyOf(await card.read('history'))));

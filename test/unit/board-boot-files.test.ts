@@ -97,7 +97,7 @@ describe('board: hostile boot files', () => {
     'zero bytes': Buffer.from('hostname: a\0b'),
     'lists in lists in lists': Buffer.from('['.repeat(BOOT_FILE_BYTES_MAX)),
     'maps in maps in maps': Buffer.from('{a: '.repeat(BOOT_FILE_BYTES_MAX / 4)),
-    'a billion laughs': Buffer.from(`a: &a [x,x,x,x,x,x,x,x,x]\n${[...'bcdefghi'].map((name, at) => `${name}: &${name} [${`*${'abcdefghi'[at] ?? 'a'},`.repeat(9)}]`).join('\n')}\n`),
+    'a billion laughs': Buffer.from(`a: &a [x,x,x,x,x,x,x,x,x]\n${Array.from('bcdefghi').map((name, at) => `${name}: &${name} [${`*${'abcdefghi'[at] ?? 'a'},`.repeat(9)}]`).join('\n')}\n`),
     'one long line of quotes': Buffer.from(`hostname = "${'\\"'.repeat(BOOT_FILE_BYTES_MAX / 2 - 8)}`),
     'a key that is a prototype': Buffer.from('__proto__: {hostname: evil}\nconstructor: {}\n'),
     'entries in entries in entries': Buffer.from('- '.repeat(BOOT_FILE_BYTES_MAX / 2)),
