@@ -52,6 +52,7 @@ const PACKAGE_OF = {
   python3: 'python3',
   'systemd-analyze': 'systemd',
   'systemd-notify': 'systemd',
+  'systemd-repart': 'systemd',
   unshare: 'util-linux',
   wpa_cli: 'wpasupplicant',
   wpa_supplicant: 'wpasupplicant',
