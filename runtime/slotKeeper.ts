@@ -1,8 +1,9 @@
 /** Composition root of the program that systemd runs as root when the gateway asks for something: keeps the application's folders, answers, ends. */
-import { compatibleOf, folderPaths } from '#drivers/slots/folderPaths.ts';
+import { folderPaths } from '#drivers/slots/folderPaths.ts';
 import { FolderKeeper } from '#drivers/slots/folderKeeper.ts';
 import { messageOf } from '#runtime/core/errors.ts';
 import { printable } from '#runtime/core/printable.ts';
+import { compatibleOf } from '#runtime/crypto/appBundle.ts';
 import { compareVersions } from '#runtime/update/version.ts';
 
 /** Nothing that is made here is written by others. */

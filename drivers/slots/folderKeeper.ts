@@ -12,7 +12,7 @@ import type { Readable } from 'node:stream';
 import { promisify } from 'node:util';
 import { createBrotliDecompress } from 'node:zlib';
 import { TenzroError, messageOf } from '#runtime/core/errors.ts';
-import { BUNDLE_HEAD_BYTES, BUNDLE_LIMITS, openStatement, splitFiles, statementLength, unpackedBytes, type BundleManifest } from './appBundle.ts';
+import { BUNDLE_HEAD_BYTES, BUNDLE_LIMITS, openStatement, splitFiles, statementLength, unpackedBytes, type BundleManifest } from '#runtime/crypto/appBundle.ts';
 import { checkSpace, fitting, folderAt, inSlots, readRunning, readSmall, readState, replaceSmall, slotsFault, syncFolder, versionAt, type FolderPaths } from './folderPaths.ts';
 import { abandon, begin, commit, formatState, installed, revert, targetOf, type FolderState, type Place } from './folderState.ts';
 import { formatResult, parseRequest, type Request } from './handover.ts';

@@ -27,9 +27,6 @@ export const folderPaths = (root = '/'): FolderPaths => ({
   keys: [join(root, 'usr/share/tenzro-edge/release-keys'), join(root, 'etc/tenzro-edge-release-keys')],
 });
 
-/** What bundles for this machine must say. */
-export const compatibleOf = (arch: string): string => `tenzro-edge-app-${arch === 'x64' ? 'amd64' : arch}`;
-
 const SMALL_BYTES_MAX = 4_096;
 
 /** Bounded and through no link; undefined where there is none. Rejects with `update.slots`. */

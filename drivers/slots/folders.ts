@@ -10,7 +10,7 @@ import { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { TenzroError, messageOf } from '#runtime/core/errors.ts';
 import type { BundleFacts, BundleSource, Slot, Slots, SlotsStatus } from '#runtime/core/ports.ts';
-import { BUNDLE_HEAD_BYTES, openStatement, statementLength } from './appBundle.ts';
+import { BUNDLE_HEAD_BYTES, openStatement, statementLength } from '#runtime/crypto/appBundle.ts';
 import { fitting, folderAt, inSlots, readRunning, readSmall, readState, replaceSmall, slotsFault, versionAt, type FolderPaths } from './folderPaths.ts';
 import { choose, targetOf, type FolderState, type Place } from './folderState.ts';
 import { parseResult, type Request } from './handover.ts';

@@ -4,8 +4,7 @@ import { createHash } from 'node:crypto';
 import { createReadStream, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
-import { BUNDLE_HEAD_BYTES, openStatement, statementLength } from '#drivers/slots/appBundle.ts';
-import { compatibleOf } from '#drivers/slots/folderPaths.ts';
+import { BUNDLE_HEAD_BYTES, compatibleOf, openStatement, statementLength } from '#runtime/crypto/appBundle.ts';
 import { writeBundle } from '#image/deb/bundle.ts';
 import { newSeed, signerOfSeed } from '#runtime/crypto/mldsa.ts';
 import { shippedPackages, type Lock } from '#image/deb/lock.ts';
@@ -127,7 +126,7 @@ describe('image: the Debian package', function () {
   it('becomes an application bundle that says what it brings, and no other', async () => {
     const signer = signerOfSeed(newSeed());
     const target = join(dir.path, 'app.bundle');
-    await writeBundle({ app: join(tree, APP), version: built.release.version, compatible: compatibleOf('x64'), signer, quality: 1, target });
+    await writeBundle({ app: join(tree, 'opt/tenzro-edge'), version: built.release.version, compatible: compatibleOf('x64'), signer, quality: 1, target });
     const bytes = readFileSync(target);
     const manifest = openStatement(bytes.subarray(BUNDLE_HEAD_BYTES, BUNDLE_HEAD_BYTES + statementLength(bytes)), [signer.publicKey]);
     assert.deepEqual(manifest.files.map(({ path }) => `${APP}${path}`), files.map(({ path }) => path).filter((path) => path.startsWith(APP)));

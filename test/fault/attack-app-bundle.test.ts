@@ -6,8 +6,7 @@ import { access, mkdir, readFile, rename, rm, symlink, writeFile } from 'node:fs
 import { join } from 'node:path';
 import { brotliCompressSync } from 'node:zlib';
 import { createHash } from 'node:crypto';
-import { BUNDLE_HEAD_BYTES, BUNDLE_LIMITS, encodeHead, statementLength, type BundleManifest } from '#drivers/slots/appBundle.ts';
-import { compatibleOf } from '#drivers/slots/folderPaths.ts';
+import { BUNDLE_HEAD_BYTES, BUNDLE_LIMITS, compatibleOf, encodeHead, statementLength, type BundleManifest } from '#runtime/crypto/appBundle.ts';
 import { FACTORY } from '#drivers/slots/folderState.ts';
 import { newSeed, signerOfSeed } from '#runtime/crypto/mldsa.ts';
 import { AppFolders, KEEPER, REQUEST_ID } from '#test/support/appFolders.ts';

@@ -1,19 +1,22 @@
 /** Root's keeper killed at random moments of an installation, as a power cut would: what starts afterwards is whole. */
 import assert from 'node:assert/strict';
 import { rm } from 'node:fs/promises';
-import { randomBytes } from 'node:crypto';
+import { randomBytes, randomInt } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { AppFolders, KEEPER } from '#test/support/appFolders.ts';
 import { Program } from '#test/support/process.ts';
+import { randomOf } from '#test/support/random.ts';
 import { tempDir } from '#test/support/temp.ts';
 
 const RUNS = 15;
 const FILES = 150;
+const SEED = randomInt(2 ** 31);
 
 describe('folders of the application: power cuts', function () {
   this.timeout(90_000);
 
-  it(`starts what was proven, or something whole on trial, after each of ${RUNS} kills of an installation`, async () => {
+  it(`starts what was proven, or something whole on trial, after each of ${RUNS} kills of an installation (seed ${SEED})`, async () => {
+    const random = randomOf(SEED);
     using dir = tempDir('folders-kill');
     const folders = new AppFolders(dir.path);
     await folders.prepare();
@@ -37,7 +40,7 @@ describe('folders of the application: power cuts', function () {
       await folders.runFrom('A');
       await folders.handOver(second);
       await using keeper = new Program(process.execPath, [KEEPER], { env: { ...process.env, TENZRO_ROOT: dir.path } });
-      await sleep(Math.random() * wholeMs * 1.05);
+      await sleep(random(Math.ceil(wholeMs * 1.05)));
       await keeper.end('SIGKILL');
       const place = await folders.select();
       assert.ok(place === 'A' || place === 'B', place);

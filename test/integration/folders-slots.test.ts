@@ -5,7 +5,7 @@ import { readFile, stat } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { join } from 'node:path';
 import { openFolderSlots } from '#drivers/slots/folders.ts';
-import { compatibleOf } from '#drivers/slots/folderPaths.ts';
+import { compatibleOf } from '#runtime/crypto/appBundle.ts';
 import type { BundleSource, Slots } from '#runtime/core/ports.ts';
 import { newSeed, signerOfSeed } from '#runtime/crypto/mldsa.ts';
 import { compareVersions } from '#runtime/update/version.ts';

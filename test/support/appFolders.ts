@@ -4,13 +4,14 @@ import { chmod, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { writeBundle } from '#image/deb/bundle.ts';
 import { filesOf } from '#image/deb/package.ts';
-import { compatibleOf, folderAt, folderPaths, type FolderPaths } from '#drivers/slots/folderPaths.ts';
+import { folderAt, folderPaths, type FolderPaths } from '#drivers/slots/folderPaths.ts';
 import { formatState, parseState, type FolderState, type Place } from '#drivers/slots/folderState.ts';
+import { compatibleOf } from '#runtime/crypto/appBundle.ts';
 import { newSeed, signerOfSeed, type Signer } from '#runtime/crypto/mldsa.ts';
 import { run, type Ran } from './process.ts';
 
 const REPOSITORY = join(import.meta.dirname, '..', '..');
-export const LAUNCHER = join(REPOSITORY, 'image/deb/system/slots');
+const LAUNCHER = join(REPOSITORY, 'image/deb/system/slots');
 export const KEEPER = join(REPOSITORY, 'runtime/slotKeeper.ts');
 export const REQUEST_ID = '0f4c1b1e-8d1b-4c57-9a55-3c1f2f6d7a10';
 

@@ -4,8 +4,11 @@
  */
 import { createHash, type Hash } from 'node:crypto';
 import { TenzroError, invariant, messageOf } from '#runtime/core/errors.ts';
-import { parseSign1, sign1, verifySign1 } from '#runtime/crypto/cose.ts';
-import type { Signer } from '#runtime/crypto/mldsa.ts';
+import { parseSign1, sign1, verifySign1 } from './cose.ts';
+import type { Signer } from './mldsa.ts';
+
+/** What bundles for this machine must say. `cpu` as Node names it. */
+export const compatibleOf = (cpu: string): string => `tenzro-edge-app-${cpu === 'x64' ? 'amd64' : cpu}`;
 
 export interface BundleFile {
   /** From the application's folder; `/` between names. */
