@@ -87,5 +87,5 @@ function tell({ folder, sizes, steps, usedBytes }: BuiltImage, tookMs: number): 
 /** What BASE makes and keeps: the tools, the base, what an emulated board needs. */
 async function ingredients({ tools, base, for: board }: Flags): Promise<{ readonly tools: string; readonly base: string; readonly emulation: string | undefined }> {
   if (tools === undefined || base === undefined) throw new TenzroError('image.usage', 'name --tools and --base');
-  return Promise.resolve({ tools: resolve(tools), base: resolve(base), emulation: board === undefined ? undefined : resolve('emulation.tar') });
+  return Promise.resolve({ tools: resolve(tools), base: resolve(base), emulation: board === undefined ? undefined : '/tmp/disk-try/emulation.tar' });
 }

@@ -5,9 +5,9 @@
 if test "${vendor}" = "raspberrypi"; then
   setenv kernel_addr_r 0x00200000
   setenv ramdisk_addr_r 0x08000000
-  setenv console_args "console=tty0 console=ttyS1,115200"
+  setenv board_args "console=tty0 console=ttyS1,115200 cma=64M"
 else
-  setenv console_args "console=tty0 console=ttyAMA0"
+  setenv board_args "console=tty0 console=ttyAMA0"
 fi
 setenv state_addr ${kernel_addr_r}
 
@@ -64,7 +64,7 @@ if test -z "${slot}"; then
 fi
 echo "tenzro: slot ${slot}, order ${BOOT_ORDER}, tries left A ${BOOT_A_LEFT} B ${BOOT_B_LEFT}"
 
-setenv bootargs "root=PARTLABEL=${partition} rootfstype=ext4 ro rootwait ${console_args} loglevel=4 panic=5 rauc.slot=${slot}"
+setenv bootargs "root=PARTLABEL=${partition} rootfstype=ext4 ro rootwait ${board_args} loglevel=4 panic=5 rauc.slot=${slot}"
 test -n "${machine_id}" && setenv bootargs "${bootargs} systemd.machine_id=${machine_id}"
 # The device tree that came with the board: from the Pi's firmware, with overlays; from QEMU.
 setenv tree_addr ${fdtcontroladdr}

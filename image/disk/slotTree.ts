@@ -26,6 +26,7 @@ export interface Slot {
 /** Completes a tree that holds the base. Nothing of the tree is run: it is for another processor. */
 export async function completeTree(workshop: Workshop, slot: Slot): Promise<void> {
   const root = join(workshop.folder, slot.tree);
+  for (const path of ['boot/firmware', 'dev']) await emptyFolder(join(root, path));
   await unpackGateway(workshop, slot);
   await laySystem(root);
   const owner = await gatewayOwner(root);
@@ -42,6 +43,12 @@ export async function completeTree(workshop: Workshop, slot: Slot): Promise<void
   })}\n`);
   await linkKernel(root);
   await forgetTimes(root, workshop.epochSeconds);
+}
+
+/** Something is mounted over it: the boot partition, the kernel's devices. */
+async function emptyFolder(path: string): Promise<void> {
+  await rm(path, { recursive: true, force: true });
+  await mkdir(path);
 }
 
 /** As dpkg would, less its maintainer script: users, folders and enabled units are image/system's. */

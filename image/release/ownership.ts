@@ -11,7 +11,9 @@ export const OVERLAY = '(image)';
 const GENERATED: readonly (readonly [RegExp, string])[] = [
   [/^\/var\/lib\/(?:dpkg|apt)\//, 'dpkg'],
   [/^\/etc\/(?:alternatives\/|\.pwd\.lock$|dpkg\/)/, 'dpkg'],
-  [/^\/var\/lib\/(?:pam|systemd\/deb-systemd-\w+|systemd\/catalog|ucf)(?:\/|$)/, 'systemd'],
+  [/^\/var\/lib\/systemd\/deb-systemd-[\w-]+\//, 'init-system-helpers'],
+  [/^\/var\/lib\/systemd\/catalog\//, 'systemd'],
+  [/^\/var\/lib\/pam\/|^\/etc\/security\/opasswd$/, 'libpam-runtime'],
   [/^\/etc\/(?:passwd|group|shadow|gshadow|subuid|subgid)-?$/, 'base-passwd'],
   [/^\/etc\/ssl\/certs\/|^\/etc\/ca-certificates\.conf$/, 'ca-certificates'],
   [/^\/etc\/ld\.so\.cache$/, 'libc-bin'],
@@ -21,8 +23,13 @@ const GENERATED: readonly (readonly [RegExp, string])[] = [
   [/^\/etc\/(?:debconf|default\/|environment$|locale|timezone$|hostname$|adjtime$)|^\/var\/cache\/debconf\//, 'debconf'],
   [/^\/etc\/systemd\/(?:system|user)\//, 'systemd'],
   [/^\/etc\/(?:profile|nsswitch\.conf|motd|issue|host\.conf)$|^\/root\/\.|^\/etc\/(?:shells|inputrc)$/, 'base-files'],
-  [/^\/etc\/apt\//, 'apt'],
+  [/^\/etc\/apt\//, OVERLAY],
   [/^\/(?:bin|sbin|lib|lib64)$|^\/usr\/share\/info\/dir$/, 'base-files'],
+  [/^\/etc\/(?:\.resolv\.conf\.systemd-resolved\.bak|vconsole\.conf|modules)$/, 'systemd'],
+  [/^\/etc\/networks$/, 'netbase'],
+  [/^\/etc\/initramfs-tools\//, 'initramfs-tools'],
+  [/^\/usr\/local\/man$|^\/var\/spool\/mail$/, 'base-files'],
+  [/^\/var\/lib\/shells\.state$/, 'debianutils'],
   [/^\/etc\/udev\/hwdb\.bin$|^\/usr\/lib\/udev\/hwdb\.bin$/, 'udev'],
   [/^\/etc\/rc\d\.d\/|^\/etc\/rcS\.d\//, 'init-system-helpers'],
 ];
@@ -48,13 +55,16 @@ export async function ownershipOf(root: string): Promise<Ownership> {
   for (const entry of await readdir(root, { recursive: true, withFileTypes: true })) {
     if (entry.isDirectory()) continue;
     const path = `/${relative(root, join(entry.parentPath, entry.name))}`;
-    const owner = overlay.has(path) ? OVERLAY : owners.get(path) ?? GENERATED.find(([pattern]) => pattern.test(path))?.[1];
+    const owner = overlay.has(path) ? OVERLAY : owners.get(path) ?? GENERATED.find(([pattern]) => pattern.test(path))?.[1] ?? await alternative(root, path);
     if (owner === undefined) strays.push(path);
     else byOwner.set(owner, [...byOwner.get(owner) ?? [], path]);
   }
-  if (strays.length > 0) throw new TenzroError('image.content', `${strays.length} files belong to no package and not to image/: ${strays.toSorted().slice(0, 20).join(' ')}`);
+  if (strays.length > 0) throw new TenzroError('image.content', `${strays.length} files belong to no package and not to image/: ${strays.toSorted().slice(0, 60).join(' ')}`);
   return { byOwner };
 }
+
+/** update-alternatives(1) is dpkg's. */
+const alternative = async (root: string, path: string): Promise<string | undefined> => ((await readlink(join(root, path)).catch(() => '')).startsWith('/etc/alternatives/') ? 'dpkg' : undefined);
 
 /** dpkg's lists name files by the folders of their time (/lib/…): links of the root lead to where they are. */
 async function dpkgOwners(root: string): Promise<Map<string, string>> {
