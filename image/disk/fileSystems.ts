@@ -35,7 +35,7 @@ export async function makeBootPartition(workshop: Workshop, folder: string, file
   const { sizeBytes, offsetBytes } = regionOf('boot');
   await writeFile(join(workshop.folder, file), '');
   await truncate(join(workshop.folder, file), sizeBytes);
-  await workshop.run('mkfs.fat', ['-F', '32', '-s', String(SECTORS_PER_CLUSTER), '-i', FAT_SERIAL, '-n', FAT_LABEL, '-h', String(offsetBytes / SECTOR_BYTES), '--invariant', file]);
+  await workshop.run('mkfs.fat', ['--invariant', '-F', '32', '-s', String(SECTORS_PER_CLUSTER), '-i', FAT_SERIAL, '-n', FAT_LABEL, '-h', String(offsetBytes / SECTOR_BYTES), file]);
   const root = join(workshop.folder, folder);
   const entries = await readdir(root, { recursive: true, withFileTypes: true });
   for (const entry of entries) await lutimes(join(entry.parentPath, entry.name), workshop.epochSeconds, workshop.epochSeconds);

@@ -79,7 +79,7 @@ async function linkKernel(root: string): Promise<void> {
   for (const [link, prefix] of [['vmlinuz', 'vmlinuz-'], ['initrd.img', 'initrd.img-']] as const) {
     const [found, ...others] = names.filter((name) => name.startsWith(prefix));
     if (found === undefined || others.length > 0) throw new TenzroError('image.content', `/boot holds ${found === undefined ? 'no' : 'more than one'} ${prefix}*`);
-    await rm(join(root, link), { force: true });
+    for (const name of [link, `${link}.old`]) await rm(join(root, name), { force: true });
     await symlink(`boot/${found}`, join(root, link));
   }
 }

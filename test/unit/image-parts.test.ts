@@ -5,6 +5,9 @@ import { bootState } from '#image/disk/bootState.ts';
 import { BOOT_STATE_BYTES, BOOT_TRIES, CARD_BYTES, MIB, PARTITIONS, REGIONS, SECTOR_BYTES, regionOf } from '#image/layout.ts';
 import { imagerList } from '#image/release/imager.ts';
 import { billOfImage } from '#image/release/sbom.ts';
+import { readBoardYaml } from '#runtime/board/bootYaml.ts';
+import { parseDocumentText } from '#runtime/config/document.ts';
+import { readConfigText } from '#runtime/config/load.ts';
 import { TenzroError } from '#runtime/core/errors.ts';
 import { tempDir } from '#test/support/temp.ts';
 
@@ -109,8 +112,11 @@ describe('image: bill of materials', () => {
 });
 
 describe('image: boot partition', () => {
-  it('explains itself: every example that the text names is there', () => {
+  it('explains itself: every example that the text names is there, and is read without a fault', () => {
     const names = readdirSync(join(DISK, 'boot'));
+    readConfigText(readFileSync(join(DISK, 'boot/tenzro.yaml.example'), 'utf8'), 'tenzro.yaml', '/opt');
+    const board = readBoardYaml(parseDocumentText(readFileSync(join(DISK, 'boot/board.yaml.example'), 'utf8')), () => undefined);
+    assert.deepEqual(board.problems, []);
     for (const [name] of readFileSync(join(DISK, 'boot/README.txt'), 'utf8').matchAll(/\w+\.yaml\.example/g)) assert.ok(names.includes(name), name);
   });
 });
