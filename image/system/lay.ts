@@ -71,11 +71,18 @@ function withGroups(text: string): string {
   const lines = linesOf(text).filter((line) => !USERS.has(nameOf(line)));
   for (const [name, gid] of Object.entries(SYSTEM.groups)) {
     if (lines.some((line) => nameOf(line) === name)) continue;
-    const taken = lines.find((line) => line.split(':')[2] === String(gid));
-    if (taken !== undefined) throw new Error(`group ${nameOf(taken)} has the number ${gid}, which is for ${name}`);
+    refuseTaken(lines, name, gid);
     lines.push(`${name}:x:${gid}:`);
   }
-  return textOf(lines.map((line) => withMembers(line)));
+  return textOf(lines.map(withMembers).toSorted(byNumber));
+}
+
+/** Several runs, one order. */
+const byNumber = (a: string, b: string): number => Number(a.split(':')[2]) - Number(b.split(':')[2]);
+
+function refuseTaken(lines: readonly string[], name: string, number: number): void {
+  const taken = lines.find((line) => line.split(':')[2] === String(number));
+  if (taken !== undefined) throw new Error(`${nameOf(taken)} has the number ${number}, which is for ${name}`);
 }
 
 function withMembers(line: string): string {
@@ -89,11 +96,10 @@ function withMembers(line: string): string {
 function withUsers(text: string): string {
   const lines = linesOf(text).filter((line) => !USERS.has(nameOf(line)));
   for (const [name, { uid, gid, comment, home, shell }] of Object.entries(SYSTEM.users)) {
-    const taken = lines.find((line) => line.split(':')[2] === String(uid));
-    if (taken !== undefined) throw new Error(`user ${nameOf(taken)} has the number ${uid}, which is for ${name}`);
+    refuseTaken(lines, name, uid);
     lines.push(`${name}:x:${uid}:${gid}:${comment}:${home}:${shell}`);
   }
-  return textOf(lines);
+  return textOf(lines.toSorted(byNumber));
 }
 
 /** shadow(5): nobody logs in here, root neither. The days of the last change would tell two builds apart. */

@@ -16,6 +16,7 @@ export const SYSTEM = {
     'etc/resolv.conf': '../run/systemd/resolve/stub-resolv.conf',
     'etc/systemd/system/default.target': '/usr/lib/systemd/system/multi-user.target',
     'etc/mtab': '../proc/self/mounts',
+    'var/lib/dbus/machine-id': '/etc/machine-id',
   },
   /** Unit to the target that wants it, as `[Install]` of the unit says. */
   enabled: {
@@ -59,7 +60,7 @@ export const SYSTEM = {
   memberOf: { tenzro: ['tss', 'gpio', 'i2c', 'spi', 'dialout', 'video'] },
   /** What building may have left, and what no two cards may share. */
   removed: [
-    'etc/hostname', 'etc/ssh/ssh_host_*', 'var/lib/dbus/machine-id', 'var/lib/systemd/random-seed', 'var/lib/systemd/credential.secret', 'etc/wpa_supplicant/*', 'var/lib/tenzro-edge/*', 'etc/tenzro-edge/*',
+    'etc/hostname', 'etc/ssh/ssh_host_*', 'var/lib/systemd/random-seed', 'var/lib/systemd/credential.secret', 'etc/wpa_supplicant/*', 'var/lib/tenzro-edge/*', 'etc/tenzro-edge/*',
     'var/log/*', 'var/cache/*', 'var/tmp/*', 'tmp/*', 'run/*', 'root/.bash_history', 'etc/resolv.conf.build',
   ],
 } as const;

@@ -2,7 +2,7 @@
  * `tenzro board screen`: what a screen without a keyboard shows. Asks the gateway; writes nothing but the code that waits to be used, a new one whenever the one
  * before is over. INVARIANT: a code is shown only while the gateway would take it.
  */
-import { openSync, readFileSync, writeSync } from 'node:fs';
+import { constants, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { hostname, networkInterfaces } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import manifest from '../../package.json' with { type: 'json' };
@@ -70,9 +70,9 @@ function consoles(io: Io): readonly Surface[] {
   const serial = readFileSync('/sys/class/tty/console/active', 'latin1').trim().split(/\s+/).filter((name) => /^tty[A-Z]/.test(name)).map((name) => `/dev/${name}`);
   return [SCREEN, ...serial].flatMap((path) => {
     try {
-      const file = openSync(path, 'w');
+      const file = openSync(path, constants.O_WRONLY | constants.O_NOCTTY); // a console that hangs up shall not end us
       const isPage = path === SCREEN;
-      return [{ look: isPage ? 'colour' as const : 'dark' as const, isPage, show: (text: string) => { writeSync(file, `${text}\r\n`); } }];
+      return [{ look: isPage ? 'colour' as const : 'dark' as const, isPage, show: (text: string) => { writeFileSync(file, `${text}\r\n`); } }];
     } catch (error) {
       io.error(`${path} is not there: ${messageOf(error)}`);
       return [];
