@@ -127,6 +127,8 @@ describe('folders of the application: the gateway asks, root keeps', function ()
     await install('1.1.0');
     await assert.rejects(stat(join(folders.paths.handover, 'bundle')), { code: 'ENOENT' });
     assert.equal(await readFile(join(folders.paths.home, 'A/release'), 'utf8'), '1.1.0\n');
+    await folders.select();
+    for (const path of [folders.paths.chosen, join(folders.paths.home, 'state'), join(folders.paths.home, 'result'), join(folders.paths.home, 'A')]) assert.equal((await stat(path)).mode & 0o004, 0o004, `${path} is for the gateway to read`);
     assert.equal(await openFolderSlots({ paths: { ...folders.paths, chosen: join(dir.path, 'none') }, compatible: 'x', compare: compareVersions, owner: 0, endGateway: () => undefined }), undefined);
   });
 });

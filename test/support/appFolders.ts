@@ -58,7 +58,7 @@ export class AppFolders {
 
   /** What the launcher chooses at a start. */
   async select(): Promise<Place> {
-    const { code, output } = await run('sh', [LAUNCHER, 'select', this.root]);
+    const { code, output } = await run('sh', ['-c', 'umask 077; exec sh "$@"', 'sh', LAUNCHER, 'select', this.root]); // as the unit has it
     if (code !== 0) throw new Error(output);
     return (await readFile(this.paths.chosen, 'utf8')).trim() as Place;
   }
