@@ -15,10 +15,12 @@ export interface Request {
   readonly names: readonly string[];
   /** The day of the archive: now. */
   readonly snapshot: string;
+  /** Lock the named packages without what they depend on: to unpack, not to install. */
+  readonly alone?: boolean;
 }
 
 /** Needs apt and debian-archive-keyring, not root. */
-export async function resolveLock({ architecture, names, snapshot }: Request): Promise<PackageLock> {
+export async function resolveLock({ architecture, names, snapshot, alone = false }: Request): Promise<PackageLock> {
   const dir = await mkdtemp(join(tmpdir(), 'tenzro-apt-'));
   const mirror = debianMirror();
   try {
@@ -32,7 +34,7 @@ export async function resolveLock({ architecture, names, snapshot }: Request): P
     const options = optionsOf(dir, architecture);
     await run('apt-get', [...options, '-qq', 'update']);
     const { stdout } = await run('apt-get', [...options, '-qq', '-y', '--no-install-recommends', '--print-uris', 'install', '?essential', ...names], { maxBuffer: 16 * 2 ** 20 });
-    return { architecture, snapshot, requested: names, packages: debsFromUris(stdout, mirror) };
+    return { architecture, snapshot, requested: names, packages: debsFromUris(stdout, mirror).filter(({ name }) => !alone || names.includes(name)) };
   } catch (cause) {
     throw new BuildProblem('unreachable', `apt cannot resolve the packages for ${architecture}`, `Check that ${mirror} is reached and that apt and debian-archive-keyring (2023.3+deb12u2 or newer) are installed.`, { cause });
   } finally {

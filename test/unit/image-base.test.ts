@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
+import { CROSS_LOCK, crossPackages, HEADERS_LOCK, headersPackage } from '#image/base/emulatedTpm.ts';
 import { isRegistered } from '#image/base/emulation.ts';
 import { BASE_LOCK, installedFaults, kernelVersionOf } from '#image/base/tree.ts';
 import { debsFromUris, epochSecondsOf, formatLock, keyOf, parseLock, type PackageLock } from '#image/tools/lock.ts';
@@ -33,19 +34,23 @@ const refusal = (text: string): string => {
   throw new assert.AssertionError({ message: 'taken' });
 };
 
+const lockIn = (file: string): PackageLock => parseLock(readFileSync(file, 'utf8'), file);
+const kernel = kernelVersionOf(lockIn(BASE_LOCK));
+
 describe('image: package locks', () => {
-  for (const [file, architecture, names] of [[TOOLS_LOCK, 'amd64', TOOL_PACKAGES], [BASE_LOCK, 'arm64', BASE_PACKAGES]] as const) {
-    it(`lock all that is asked for on ${architecture}, as they would be written`, () => {
-      const text = readFileSync(file, 'utf8');
-      const lock = parseLock(text, file);
+  for (const [file, architecture, names] of [
+    [TOOLS_LOCK, 'amd64', TOOL_PACKAGES], [BASE_LOCK, 'arm64', BASE_PACKAGES], [CROSS_LOCK, 'amd64', crossPackages(kernel)], [HEADERS_LOCK, 'arm64', [headersPackage(kernel)]],
+  ] as const) {
+    it(`lock all that is asked for in ${basename(file)} of ${basename(dirname(file))}, as they would be written`, () => {
+      const lock = lockIn(file);
       assert.equal(lock.architecture, architecture);
       assert.deepEqual(lock.requested, names.toSorted());
-      assert.equal(formatLock(lock), text);
+      assert.equal(formatLock(lock), readFileSync(file, 'utf8'));
     });
   }
 
   it('carry no ssh server, no apt and no NetworkManager to the card', () => {
-    const names = parseLock(readFileSync(BASE_LOCK, 'utf8'), BASE_LOCK).packages.map(({ name }) => name);
+    const names = lockIn(BASE_LOCK).packages.map(({ name }) => name);
     assert.deepEqual(names.filter((name) => ['apt', 'openssh-server', 'network-manager', 'sudo'].includes(name)), []);
   });
 
