@@ -32,6 +32,8 @@ const GENERATED: readonly (readonly [RegExp, string])[] = [
   [/^\/var\/lib\/shells\.state$/, 'debianutils'],
   [/^\/etc\/udev\/hwdb\.bin$|^\/usr\/lib\/udev\/hwdb\.bin$/, 'udev'],
   [/^\/etc\/rc\d\.d\/|^\/etc\/rcS\.d\//, 'init-system-helpers'],
+  // What --for emulation lays over the slot: a shell for tests, the driver of QEMU's TPM.
+  [/^\/usr\/lib\/(?:modules\/[^/]+\/extra\/tpm_tis\.ko|systemd\/system\/test-shell\.service|udev\/rules\.d\/90-test-shell\.rules)$/, OVERLAY],
 ];
 
 /** Paths that image/ makes or replaces. */
