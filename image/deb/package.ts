@@ -21,6 +21,7 @@ const SYSTEM_FILES: Readonly<Record<string, string>> = {
   tenzro: 'usr/bin/tenzro',
   slots: 'usr/lib/tenzro-edge/slots',
   'tenzro-edge.service': 'usr/lib/systemd/system/tenzro-edge.service',
+  'tenzro-edge-confirm.service': 'usr/lib/systemd/system/tenzro-edge-confirm.service',
   'tenzro-edge-update.path': 'usr/lib/systemd/system/tenzro-edge-update.path',
   'tenzro-edge-update.service': 'usr/lib/systemd/system/tenzro-edge-update.service',
   'sysusers.conf': 'usr/lib/sysusers.d/tenzro-edge.conf',

@@ -113,7 +113,7 @@ describe('image: the Debian package', function () {
     assert.equal(code, 0, output);
   });
 
-  for (const unit of ['tenzro-edge.service', 'tenzro-edge-update.service']) {
+  for (const unit of ['tenzro-edge.service', 'tenzro-edge-update.service', 'tenzro-edge-confirm.service']) {
     it(`is exposed to at most ${EXPOSURE_MAX} of 10 by what systemd says of ${unit}`, async function () {
       const analyze = requirePeer(this, 'systemd-analyze');
       const { code, output } = await run(analyze, ['security', '--offline=true', '--no-pager', join(tree, UNITS, unit)]);
