@@ -26,10 +26,12 @@ describe('board: the data partition', function () {
   let dir: TempDir;
   let card: string;
   let loop: string | undefined;
+  let unshare: string;
 
   before(function () {
     if (process.getuid?.() !== 0) skipBecause(this, 'loop devices and mounts are root\'s to make');
-    for (const peer of ['losetup', 'sfdisk', 'unshare', 'mke2fs', 'systemd-repart'] as const) requirePeer(this, peer);
+    unshare = requirePeer(this, 'unshare');
+    for (const peer of ['losetup', 'sfdisk', 'mke2fs', 'systemd-repart'] as const) requirePeer(this, peer);
     try {
       ran('losetup', ['--find']);
     } catch (cause) {
@@ -67,7 +69,7 @@ describe('board: the data partition', function () {
     writeFileSync(join(dir.path, 'passwd'), `${readFileSync('/etc/passwd', 'utf8')}tenzro:x:900:900::/:/bin/false\n`);
     writeFileSync(join(dir.path, 'group'), `${readFileSync('/etc/group', 'utf8')}tenzro:x:900:\n`);
     const script = `mount --bind passwd /etc/passwd && mount --bind group /etc/group && { sh ${LIB}/data >&2; cd "$DATA"; ${then}\n}`;
-    const { stdout, stderr: all } = spawnSync('unshare', ['--mount', '--propagation', 'private', 'sh', '-c', script], {
+    const { stdout, stderr: all } = spawnSync(unshare, ['--mount', '--propagation', 'private', 'sh', '-c', script], {
       cwd: dir.path, encoding: 'utf8', timeout: START_MS,
       env: { ...process.env, PATH: `${path}${SBIN}`, DISK: loop, DATA: join(dir.path, 'data'), STATE: state, LIB, CONSOLE: join(dir.path, 'console') },
     });
