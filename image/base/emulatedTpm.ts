@@ -4,13 +4,14 @@
  */
 import { copyFile, mkdir, mkdtemp, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { bootstrapArguments } from '#image/tools/bootstrap.ts';
 import { cacheHome, fetchDebs } from '#image/tools/fetch.ts';
 import { epochSecondsOf, formatLock, keyOf, parseLock, type PackageLock } from '#image/tools/lock.ts';
 import { timed } from '#image/tools/problem.ts';
 import { localRepository } from '#image/tools/repository.ts';
 import { runIn } from '#image/tools/room.ts';
-import { bootstrapArguments, openTools, type Tools } from '#image/tools/tools.ts';
-import { kernelVersionOf, BASE_LOCK, type BaseOptions } from './tree.ts';
+import { openTools, type Tools } from '#image/tools/tools.ts';
+import { BASE_LOCK, kernelVersionOf, type BaseOptions } from './tree.ts';
 
 /** The cross compiler, the kernel's source and what of its headers fits every processor. */
 export const CROSS_LOCK = join(import.meta.dirname, 'emulated-tpm-cross.lock.json');

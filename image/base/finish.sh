@@ -14,11 +14,10 @@ ln -sfn "boot/initrd.img-${kernel#vmlinuz-}" "$root/initrd.img"
 rm -rf "$root/vmlinuz.old" "$root/initrd.img.old" "$root/boot/firmware"
 mkdir "$root/boot/firmware"
 
-# Nothing that two cards would share, and nothing of this build.
+# Nothing that two cards would share, and nothing of this build: apt is not there to read its folders.
+rm -f "$root/etc/hostname" "$root/etc/resolv.conf" "$root/var/lib/systemd/random-seed" "$root/var/lib/systemd/credential.secret"
 : > "$root/etc/machine-id"
-rm -f "$root/etc/hostname" "$root/etc/resolv.conf" "$root/var/lib/dbus/machine-id" "$root/var/lib/systemd/random-seed" "$root/var/lib/systemd/credential.secret"
-rm -rf "$root/var/lib/apt" "$root/etc/apt"
 ln -s /run/systemd/resolve/stub-resolv.conf "$root/etc/resolv.conf"
-for dir in var/log var/cache var/tmp; do find "$root/$dir" -mindepth 1 ! -type d -delete; done
-find "$root" -xdev -name '*-old' -path "$root/var/cache/*" -delete
-find "$root/var/lib/dpkg" "$root/etc" -xdev \( -name '*-old' -o -name 'passwd-' -o -name 'group-' -o -name 'shadow-' -o -name 'gshadow-' \) -type f -delete
+rm -rf "$root/var/lib/apt" "$root/etc/apt"
+for dir in var/log var/cache var/tmp; do find "$root/$dir" ! -type d -delete; done
+find "$root/var/lib/dpkg" "$root/etc" \( -name '*-old' -o -name 'passwd-' -o -name 'group-' -o -name 'shadow-' -o -name 'gshadow-' \) -type f -delete

@@ -3,11 +3,12 @@ import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { mkdtemp, readFile, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { bootstrapArguments } from '#image/tools/bootstrap.ts';
 import { cacheHome } from '#image/tools/fetch.ts';
 import { epochSecondsOf, formatLock, keyOf, parseLock, type LockedDeb, type PackageLock } from '#image/tools/lock.ts';
 import { BuildProblem, timed, type Progress } from '#image/tools/problem.ts';
 import { localRepository } from '#image/tools/repository.ts';
-import { bootstrapArguments, openTools, type Tools } from '#image/tools/tools.ts';
+import { openTools, type Tools } from '#image/tools/tools.ts';
 import { ensureArm64 } from './emulation.ts';
 
 export const BASE_LOCK = join(import.meta.dirname, 'packages.lock.json');
@@ -68,7 +69,7 @@ export function kernelVersionOf({ packages }: PackageLock): string {
 }
 
 async function keyOfBase(lock: PackageLock, tools: Tools): Promise<string> {
-  const code = [import.meta.filename, ...['finish.sh', 'initrd-modules', '../tools/tools.ts', '../tools/repository.ts'].map((name) => join(import.meta.dirname, name))];
+  const code = [import.meta.filename, ...['finish.sh', 'initrd-modules', '../tools/bootstrap.ts', '../tools/repository.ts'].map((name) => join(import.meta.dirname, name))];
   return keyOf([tools.key, formatLock(lock), ...await Promise.all(code.map((path) => readFile(path)))]);
 }
 
@@ -77,7 +78,7 @@ async function make(lock: PackageLock, tools: Tools, progress: Progress, signal:
   const folder = await mkdtemp(join(cacheHome(), 'base-making.'));
   const binds = { '/mnt/repository': repository, '/mnt/out': folder, '/mnt/base': import.meta.dirname };
   try {
-    await timed('base tree (arm64)', progress, () => tools.run('mmdebstrap', [...bootstrapArguments(lock), '--customize-hook=sh /mnt/base/finish.sh "$1"', 'trixie', '/mnt/out/base.tar', 'deb [trusted=yes] copy:///mnt/repository ./'],
+    await timed('base tree (arm64)', progress, () => tools.run('mmdebstrap', [...bootstrapArguments(lock), '--skip=cleanup/apt', '--customize-hook=sh /mnt/base/finish.sh "$1"', 'trixie', '/mnt/out/base.tar', 'deb [trusted=yes] copy:///mnt/repository ./'],
       { binds, ...(signal !== undefined && { signal }), env: { TMPDIR: '/mnt/out', INITRD: 'No', SOURCE_DATE_EPOCH: String(epochSecondsOf(lock)) } }));
     const { stdout } = await tools.run('tar', ['-xOf', '/mnt/out/base.tar', './var/lib/dpkg/status'], { binds });
     const faults = installedFaults(stdout.toString('utf8'), lock);

@@ -3,6 +3,7 @@ import { execFile } from 'node:child_process';
 import { mkdir, mkdtemp, readFile, rename, rm, stat, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { bootstrapArguments } from './bootstrap.ts';
 import { cacheHome } from './fetch.ts';
 import { epochSecondsOf, formatLock, keyOf, parseLock, type PackageLock } from './lock.ts';
 import { BuildProblem, timed, type Progress } from './problem.ts';
@@ -59,9 +60,3 @@ async function bootstrap(lock: PackageLock, repository: string, target: string, 
   }
   await symlink('/proc/self/mounts', join(target, 'etc/mtab')).catch((error: NodeJS.ErrnoException) => { if (error.code !== 'EEXIST') throw error; });
 }
-
-/** For mmdebstrap: exactly the locked packages, no manuals and translations, but every licence. */
-export const bootstrapArguments = ({ architecture, packages }: PackageLock): string[] => [
-  '--mode=root', '--variant=essential', `--architectures=${architecture}`, `--include=${packages.map(({ name }) => name).join(',')}`, '--aptopt=APT::Install-Recommends "false"', '--dpkgopt=force-unsafe-io',
-  ...['path-exclude=/usr/share/man/*', 'path-exclude=/usr/share/info/*', 'path-exclude=/usr/share/locale/*', 'path-exclude=/usr/share/doc/*', 'path-include=/usr/share/doc/*/copyright'].map((option) => `--dpkgopt=${option}`),
-];

@@ -44,7 +44,7 @@ describe('image: package locks', () => {
     it(`lock all that is asked for in ${basename(file)} of ${basename(dirname(file))}, as they would be written`, () => {
       const lock = lockIn(file);
       assert.equal(lock.architecture, architecture);
-      assert.deepEqual(lock.requested, names.toSorted());
+      assert.deepEqual(new Set(lock.requested), new Set(names));
       assert.equal(formatLock(lock), readFileSync(file, 'utf8'));
     });
   }
