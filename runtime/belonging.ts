@@ -19,9 +19,12 @@ import { OWNER_UPSTREAM } from '#runtime/core/fleet.ts';
 import { identitySpki } from './identity.ts';
 import { openCommanding, type CommandingOptions } from './commanding.ts';
 import { openTwinning, type Twinning } from './twinning.ts';
+import { NO_SLOTS, Updating, type SlotsHere } from './updating.ts';
 import { Upstreams } from './upstreams.ts';
 
-export interface BelongingOptions extends Omit<CommandingOptions, 'trials' | 'receiptMicros' | 'isKeyRevoked'> {
+export interface BelongingOptions extends Omit<CommandingOptions, 'trials' | 'receiptMicros' | 'isKeyRevoked' | 'updater'> {
+  /** Absent: nothing of this gateway can be replaced from afar. */
+  readonly slots?: SlotsHere;
   /** The identity's. Rejects with `identity.*` while the keys are locked. */
   readonly signer: () => Promise<Signer>;
   /** What the gateway says of itself to its fleets, beside `status`; nothing that changes all the time. */
@@ -30,6 +33,7 @@ export interface BelongingOptions extends Omit<CommandingOptions, 'trials' | 're
 
 export interface Belonging {
   readonly upstreams: Upstreams;
+  readonly updating: Updating;
   /** What people at the fleet ask for, until `signal` aborts: it ends before the broker does. */
   follow(signal: AbortSignal): Promise<void>;
   status(): FleetStatus;
@@ -56,7 +60,8 @@ export function openBelonging({ signer, statement, ...options }: BelongingOption
   const certificates = new CertificateKeeper({ store: options.store, identity: () => identitySpki(options.reader), provenMicros: () => passedMicros(upstreams.receiptMicros), isRevoked: (digest) => revocations.isAuthorityRevoked(digest), onTaken: (taken) => { onCertified(taken); } });
   const word = new OwnerWord({ ...options, gateway: settings.node.name, ledger: options.writer, certificate: (pem) => { certificates.take(pem); }, revoked: (message) => { revocations.take(message); } });
   const twinning: Twinning = openTwinning({ ...options, gateway: settings.node.name, ledger: options.writer, operators: () => commanding.operators() });
-  const commanding = openCommanding({ ...options, trials: twinning, receiptMicros: () => upstreams.receiptMicros, isKeyRevoked: (kid) => revocations.isKeyRevoked(kid) });
+  const updating = new Updating({ ...options, slots: options.slots ?? NO_SLOTS, ledger: options.writer, isOffline: () => { const links = upstreams.status(); return links.length > 0 && links.every(({ connected }) => !connected); } });
+  const commanding = openCommanding({ ...options, updater: updating, trials: twinning, receiptMicros: () => upstreams.receiptMicros, isKeyRevoked: (kid) => revocations.isKeyRevoked(kid) });
   const upstreams: Upstreams = new Upstreams(settings.uplinks, {
     ...options, gateway: settings.node.name, forward: settings.forward, signer, statement, isComplete: options.isOwnerKnown, passedMicros, isAuthorityRevoked: (digest) => revocations.isAuthorityRevoked(digest),
     usersOf: (name) => [commanding.overFleet(), twinning.user(), ...(name === OWNER_UPSTREAM ? [word.user()] : [])],
@@ -81,8 +86,8 @@ export function openBelonging({ signer, statement, ...options }: BelongingOption
     upstreams.certify(OWNER_UPSTREAM, pem).catch((error: unknown) => { options.log.warn({ error: messageOf(error) }, 'the next start shows the new certificate'); });
   };
   return {
-    upstreams,
-    follow: async (signal) => { await Promise.all([commanding.follow(signal), twinning.follow(signal), word.follow(signal)]); },
+    upstreams, updating,
+    follow: async (signal) => { await Promise.all([commanding.follow(signal), twinning.follow(signal), word.follow(signal), updating.follow(signal)]); },
     async delivered(entries) {
       const isOver = AbortSignal.timeout(DELIVERY_MS);
       const receipted = (): number => upstreams.status().find(({ name }) => name === OWNER_UPSTREAM)?.receipt?.treeSize ?? 0;

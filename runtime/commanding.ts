@@ -11,7 +11,7 @@ import type { Clock } from '#runtime/core/clock.ts';
 import { mayCommand, type CommandType, type Operator } from '#runtime/core/command.ts';
 import { TenzroError, messageOf } from '#runtime/core/errors.ts';
 import type { Owner } from '#runtime/core/fleet.ts';
-import type { Counters, FleetLink, KeyValueStore, LinkUser, Log } from '#runtime/core/ports.ts';
+import type { Counters, FleetLink, KeyValueStore, LinkUser, Log, Updater } from '#runtime/core/ports.ts';
 import type { Settings } from '#runtime/core/settings.ts';
 import type { Maybe } from '#runtime/core/types.ts';
 import { sha256 } from '#runtime/crypto/hash.ts';
@@ -42,6 +42,7 @@ export interface CommandingOptions {
   /** JSON lines of this run, oldest first, redacted. */
   readonly logLines: () => readonly string[];
   readonly models: ModelKeeper;
+  readonly updater: Updater;
   /** When a controller gave the newest receipt, µs since 1970; 0: none yet. */
   readonly receiptMicros: () => number;
   /** Whether it is known who owns the gateway, or that nobody does. */
@@ -69,7 +70,7 @@ export interface Commanding {
   follow(signal: AbortSignal): Promise<void>;
 }
 
-export function openCommanding({ settings, appRoot, host, trials, writer, reader, store, broker, freshProofs, models, release, isOwnerKnown, isKeyRevoked, ...ports }: CommandingOptions): Commanding {
+export function openCommanding({ settings, appRoot, host, trials, writer, reader, store, broker, freshProofs, models, release, updater, isOwnerKnown, isKeyRevoked, ...ports }: CommandingOptions): Commanding {
   const { counters, log } = ports;
   const configured = readOperators(settings.fleet, (error) => {
     counters.add(error.code);
@@ -78,7 +79,7 @@ export function openCommanding({ settings, appRoot, host, trials, writer, reader
   let owners: readonly Operator[] = [];
   const operators = (): readonly Operator[] => [...owners, ...configured].filter(({ kid }) => !isKeyRevoked(kid));
   const handlers = handlersOf({
-    ...ports, restart: host.reload, consent: settings.fleet, models: { kind: 'value', value: models }, updater: NO_UPDATER,
+    ...ports, restart: host.reload, consent: settings.fleet, models: { kind: 'value', value: models }, updater: { kind: 'value', value: updater },
     actuator: new MqttActuator(settings.actuators, localBroker(broker), ports.clock),
     releaser: release.kind === 'none' ? release : { kind: 'value', value: new Releaser({ ...release.value, store, log }) },
     config: configFileOf({ file: host.configFile, appRoot, trials, owners: () => owners }), raiseTime: (micros) => { commander.raiseTime(micros, true); return commander.time.now; },
@@ -111,8 +112,6 @@ export function openCommanding({ settings, appRoot, host, trials, writer, reader
     overFleet: () => new FleetCommands({ commander, gateway: settings.node.name, supported, fleets, log }),
   };
 }
-
-const NO_UPDATER = { kind: 'none', reason: 'this installation has no second system slot to update into: update it as it was installed, or run the image with A/B slots' } as const;
 
 const localBroker = (broker: Broker): LocalBroker => ({
   publish: (topic, payload) => broker.publish(topic, payload, { retain: false, qos: 0 }),

@@ -45,6 +45,7 @@ import { openBelonging, type Belonging } from './belonging.ts';
 import { INSTALLED_MODELS, Modelling } from './modelling.ts';
 import { feedSystem, playScenario } from './sources.ts';
 import type { ConfigHost } from './twinning.ts';
+import type { SlotsHere } from './updating.ts';
 import { INFERENCE_SILENT_MS, Supervision } from './supervision.ts';
 import type { WriterData } from './writer.ts';
 
@@ -58,6 +59,7 @@ export interface GatewayOptions {
   readonly show?: (event: GatewayEvent) => void;
   readonly color: boolean;
   readonly host: ConfigHost;
+  readonly slots?: SlotsHere;
 }
 
 /** A ledger that has not drained by then has no space. */
@@ -363,10 +365,8 @@ class Gateway {
       fleet: parts.belonging.status(),
       broker: { listeners: parts.broker.listeners().map(listenerStatus), clients: parts.broker.clients().length },
       models: parts.inference.status(),
-      blocksSealed: this.#blocksSealed,
-      update: null,
-      health: { ok: stalled.length === 0, stalled },
-      board: boardFaults(),
+      blocksSealed: this.#blocksSealed, update: parts.belonging.updating.progress,
+      health: { ok: stalled.length === 0, stalled }, board: boardFaults(),
       counters: this.#counters.snapshot(),
     };
   }

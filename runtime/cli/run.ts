@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import type { LoadedConfig } from '#runtime/config/load.ts';
 import { ConfigTrial } from '#runtime/config/trial.ts';
 import { runGateway } from '#runtime/main.ts';
+import { slotsHere } from '#runtime/updating.ts';
 import type { GatewayEvent } from '#runtime/core/gatewayEvent.ts';
 import { TenzroError, messageOf } from '#runtime/core/errors.ts';
 import { printable } from '#runtime/core/printable.ts';
@@ -36,7 +37,7 @@ async function runOnce(io: Io, flags: RunFlags): Promise<boolean> {
     const scenario = typeof flags.scenario === 'string' ? { scenario: flags.scenario } : {};
     const show = io.isTTY || isNpmStart() ? { show: liveConsole(io, config) } : {};
     const host = { configFile, configText: config.text, reload: isSupervised() ? () => { io.stop(EXIT.restart); } : () => { reload.abort(); } };
-    await runGateway({ settings: config.settings, appRoot: APP_ROOT, color: allowsColor(process.stderr.isTTY), host, ...scenario, ...show }, AbortSignal.any([io.signal, reload.signal]));
+    await runGateway({ settings: config.settings, appRoot: APP_ROOT, color: allowsColor(process.stderr.isTTY), host, slots: await slotsHere(config.settings.dataDir, host.reload), ...scenario, ...show }, AbortSignal.any([io.signal, reload.signal]));
     return reload.signal.aborted && !io.signal.aborted;
   } catch (error) {
     const reason = io.signal.aborted || isElsewhere(error) ? undefined : trial.takeBack(messageOf(error));

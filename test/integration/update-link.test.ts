@@ -87,7 +87,7 @@ describe('update: a bundle over a bad link', () => {
     using link = await open();
     await using relay = await openRelay(link);
     server.served.breakAfter = 1_000;
-    server.served.first = (request, response) => { if (link.receivedBytes < 2 * BLOCK) return false; response.writeHead(404).end(); return true; };
+    server.served.first = (_request, response) => { if (link.receivedBytes < 2 * BLOCK) return false; response.writeHead(404).end(); return true; };
     const { code } = await run(curl, ['-sS', '--max-time', '20', '-o', '/dev/null', relay.url]);
     assert.equal(code, 18, 'curl: a partial file');
     assert.equal(link.failure?.code, 'update.source');
