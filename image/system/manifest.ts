@@ -7,7 +7,7 @@ export const SYSTEM_ROOT = join(import.meta.dirname, 'root');
 /** Paths in the tree, without a slash at the beginning. */
 export const SYSTEM = {
   /** Mode 0755. */
-  executables: ['data', 'host', 'swap', 'trial', 'maintenance', 'reset-data'].map((name) => `usr/lib/tenzro-edge/${name}`),
+  executables: ['data', 'host', 'trial', 'maintenance', 'reset-data'].map((name) => `usr/lib/tenzro-edge/${name}`),
   /** Where something is mounted, and what the root of a running system cannot make itself. */
   directories: ['boot/firmware', 'data', 'etc/tenzro-edge', 'etc/wpa_supplicant', 'var/cache', 'var/lib/systemd/timesync', 'var/lib/tenzro-edge', 'var/log', 'var/tmp'],
   /** Path to target. What is there in their place is replaced. */
@@ -27,7 +27,6 @@ export const SYSTEM = {
     'tenzro-ask-reboot.path': 'multi-user.target',
     'tenzro-ask-reset-data.path': 'multi-user.target',
     'tenzro-data.service': 'sysinit.target',
-    'tenzro-swap.service': 'sysinit.target',
     'tenzro-trial.timer': 'sysinit.target',
     'var-lib-tenzro\\x2dedge.mount': 'local-fs.target',
     'etc-tenzro\\x2dedge.mount': 'local-fs.target',
@@ -54,7 +53,7 @@ export const SYSTEM = {
     ...['systemd-gpt-auto-generator', 'systemd-getty-generator'].map((name) => `etc/systemd/system-generators/${name}`),
   ],
   /** Numbers that must not change from one version to the next: they own what lies on /data. Before packages bring their own. */
-  groups: { tenzro: 900, netdev: 901, gpio: 902, i2c: 903, spi: 904 },
+  groups: { tenzro: 900, netdev: 901, gpio: 902, i2c: 903, spi: 904, tss: 905 },
   users: { tenzro: { uid: 900, gid: 900, home: '/var/lib/tenzro-edge', shell: '/usr/sbin/nologin', comment: 'Tenzro Edge gateway' } },
   /** Groups that the gateway's user is in, where the tree has them. */
   memberOf: { tenzro: ['tss', 'gpio', 'i2c', 'spi', 'dialout', 'video'] },

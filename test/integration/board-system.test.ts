@@ -17,9 +17,9 @@ const ROOT = join(import.meta.dirname, '..', '..');
 const FOREIGN = ['systemd-resolved.service', 'systemd-networkd.service', 'systemd-timesyncd.service', 'wpa_supplicant@.service', 'rauc.service'];
 const PROGRAMS = ['usr/bin/tenzro', 'usr/bin/systemctl', 'usr/bin/rm', 'bin/sh', 'bin/mkdir', 'usr/lib/tenzro-edge/slots', 'usr/bin/systemd-notify'];
 const VERIFY_MS = 60_000;
-/** By `systemd-analyze security`, of 10. What has more makes mounts and swap that others shall see, or is a shell of root by intention. */
+/** By `systemd-analyze security`, of 10. What has more makes mounts that others shall see, or is a shell of root by intention. */
 const EXPOSURE_MAX = 3;
-const EXPOSED: Readonly<Record<string, number>> = { 'tenzro-data.service': 6.5, 'tenzro-swap.service': 5.5, 'tenzro-maintenance.service': 10, 'tenzro-shell@.service': 10 };
+const EXPOSED: Readonly<Record<string, number>> = { 'tenzro-data.service': 6.5, 'tenzro-maintenance.service': 10, 'tenzro-shell@.service': 10 };
 
 const pathsUnder = (folder: string): readonly string[] =>
   readdirSync(folder, { recursive: true, withFileTypes: true }).filter((entry) => !entry.isDirectory()).map((entry) => join(entry.parentPath, entry.name).slice(folder.length + 1)).toSorted();
