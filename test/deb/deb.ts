@@ -1,19 +1,21 @@
 /**
- * `npm run test:deb [-- ROOT …]`: installs the package in fresh minimal roots of Debian and Ubuntu and does the main job there, as root of this machine; one line a root.
+ * `npm run test:deb [-- ROOT …] [-- --from REV]`: installs the package in fresh minimal roots of Debian and Ubuntu and does the main job there, as root of this machine; one
+ * line a root. Before it the package of an older commit, whose datachain has to go on.
  * Roots are made by mmdebstrap once and kept packed. ROOT: `bookworm-amd64`, `noble-arm64` …; all of amd64 without. arm64 runs under qemu-user where the kernel has it registered.
  */
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { copyFile, mkdir, mkdtemp, readFile, rename, rm, stat } from 'node:fs/promises';
+import { copyFile, mkdir, mkdtemp, readFile, readdir, rename, rm, stat, symlink } from 'node:fs/promises';
 import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
+import { parseArgs, promisify } from 'node:util';
 import { buildPackage } from '#image/deb/package.ts';
 import type { DebianArch } from '#image/deb/papers.ts';
 import { findPeer } from '#test/support/peers.ts';
 
 const run = promisify(execFile);
 const HERE = import.meta.dirname;
+const REPOSITORY = join(HERE, '..', '..');
 const ROOT_DEADLINE_MS = 900_000;
 
 interface Distribution {
@@ -45,12 +47,30 @@ async function packedRoot(suite: string, arch: DebianArch, { mirror, components 
   return packed;
 }
 
+/** An older commit's package, by its own builder: newer ones know files that it does not have. */
+async function olderPackage(arch: DebianArch, commit: string, out: string): Promise<string> {
+  const clone = await mkdtemp(join(tmpdir(), 'tenzro-older-'));
+  try {
+    await run('git', ['clone', '--quiet', '--no-checkout', '--shared', REPOSITORY, clone]);
+    await run('git', ['checkout', '--quiet', (await run('git', ['rev-parse', commit], { cwd: REPOSITORY })).stdout.trim()], { cwd: clone });
+    await symlink(join(REPOSITORY, 'node_modules'), join(clone, 'node_modules'));
+    const folder = join(out, 'older');
+    await run(process.execPath, ['image/deb/build.ts', '--arch', arch, '--out', folder, '--draft'], { cwd: clone });
+    const name = (await readdir(folder)).find((file) => file.endsWith(`_${arch}.deb`));
+    if (name === undefined) throw new Error(`no package of ${commit}`);
+    return join(folder, name);
+  } finally {
+    await rm(clone, { recursive: true, force: true });
+  }
+}
+
 /** Everything in namespaces of its own: no network but loopback, and what is left running ends with them. Returns what the script says. */
-async function tryIn(packed: string, deb: string): Promise<{ readonly code: number; readonly output: string; readonly facts: ReadonlyMap<string, string> }> {
+async function tryIn(packed: string, deb: string, older: string): Promise<{ readonly code: number; readonly output: string; readonly facts: ReadonlyMap<string, string> }> {
   const root = await mkdtemp(join(tmpdir(), 'tenzro-root-'));
   try {
     await run('tar', ['-xpf', packed, '-C', root, '--numeric-owner']);
     await copyFile(deb, join(root, 'package.deb'));
+    await copyFile(older, join(root, 'older.deb'));
     await copyFile(join(HERE, 'inside.sh'), join(root, 'inside.sh'));
     const child = spawn(findPeer('unshare') ?? '/usr/bin/unshare', ['--mount', '--net', '--pid', '--ipc', '--uts', '--fork', '--kill-child', 'bash', '-c', 'ip link set lo up && mount -t proc proc "$0/proc" && exec chroot "$0" bash /inside.sh', root], { stdio: ['ignore', 'pipe', 'pipe'], timeout: ROOT_DEADLINE_MS, killSignal: 'SIGKILL' });
     let output = '';
@@ -74,9 +94,10 @@ async function refusal(arch: DebianArch): Promise<string | undefined> {
 const exists = async (path: string): Promise<boolean> => stat(path).then(() => true, () => false);
 const say = (line: string): void => { process.stdout.write(`${line}\n`); };
 
-const wanted = process.argv.length > 2 ? process.argv.slice(2) : Object.keys(DISTRIBUTIONS).map((suite) => `${suite}-amd64`);
+const { values: { from }, positionals } = parseArgs({ allowPositionals: true, options: { from: { type: 'string', default: 'HEAD~25' } } });
+const wanted = positionals.length > 0 ? positionals : Object.keys(DISTRIBUTIONS).map((suite) => `${suite}-amd64`);
 const out = await mkdtemp(join(tmpdir(), 'tenzro-packages-'));
-const packages = new Map<DebianArch, Promise<string>>();
+const packages = new Map<DebianArch, Promise<readonly [newer: string, older: string]>>();
 try {
   for (const name of wanted) {
     const [suite = '', arch] = name.split('-');
@@ -84,11 +105,11 @@ try {
     if (distribution === undefined || (arch !== 'amd64' && arch !== 'arm64')) throw new Error(`no such root: ${name}`);
     const why = await refusal(arch);
     if (why !== undefined) { say(`${distribution.title} ${arch}: skipped: ${why}`); continue; }
-    const built = packages.get(arch) ?? buildPackage({ arch, out, compression: 'draft' }).then(({ file }) => file);
+    const built = packages.get(arch) ?? buildPackage({ arch, out, compression: 'draft' }).then(async ({ file }) => [file, await olderPackage(arch, from, out)] as const);
     packages.set(arch, built);
     const packed = await packedRoot(suite, arch, distribution).catch((error: unknown) => error as Error);
     if (packed instanceof Error) { say(`${distribution.title} ${arch}: skipped: no root could be made: ${packed.message.trim().split('\n').at(-1)}`); continue; }
-    const { code, output, facts } = await tryIn(packed, await built);
+    const { code, output, facts } = await tryIn(packed, ...await built);
     say(`${distribution.title} ${arch}: ${code === 0 ? 'passed' : 'FAILED'}; ${[...facts].map(([key, value]) => `${key} ${value}`).join(', ')}`);
     if (code !== 0) { process.exitCode = 1; say(output); }
   }

@@ -1,5 +1,6 @@
 #!/bin/bash
-# In a fresh root, without systemd, network or TPM: installs the package, does the main job as its user, installs it again, removes, purges. /package.deb is the package.
+# In a fresh root, without systemd, network or TPM: runs an older package, installs this one over it, does the main job as its user with the same chain, installs it again,
+# removes, purges. /package.deb is the package, /older.deb the older one.
 set -euo pipefail
 export LC_ALL=C DEBIAN_FRONTEND=noninteractive PATH=/usr/sbin:/usr/bin:/sbin:/bin
 data=/var/lib/tenzro-edge
@@ -14,7 +15,23 @@ wait_for() { # what, seconds, command
 }
 groupadd --system gpio # as on a Raspberry Pi; i2c stays missing
 
-fact installSeconds "$(seconds_of apt install /package.deb)"
+start() { as_tenzro sh -c 'cd ~ && TENZRO_SUPERVISED=1 NODE_COMPILE_CACHE=/var/cache/tenzro-edge/code exec tenzro run --scenario workshop' > /tmp/gateway.log 2>&1 & }
+ready() { grep -q '"msg":"ready"' /tmp/gateway.log && as_tenzro tenzro status --json | grep -q '"ready":true'; } # the log first: under emulation every command takes long
+inferred() { as_tenzro tenzro log --json --kind inference --limit 1 2>/dev/null | grep -q '"index"'; }
+of_status() { as_tenzro tenzro status --json | grep -o "\"$1\":\"\?[0-9a-f]*" | head -n 1 | sed 's/.*[:"]//'; } # member of the status, a number or hexadecimal
+
+fact installSeconds "$(seconds_of apt install /older.deb)"
+older=$(dpkg-query -W -f '${Version}' tenzro-edge)
+start
+wait_for 'gateway of the older package' 600 ready
+wait_for 'inference of the older package' 300 inferred
+chain=$(of_status id)
+[ ${#chain} = 64 ] || fail "no chain: $chain"
+kill "$(of_status pid)"
+wait || fail "the older gateway ended with $?"
+size=$(as_tenzro tenzro log --json --limit 1 | sed 's/.*"index":\([0-9]*\).*/\1/')
+fact upgradeSeconds "$(seconds_of apt install /package.deb)"
+[ "$(dpkg-query -W -f '${Version}' tenzro-edge)" != "$older" ] || fail 'no other version came'
 id -nG tenzro | grep -qw gpio || fail 'tenzro is not in gpio'
 id -nG tenzro | grep -qw dialout || fail 'tenzro is not in dialout'
 [ "$(stat -c '%U:%G %a' $data)" = 'tenzro:tenzro 700' ] || fail "$data is $(stat -c '%U:%G %a' $data)"
@@ -22,18 +39,19 @@ dpkg --verify tenzro-edge | grep . && fail 'files are not as packaged'
 [ -L /etc/systemd/system/multi-user.target.wants/tenzro-edge.service ] || fail 'the unit is not enabled'
 fact installedMib "$(du -sm --apparent-size /opt/tenzro-edge | cut -f1)"
 
-as_tenzro sh -c 'cd ~ && TENZRO_SUPERVISED=1 NODE_COMPILE_CACHE=/var/cache/tenzro-edge/code exec tenzro run --scenario workshop' > /tmp/gateway.log 2>&1 &
+start
 started=$SECONDS
-ready() { grep -q '"msg":"ready"' /tmp/gateway.log && as_tenzro tenzro status --json | grep -q '"ready":true'; } # the log first: under emulation every command takes long
-inferred() { as_tenzro tenzro log --json --kind inference --limit 1 2>/dev/null | grep -q '"index"'; }
 wait_for 'gateway' 600 ready
 fact readySeconds $((SECONDS - started))
+[ "$(of_status id)" = "$chain" ] || fail 'the newer package began another chain'
+[ "$(as_tenzro tenzro log --json --limit 1 | sed 's/.*"index":\([0-9]*\).*/\1/')" -gt "$size" ] || fail "the chain did not go on from $size"
+fact entriesBefore "$size"
 wait_for 'inference' 300 inferred
 index=$(as_tenzro tenzro log --json --kind inference --limit 1 | sed 's/.*"index":\([0-9]*\).*/\1/')
 as_tenzro tenzro proof "$index" --wait -o /tmp/reading.tzp >&2
 tenzro verify /tmp/reading.tzp --policy /opt/tenzro-edge/docs/policies/allow-software.yaml >&2 || fail 'the proof does not verify'
 as_tenzro tenzro status >&2
-pid=$(as_tenzro tenzro status --json | sed 's/.*"pid":\([0-9]*\).*/\1/')
+pid=$(of_status pid)
 fact rssMib $(($(awk '/^VmRSS/ { print $2 }' "/proc/$pid/status") / 1024))
 [ "$(awk '/^Uid/ { print $2 }' "/proc/$pid/status")" = "$(id -u tenzro)" ] || fail 'the gateway does not run as tenzro'
 kill "$pid"
