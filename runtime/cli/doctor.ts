@@ -1,6 +1,7 @@
 /** `tenzro doctor`: what was found on this machine, and what each absence means for trust or function. Exit 1 when there is something to mend. */
 import { systemClock } from '#runtime/core/clock.ts';
 import { messageOf, TenzroError } from '#runtime/core/errors.ts';
+import type { Slots } from '#runtime/core/ports.ts';
 import type { Settings } from '#runtime/core/settings.ts';
 import { printable } from '#runtime/core/printable.ts';
 import { listPackages, loadPackage } from '#models/package.ts';
@@ -8,7 +9,8 @@ import { openSession } from '#models/session.ts';
 import { openVault } from '#drivers/tpm2/vault.ts';
 import { chooseTpm } from '#drivers/tpm2/source.ts';
 import { Tpm } from '#drivers/tpm2/tpm.ts';
-import { probeBoard } from './doctorBoard.ts';
+import { slotsHere } from '#runtime/updating.ts';
+import { judgeSlots, probeBoard } from './doctorBoard.ts';
 import { probeHat } from './doctorHat.ts';
 import { probeMachine, probeMeasuredBoot, type Finding } from './probes.ts';
 import { EXIT, configOf, type CommonFlags, type Io, type Style } from './io.ts';
@@ -19,7 +21,7 @@ const MARK: Readonly<Record<Finding['state'], string>> = { ok: 'âœ“', absent: 'â
 export async function doctor(io: Io, flags: CommonFlags): Promise<void> {
   const { settings } = configOf(flags);
   const machine = { root: '/', path: process.env['PATH'] ?? '', dataDir: settings.dataDir };
-  const findings = [...probeMachine(machine), ...probeHat(machine), ...probeBoard(machine, systemClock.wallMicros() / 1_000), ...(await probeMeasuredBoot(machine.root)), ...(await probeOwnership(settings)), ...(await probeModels(settings.infer))];
+  const findings = [...probeMachine(machine), ...probeHat(machine), ...probeBoard(machine, systemClock.wallMicros() / 1_000), ...(await probeSlots(settings.dataDir)), ...(await probeMeasuredBoot(machine.root)), ...(await probeOwnership(settings)), ...(await probeModels(settings.infer))];
   io.exitCode = findings.some(({ state }) => state === 'problem') ? EXIT.problem : EXIT.ok;
   if (flags.json) {
     io.json({ ok: io.exitCode === EXIT.ok, findings });
@@ -33,6 +35,21 @@ export async function doctor(io: Io, flags: CommonFlags): Promise<void> {
 }
 
 const PROBE_TIMEOUT_MS = 10_000;
+
+/** Nothing where nothing can be replaced: most machines are updated as they were installed. */
+async function probeSlots(dataDir: string): Promise<Finding[]> {
+  const here = await slotsHere(dataDir, () => undefined); // nothing is installed here, so nothing ends
+  return Promise.all(Object.values(here).flatMap((slots) => (slots.kind === 'value' ? [probeSlot(slots.value)] : [])));
+}
+
+async function probeSlot(slots: Slots): Promise<Finding> {
+  try {
+    return judgeSlots(slots.holds, await slots.status(AbortSignal.timeout(PROBE_TIMEOUT_MS)));
+  } catch (error) {
+    if (!(error instanceof TenzroError)) throw error;
+    return { area: `slots.${slots.holds}`, state: 'problem', detail: messageOf(error), means: error.hint };
+  }
+}
 
 /** Only the kernel's TPM, which others can use meanwhile: an emulator is the running gateway's alone, and owned by it. */
 async function probeOwnership({ attest, dataDir }: Settings): Promise<Finding[]> {

@@ -2,6 +2,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { IMAGE_FILE, boardModel, isOurImage, isRaspberryPi } from './doctorHat.ts';
+import type { Slot, SlotsStatus, UpdateKind } from '#runtime/core/ports.ts';
 import { lines, text } from './doctorFiles.ts';
 import { absent, list, ok, problem, type Finding, type Machine } from './probes.ts';
 
@@ -119,6 +120,18 @@ function wear({ root, dataDir }: Machine): Finding[] {
     findings.push(urgent || most > LIFE_SPENT ? problem('disk.wear', detail, 'Replace it soon: it may stop writing at any time.') : ok('disk.wear', detail));
   }
   return findings;
+}
+
+const told = ({ name, version, state, triesLeft }: Slot): string => `${name} ${version.kind === 'value' ? version.value : '(version unknown)'} ${state}${triesLeft === undefined ? '' : `, ${triesLeft} tries left`}`;
+
+/** Whether there is a way back, and which way the next start goes. */
+export function judgeSlots(kind: UpdateKind, { booted, other, next }: SlotsStatus): Finding {
+  const area = `slots.${kind}`;
+  const detail = `runs ${told(booted)}; other ${told(other)}; next start: ${next}`;
+  if (booted.state === 'trial') return absent(area, detail, 'Not confirmed yet: that needs a ready gateway, a block since its start, writable storage, and its broker where one is wanted. Else the other slot comes back by itself.');
+  if (booted.state !== 'good') return problem(area, detail, 'What runs was given up and starts from the other slot next: start again, or install a newer version.');
+  if (next !== booted.name) return absent(area, detail, 'An installed version waits for a restart.');
+  return other.state === 'good' ? ok(area, detail) : absent(area, detail, 'No other version to go back to before the next update.');
 }
 
 interface Mount { readonly device: string; readonly at: string; readonly type: string; readonly options: readonly string[] }

@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
 import { chmodSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { probeBoard } from '#runtime/cli/doctorBoard.ts';
+import { judgeSlots, probeBoard } from '#runtime/cli/doctorBoard.ts';
 import { probeHat } from '#runtime/cli/doctorHat.ts';
 import type { Finding } from '#runtime/cli/probes.ts';
+import type { Slot } from '#runtime/core/ports.ts';
 import { tempDir, type TempDir } from '#test/support/temp.ts';
 
 const SPI_BUS = 'sys/firmware/devicetree/base/soc/spi@7e204000';
@@ -112,6 +113,18 @@ describe('cli: doctor on a board', () => {
     assert.match(board().get('image.data')?.detail ?? '', /^memory is mounted/);
     put({ 'proc/mounts': '/dev/mmcblk0p2 / ext4 ro 0 0\n', 'usr/lib/tenzro-edge/image.json': '{"version":1' });
     assert.deepEqual([board().get('image')?.state, board().get('image.data')], ['problem', undefined], 'a damaged file is named, nothing is guessed from it');
+  });
+
+  it('says which slot runs, whether it is confirmed, and whether there is a way back', () => {
+    const slot = (name: string, state: Slot['state'], triesLeft?: number): Slot => ({ name, state, version: { kind: 'value', value: '0.2.0' }, ...(triesLeft === undefined ? {} : { triesLeft }) });
+    const judge = (booted: Slot, other: Slot, next = booted.name): Finding => judgeSlots('firmware', { compatible: 'tenzro-edge-pi64', booted, other, next });
+    assert.deepEqual(judge(slot('A', 'good', 3), slot('B', 'good')), { area: 'slots.firmware', state: 'ok', detail: 'runs A 0.2.0 good, 3 tries left; other B 0.2.0 good; next start: A', means: '' });
+    for (const [booted, other, next, state, means] of [
+      [slot('B', 'trial', 2), slot('A', 'good'), 'B', 'absent', /Not confirmed yet/],
+      [slot('A', 'good'), slot('B', 'trial'), 'B', 'absent', /waits for a restart/],
+      [slot('A', 'good'), slot('B', 'empty'), 'A', 'absent', /No other version/],
+      [slot('A', 'bad'), slot('B', 'good'), 'B', 'problem', /was given up/],
+    ] as const) assert.deepEqual([judge(booted, other, next).state, means.test(judge(booted, other, next).means)], [state, true], String(means));
   });
 
   it('reads voltage and temperature as this kernel has them', () => {
