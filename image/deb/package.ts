@@ -24,6 +24,7 @@ const SYSTEM_FILES: Readonly<Record<string, string>> = {
   'tenzro-edge-confirm.service': 'usr/lib/systemd/system/tenzro-edge-confirm.service',
   'tenzro-edge-update.path': 'usr/lib/systemd/system/tenzro-edge-update.path',
   'tenzro-edge-update.service': 'usr/lib/systemd/system/tenzro-edge-update.service',
+  'lintian-overrides': 'usr/share/lintian/overrides/tenzro-edge',
   'sysusers.conf': 'usr/lib/sysusers.d/tenzro-edge.conf',
   'tmpfiles.conf': 'usr/lib/tmpfiles.d/tenzro-edge.conf',
 };

@@ -22,7 +22,7 @@ export function controlFile({ version, arch }: Release, installedBytes: number):
     'Depends: libc6 (>= 2.34), libstdc++6 (>= 11), libgcc-s1, passwd, init-system-helpers (>= 1.54)', 'Suggests: swtpm, tpm-udev',
     'Section: net', 'Priority: optional',
     'Description: IoT gateway whose data can be trusted',
-    ' Records MQTT and bus readings, inferences and commands in a datachain that the TPM', ' attests and that anyone can verify offline. Brings its own Node and all it needs.', '',
+    ' Records MQTT and bus readings, inferences and commands in a datachain that', ' the TPM attests and that anyone can verify offline. Brings its own Node and', ' all it needs.', '',
   ].join('\n');
 }
 
@@ -38,7 +38,7 @@ export function copyrightFile(packages: readonly LockedPackage[]): string {
   return [
     'Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/', 'Upstream-Name: tenzro-edge',
     'Comment: The texts of the licences of npm packages and of Node lie beside their files.', '',
-    'Files: *', 'Copyright: the authors of Tenzro Edge', 'License: Apache-2.0', ' On Debian systems: /usr/share/common-licenses/Apache-2.0', '',
+    'Files: *', 'Copyright: 2026 the authors of Tenzro Edge', 'License: Apache-2.0', ' On Debian systems: /usr/share/common-licenses/Apache-2.0', '',
     ...stanzas,
   ].join('\n');
 }

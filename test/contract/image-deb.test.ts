@@ -29,6 +29,7 @@ const ALLOWED = [
   /^opt\/tenzro-edge\/docs\/policies\/[\w-]+\.yaml$/,
   /^opt\/tenzro-edge\/(?:bin\/node|package\.json|package-lock\.json|ecosystem\.config\.cjs|release|LICENSE)$/,
   /^usr\/bin\/tenzro$/, /^usr\/lib\/tenzro-edge\/slots$/, /^usr\/lib\/systemd\/system\/tenzro-edge(?:\.service|-update\.(?:path|service)|-confirm\.service)$/, /^usr\/lib\/(?:sysusers|tmpfiles)\.d\/tenzro-edge\.conf$/,
+  /^usr\/share\/lintian\/overrides\/tenzro-edge$/,
   /^usr\/share\/doc\/tenzro-edge\/(?:copyright|changelog\.gz|sbom\.cdx\.json)$/,
 ];
 
