@@ -24,7 +24,8 @@ export interface ScreenFlags extends CommonFlags {
   readonly once?: boolean;
 }
 
-const POLL_MS = 2_000;
+/** An owned gateway changes less, and nobody stands before it. */
+const POLL_MS = { free: 2_000, owned: 10_000 } as const;
 /** A code that is about to end is not worth typing. */
 const RENEW_BEFORE_MS = 30_000;
 const SCREEN = '/dev/tty1';
@@ -44,19 +45,21 @@ export async function boardScreen(io: Io, flags: ScreenFlags): Promise<void> {
   const surfaces = flags.consoles ? consoles(io) : [{ look: io.color ? 'colour' as const : 'dark' as const, isPage: io.isTTY, show: (text: string) => { io.line(text); } }];
   const codes = new ShownCodes(dataDir, claim.enabled);
   let shown = '';
+  let pollMs: number = POLL_MS.free;
   do {
     const running = await readStatus(dataDir);
     const status = running.kind === 'value' ? running.value : undefined;
+    pollMs = status?.claim.state === 'owned' ? POLL_MS.owned : POLL_MS.free;
     const modules = await codes.forStatus(status);
     const view = viewOf(status, codes.text);
     const now = JSON.stringify([view, codes.text]);
     if (now !== shown) for (const surface of surfaces) surface.show(textFor(surface, view, modules));
     shown = now;
-  } while (!flags.once && (await pause(io.signal)));
+  } while (!flags.once && (await pause(pollMs, io.signal)));
 }
 
-async function pause(signal: AbortSignal): Promise<boolean> {
-  await sleep(POLL_MS, undefined, { signal }).catch(() => undefined); // aborted: the loop ends
+async function pause(ms: number, signal: AbortSignal): Promise<boolean> {
+  await sleep(ms, undefined, { signal }).catch(() => undefined); // aborted: the loop ends
   return !signal.aborted;
 }
 

@@ -69,11 +69,14 @@ describe('board: the data partition in words', () => {
     for (const folder of [join(folders.data, 'board'), folders.state]) mkdirSync(folder, { recursive: true });
     writeFileSync(join(folders.state, 'data'), 'partition=/dev/a\npreen=0\nmounted=rw\n');
     const mounts = join(dir.path, 'mountinfo');
-    const superOptions = (options: string): void => { writeFileSync(mounts, `22 1 179:5 / ${folders.data} ro,noatime shared:9 - ext4 /dev/a ${options}\n`); };
+    const boot = `23 1 179:1 / ${folders.boot} ro shared:10 - vfat /dev/b ro\n`;
+    const superOptions = (options: string): void => { writeFileSync(mounts, `22 1 179:5 / ${folders.data} ro,noatime shared:9 - ext4 /dev/a ${options}\n${boot}`); };
     superOptions('rw,errors=remount-ro');
     assert.deepEqual(boardFaults(folders, mounts), []);
     superOptions('ro,errors=remount-ro');
     assert.deepEqual(boardFaults(folders, mounts).map(({ code }) => code), ['board.data_readonly']);
+    writeFileSync(mounts, `22 1 179:5 / ${folders.data} rw - ext4 /dev/a rw\n`);
+    assert.deepEqual(boardFaults(folders, mounts).map(({ code }) => code), ['board.boot_partition']);
     assert.deepEqual(boardFaults({ ...folders, state: join(dir.path, 'elsewhere') }, mounts), []);
   });
 });
