@@ -4,6 +4,7 @@ import manifest from '../../package.json' with { type: 'json' };
 import { TenzroError, messageOf } from '#runtime/core/errors.ts';
 import { printable } from '#runtime/core/printable.ts';
 import { declareBoard } from './boardDeclare.ts';
+import { declareUpdate } from './declareUpdate.ts';
 import { declareDispatch } from './fleet/declare.ts';
 import { EXIT, Io, type CommonFlags } from './io.ts';
 
@@ -64,6 +65,7 @@ function program(io: Io, asJson: boolean): Command {
   declareFleet(root, io);
   declareConfig(root, io);
   declareFlash(root, io);
+  declareUpdate(root, io);
   declareBoard(root, io);
   return root;
 }
