@@ -138,6 +138,19 @@ describe('board: the data partition', function () {
     assert.deepEqual(dataFaults(state).map(({ code }) => code), ['board.data_emergency']);
   });
 
+  it('is formatted only when the operator says so, and only while it is not in use', () => {
+    const bin = join(dir.path, 'bin');
+    mkdirSync(bin);
+    writeFileSync(join(bin, 'systemctl'), '#!/bin/sh\necho "systemctl $*"\n', { mode: 0o755 });
+    const reset = (): { readonly status: number | null; readonly stdout: string } => spawnSync('sh', [join(LIB, 'reset-data')], { encoding: 'utf8', env: { ...process.env, PATH: `${bin}:${SBIN}`, STATE: join(dir.path, 'state') } });
+    start('echo acknowledged > tenzro/entry');
+    assert.deepEqual([reset().status, start('cat tenzro/entry').out], [1, 'acknowledged\n']);
+    write(card, startOfData(), Buffer.alloc(DATA_BYTES, 0xa5));
+    assert.equal(start().state.mounted, 'memory');
+    assert.equal(reset().stdout, 'systemctl reboot\n');
+    assert.equal(start().state.mounted, 'rw');
+  });
+
   it('is only read where the card takes no writes', () => {
     start('echo acknowledged > tenzro/entry');
     pull();

@@ -168,3 +168,23 @@ describe('board: what one card is called', () => {
     }
   });
 });
+
+describe('board: a start that nobody has confirmed', () => {
+  it('ends; without data only as long as a slot has tries left', async () => {
+    using dir = tempDir('board-trial');
+    const at = (name: string): string => join(dir.path, name);
+    mkdirSync(at('bin'));
+    writeFileSync(at('bin/systemctl'), '#!/bin/sh\necho "systemctl $*"\n', { mode: 0o755 });
+    const end = async (mounted: string, left: readonly [string, string]): Promise<string> => {
+      writeFileSync(at('data'), `partition=/dev/a\nmounted=${mounted}\n`);
+      writeFileSync(at('bin/fw_printenv'), `#!/bin/sh\nprintf 'BOOT_A_LEFT=${left[0]}\\nBOOT_B_LEFT=${left[1]}\\n'\n`, { mode: 0o755 });
+      return (await run('sh', [join(SYSTEM_ROOT, 'usr/lib/tenzro-edge/trial')], { env: { ...process.env, PATH: `${at('bin')}:${process.env['PATH'] ?? ''}`, STATE: dir.path, CONSOLE: '/dev/null' } })).output;
+    };
+    const again = 'systemctl --force reboot\n';
+    assert.equal(await end('rw', ['0', '0']), again);
+    assert.equal(await end('memory', ['0', '2']), again);
+    assert.equal(await end('memory', ['0', '0']), '');
+    writeFileSync(at('confirmed'), '');
+    assert.equal(await end('rw', ['2', '3']), '');
+  });
+});
