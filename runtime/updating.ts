@@ -72,7 +72,8 @@ export class Updating implements Updater {
   readonly #records: UpdateRecords;
   readonly #outcomes: Readonly<Record<UpdateKind, PromiseWithResolvers<UpdateRecord | undefined>>> = { firmware: Promise.withResolvers(), software: Promise.withResolvers() };
   #progress: GatewayStatus['update'] = null;
-  #isOnTrial = false;
+  /** Something is to be told. */
+  #told = Promise.withResolvers<void>();
 
   constructor(options: UpdatingOptions) {
     this.#options = options;
@@ -128,7 +129,10 @@ export class Updating implements Updater {
 
   /** Until `signal` aborts. */
   async follow(signal: AbortSignal): Promise<void> {
-    const settled = KINDS.map(async (kind) => { this.#outcomes[kind].resolve(await this.#settle(kind, signal)); });
+    const settled = KINDS.map(async (kind) => { 
+      this.#outcomes[kind].resolve(await this.#settle(kind, signal));
+      this.#told.resolve();
+    });
     const told = this.#tell(signal);
     await Promise.all([...settled, told]);
   }
@@ -157,7 +161,6 @@ export class Updating implements Updater {
     try {
       let record = await this.#records.read(kind);
       if (record) record = await this.#afterStart(record, slots.value, signal);
-      this.#isOnTrial ||= record?.phase === 'trial';
       while (record?.phase === 'trial' && !signal.aborted) {
         await sleep(LIMITS.updateLookMs, undefined, { signal }).catch(() => undefined); // aborted: the loop ends
         record = await this.#records.read(kind);
@@ -191,6 +194,7 @@ export class Updating implements Updater {
   /** What nobody told the chain yet, here and in other processes. */
   async #tell(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
+      this.#told = Promise.withResolvers();
       try {
         for (const { name, event } of await this.#records.untold()) {
           await this.#record(event);
@@ -199,7 +203,9 @@ export class Updating implements Updater {
       } catch (error) {
         this.#options.log.warn({ error: messageOf(error) }, 'what became of an update is told later');
       }
-      await sleep(this.#isOnTrial ? LIMITS.updateLookMs : IDLE_LOOK_MS, undefined, { signal }).catch(() => undefined); // aborted: the loop ends
+      const idle = new AbortController();
+      await Promise.race([this.#told.promise, sleep(IDLE_LOOK_MS, undefined, { signal: AbortSignal.any([signal, idle.signal]) }).catch(() => undefined)]); // aborted: nobody waits any more
+      idle.abort();
     }
   }
 
