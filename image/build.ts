@@ -1,7 +1,10 @@
 /** `npm run build:image`: an image to flash, a bundle to update with, and what is published beside them. */
-import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
+import { emulatedTpmModule } from '#image/base/emulatedTpm.ts';
+import { baseTree } from '#image/base/tree.ts';
+import { cacheHome } from '#image/tools/fetch.ts';
+import { openTools } from '#image/tools/tools.ts';
 import { TenzroError, messageOf } from '#runtime/core/errors.ts';
 import { developmentSigner, namedSigner, type Signer } from './bundle/keys.ts';
 import { buildImage, type BuiltImage, type ImageOptions } from './image.ts';
@@ -22,8 +25,6 @@ the bill of materials and the list for Raspberry Pi Imager.
   --url URL         where it will be downloaded from, for Imager's list
   --for emulation   with what QEMU's board needs and no real one; not packed; called EMULATION
   --compare         build twice and say what differs
-  --tools DIR       another tools chroot, another base than the cached ones
-  --base TAR
   --help
 `;
 
@@ -31,12 +32,11 @@ const OPTIONS = {
   out: { type: 'string', default: 'dist' }, commit: { type: 'string', default: 'HEAD' }, draft: { type: 'boolean', default: false },
   key: { type: 'string' }, cert: { type: 'string' }, authority: { type: 'string' },
   url: { type: 'string', default: 'https://downloads.tenzro.invalid/edge/' }, for: { type: 'string' },
-  tools: { type: 'string' }, base: { type: 'string' }, compare: { type: 'boolean', default: false }, help: { type: 'boolean', default: false },
+  compare: { type: 'boolean', default: false }, help: { type: 'boolean', default: false },
 } as const;
 
 type Flags = ReturnType<typeof parseArgs<{ options: typeof OPTIONS }>>['values'];
 
-const CACHE = join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'tenzro-edge-build');
 const stop = new AbortController();
 for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => { stop.abort(new Error(`stopped by ${name}`)); });
 const line = (text: string): void => { process.stdout.write(`${text}\n`); };
@@ -53,15 +53,16 @@ try {
 
 async function optionsOf(flags: Flags): Promise<ImageOptions> {
   if (flags.for !== undefined && flags.for !== 'emulation') throw new TenzroError('image.usage', `--for ${flags.for}: there is emulation, and without --for real boards`);
-  const { tools, base, emulation } = await ingredients(flags);
+  const { signal } = stop;
+  const tools = await openTools({ progress: line, signal });
   return {
-    tools, base, emulation, out: resolve(flags.out), commit: flags.commit, compression: flags.draft || flags.for !== undefined ? 'draft' : 'final',
-    signer: await signerOf(flags), url: flags.url, signal: stop.signal, say: line,
+    tools, base: await baseTree({ tools, progress: line, signal }), emulatedTpm: flags.for === undefined ? undefined : await emulatedTpmModule({ tools, progress: line, signal }), out: resolve(flags.out), commit: flags.commit, compression: flags.draft || flags.for !== undefined ? 'draft' : 'final',
+    signer: await signerOf(flags), url: flags.url, signal, say: line,
   };
 }
 
 async function signerOf({ key, cert, authority }: Flags): Promise<Signer> {
-  if (key === undefined && cert === undefined && authority === undefined) return developmentSigner(CACHE, stop.signal);
+  if (key === undefined && cert === undefined && authority === undefined) return developmentSigner(cacheHome(), stop.signal);
   if (key === undefined || cert === undefined) throw new TenzroError('image.usage', '--key and --cert belong together');
   return namedSigner(resolve(key), resolve(cert), authority === undefined ? undefined : resolve(authority));
 }
@@ -82,10 +83,4 @@ function tell({ folder, sizes, steps, usedBytes }: BuiltImage, tookMs: number): 
   line(`\n${folder}`);
   for (const [name, bytes] of Object.entries(sizes)) line(`  ${(bytes / MIB).toFixed(1).padStart(7)} MiB  ${name}`);
   line(`a slot holds ${(usedBytes / MIB).toFixed(0)} MiB; ${(tookMs / 1_000).toFixed(0)} s: ${steps.map((step) => `${step.name} ${(step.tookMs / 1_000).toFixed(1)}`).join(', ')}`);
-}
-
-/** What BASE makes and keeps: the tools, the base, what an emulated board needs. */
-async function ingredients({ tools, base, for: board }: Flags): Promise<{ readonly tools: string; readonly base: string; readonly emulation: string | undefined }> {
-  if (tools === undefined || base === undefined) throw new TenzroError('image.usage', 'name --tools and --base');
-  return Promise.resolve({ tools: resolve(tools), base: resolve(base), emulation: board === undefined ? undefined : '/tmp/disk-try/emulation.tar' });
 }

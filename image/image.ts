@@ -3,12 +3,15 @@ import { execFile } from 'node:child_process';
 import { mkdir, mkdtemp, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { promisify } from 'node:util';
+import type { BaseTree } from '#image/base/tree.ts';
+import type { Tools } from '#image/tools/tools.ts';
 import { TenzroError } from '#runtime/core/errors.ts';
 import { makeBundle } from './bundle/bundle.ts';
 import type { Signer } from './bundle/keys.ts';
 import { buildPackage } from './deb/package.ts';
 import { collectBootFiles } from './disk/bootFiles.ts';
 import { makeCard } from './disk/card.ts';
+import { addEmulatedTpm } from './disk/emulatedTpm.ts';
 import { makeBootPartition, makeSlot } from './disk/fileSystems.ts';
 import { completeTree } from './disk/slotTree.ts';
 import { Steps, type Step } from './disk/steps.ts';
@@ -24,16 +27,16 @@ const REPOSITORY = join(import.meta.dirname, '..');
 const MODEL = 'tenzro-edge-pi64';
 
 export interface ImageOptions {
-  /** Absolute paths: the tools chroot, the tar of the base, and where a folder with the results goes. */
-  readonly tools: string;
-  readonly base: string;
+  readonly tools: Tools;
+  readonly base: Pick<BaseTree, 'tar'>;
+  /** Absolute: where a folder with the results goes. */
   readonly out: string;
   /** Anything that git takes for a commit. */
   readonly commit: string;
   readonly compression: 'final' | 'draft';
   readonly signer: Signer;
-  /** A tar that is laid over the slot for emulated boards; undefined for real ones. */
-  readonly emulation: string | undefined;
+  /** The kernel module that emulated boards need; undefined for real ones. */
+  readonly emulatedTpm: string | undefined;
   /** Where the files will be downloaded from, with a slash at the end: for Imager's list. */
   readonly url: string;
   readonly signal: AbortSignal;
@@ -69,8 +72,8 @@ export async function buildImage(options: ImageOptions): Promise<BuiltImage> {
     if (options.compression === 'final') await checkCheckout(options.commit);
     const deb = await steps.step('package of the gateway', async () => buildPackage({ arch: 'arm64', out: folder, commit: options.commit, compression: 'draft' }));
     const { version, epochSeconds } = deb.release;
-    const name = [`${MODEL}_${version}`, ...(options.emulation === undefined ? [] : ['EMULATION']), ...(options.signer.isDevelopment ? ['DEVELOPMENT'] : [])].join('_');
-    const workshop = await chrootWorkshop(options.tools, { folder, epochSeconds, signal: options.signal });
+    const name = [`${MODEL}_${version}`, ...(options.emulatedTpm === undefined ? [] : ['EMULATION']), ...(options.signer.isDevelopment ? ['DEVELOPMENT'] : [])].join('_');
+    const workshop = chrootWorkshop(options.tools, { folder, epochSeconds, signal: options.signal });
     const job: Job = { ...options, workshop, steps, version, name };
     const usedBytes = await makeSystem(job, basename(deb.file));
     const published = await publish(job);
@@ -89,11 +92,12 @@ async function makeSystem(job: Job, deb: string): Promise<number> {
   const tree = join(workshop.folder, FILES.tree);
   await steps.step('base', async () => {
     await mkdir(tree);
-    for (const tar of [job.base, ...(job.emulation === undefined ? [] : [job.emulation])]) await run('tar', ['--extract', '--numeric-owner', '--same-permissions', '--xattrs', '--xattrs-include=*', '-C', tree, '-f', tar], { signal: job.signal });
+    await run('tar', ['--extract', '--numeric-owner', '--same-permissions', '--xattrs', '--xattrs-include=*', '-C', tree, '-f', job.base.tar], { signal: job.signal });
   });
-  await steps.step('system', async () => completeTree(workshop, {
-    tree: FILES.tree, deb, version, signer: job.signer, isEmulated: job.emulation !== undefined,
-  }));
+  await steps.step('system', async () => {
+    if (job.emulatedTpm !== undefined) await addEmulatedTpm(tree, job.emulatedTpm);
+    await completeTree(workshop, { tree: FILES.tree, deb, version, signer: job.signer, isEmulated: job.emulatedTpm !== undefined });
+  });
   const { usedBytes } = await steps.step('slot (ext4)', async () => makeSlot(workshop, FILES.tree, FILES.slot));
   await steps.step('boot partition (FAT)', async () => {
     const bootFiles = await collectBootFiles(workshop, { tree: FILES.tree, folder: FILES.boot });
@@ -114,7 +118,7 @@ async function publish(job: Job): Promise<string[]> {
   const { workshop, steps, name } = job;
   const result: Workshop = { ...workshop, folder: join(workshop.folder, name), run: async (program, args, input) => workshop.run('env', ['-C', name, program, ...args], input) };
   const files = [`${name}.raucb`, `${name}.cdx.json`];
-  if (job.emulation === undefined) {
+  if (job.emulatedTpm === undefined) {
     const digest = await steps.step('packing (xz)', async () => {
       await mapCard(result, `${name}.img`);
       await packCard(result, `${name}.img`, job.compression);

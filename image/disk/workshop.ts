@@ -1,8 +1,7 @@
 /** Where the build's programs run: inside the tools chroot for what is shipped, on this machine for tests of the parts. Both see one folder, and paths are relative to it. */
 import { spawn } from 'node:child_process';
-import { access } from 'node:fs/promises';
-import { join } from 'node:path';
-import { TenzroError } from '#runtime/core/errors.ts';
+import type { Tools } from '#image/tools/tools.ts';
+import { TenzroError, messageOf } from '#runtime/core/errors.ts';
 
 export interface Workshop {
   /** Of this machine; programs run in it. */
@@ -19,38 +18,31 @@ export interface WorkshopOptions {
   readonly signal: AbortSignal;
 }
 
-/** Where the folder is mounted in the chroot. */
-const INSIDE = '/mnt';
-const PATH = '/usr/sbin:/usr/bin:/sbin:/bin';
+/** Where the folder is bound in the chroot. */
+const INSIDE = '/mnt/image';
 const SAID_MAX = 2_000;
 
-/**
- * In a mount namespace of its own for each program: whatever is killed, no mount and no loop device stays.
- * $1 chroot, $2 folder, then program and arguments.
- */
-const ENTER = `mount --bind "$2" "$1${INSIDE}" && mount -t proc proc "$1/proc" && mount --rbind /dev "$1/dev" && chroot="$1" && shift 2 && exec chroot "$chroot" /usr/bin/env -C ${INSIDE} "$@"`;
-
-/** Throws `image.machine` where the chroot is not one, or we are not root. */
-export async function chrootWorkshop(chroot: string, options: WorkshopOptions): Promise<Workshop> {
-  if (process.getuid?.() !== 0) throw new TenzroError('image.machine', 'the image is built by root: programs run in a chroot, and files of the image belong to root');
-  for (const path of ['usr/sbin/mke2fs', 'usr/bin/rauc', 'usr/bin/mcopy', 'usr/sbin/sfdisk']) {
-    await access(join(chroot, path)).catch((cause: unknown) => { throw new TenzroError('image.machine', `${chroot} is no tools chroot: it lacks /${path}`, { cause }); });
-  }
-  return workshop(options, (program, args) => ['unshare', ['--mount', '--pid', '--fork', '--kill-child', '--propagation', 'private', 'sh', '-c', ENTER, 'sh', chroot, options.folder, program, ...args]]);
-}
-
-export const hostWorkshop = (options: WorkshopOptions): Workshop => workshop(options, (program, args) => [program, args]);
-
-function workshop({ folder, epochSeconds, signal }: WorkshopOptions, lineOf: (program: string, args: readonly string[]) => [string, readonly string[]]): Workshop {
-  const env = {
-    PATH: `${PATH}:${process.env['PATH'] ?? ''}`, HOME: '/root', LC_ALL: 'C.UTF-8', TZ: 'UTC',
-    SOURCE_DATE_EPOCH: String(epochSeconds), E2FSPROGS_FAKE_TIME: String(epochSeconds),
-  };
+/** In the tools chroot: whatever is killed, no mount and no loop device stays. */
+export function chrootWorkshop(tools: Tools, { folder, epochSeconds, signal }: WorkshopOptions): Workshop {
   return {
     folder, epochSeconds,
     run: async (program, args, input = '') => {
-      const [command, rest] = lineOf(program, args);
-      const child = spawn(command, rest, { cwd: folder, env, signal, killSignal: 'SIGKILL', stdio: ['pipe', 'pipe', 'pipe'] });
+      const result = tools.run(program, args, { binds: { [INSIDE]: folder }, cwd: INSIDE, env: times(epochSeconds), input, signal });
+      return (await result.catch((cause: unknown) => {
+        signal.throwIfAborted();
+        throw new TenzroError('image.program', messageOf(cause), { cause });
+      })).stdout.toString();
+    },
+  };
+}
+
+/** On this machine. */
+export function hostWorkshop({ folder, epochSeconds, signal }: WorkshopOptions): Workshop {
+  const env = { PATH: `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin`, LC_ALL: 'C.UTF-8', ...times(epochSeconds) };
+  return {
+    folder, epochSeconds,
+    run: async (program, args, input = '') => {
+      const child = spawn(program, args, { cwd: folder, env, signal, killSignal: 'SIGKILL', stdio: ['pipe', 'pipe', 'pipe'] });
       const out: Buffer[] = [];
       let said = '';
       child.stdout.on('data', (chunk: Buffer) => out.push(chunk));
@@ -67,3 +59,6 @@ function workshop({ folder, epochSeconds, signal }: WorkshopOptions, lineOf: (pr
     },
   };
 }
+
+/** What mke2fs, mkfs.fat, mtools, mkimage and mksquashfs take for now. */
+const times = (epochSeconds: number): Readonly<Record<string, string>> => ({ TZ: 'UTC', SOURCE_DATE_EPOCH: String(epochSeconds), E2FSPROGS_FAKE_TIME: String(epochSeconds) });

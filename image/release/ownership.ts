@@ -2,6 +2,7 @@
 import { readFile, readdir, readlink } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import { TenzroError } from '#runtime/core/errors.ts';
+import { EMULATED_TPM } from '../disk/emulatedTpm.ts';
 import { SYSTEM, SYSTEM_ROOT } from '../system/manifest.ts';
 
 /** The owner of what image/ adds; no name of a Debian package looks like it. */
@@ -9,6 +10,7 @@ export const OVERLAY = '(image)';
 
 /** What packages make when they are installed, by patterns of paths: no list of dpkg's names it. */
 const GENERATED: readonly (readonly [RegExp, string])[] = [
+  [new RegExp(`/${EMULATED_TPM}(?:\\.service)?(?:/|$)`), OVERLAY],
   [/^\/var\/lib\/(?:dpkg|apt)\//, 'dpkg'],
   [/^\/etc\/(?:alternatives\/|\.pwd\.lock$|dpkg\/)/, 'dpkg'],
   [/^\/var\/lib\/systemd\/deb-systemd-[\w-]+\//, 'init-system-helpers'],
@@ -23,7 +25,6 @@ const GENERATED: readonly (readonly [RegExp, string])[] = [
   [/^\/etc\/(?:debconf|default\/|environment$|locale|timezone$|hostname$|adjtime$)|^\/var\/cache\/debconf\//, 'debconf'],
   [/^\/etc\/systemd\/(?:system|user)\//, 'systemd'],
   [/^\/etc\/(?:profile|nsswitch\.conf|motd|issue|host\.conf)$|^\/root\/\.|^\/etc\/(?:shells|inputrc)$/, 'base-files'],
-  [/^\/etc\/apt\//, OVERLAY],
   [/^\/(?:bin|sbin|lib|lib64)$|^\/usr\/share\/info\/dir$/, 'base-files'],
   [/^\/etc\/(?:\.resolv\.conf\.systemd-resolved\.bak|vconsole\.conf|modules)$/, 'systemd'],
   [/^\/etc\/networks$/, 'netbase'],

@@ -2,7 +2,7 @@
 import type { Workshop } from '../disk/workshop.ts';
 
 /** Blocks of a fixed size are packed by themselves, so that any number of threads gives the same bytes. Levels by measurement: docs/operate/image.md. */
-const XZ = { final: '-6', draft: '-0' } as const;
+const XZ = { final: '-2', draft: '-0' } as const;
 const XZ_BLOCK = '24MiB';
 
 /** Makes `CARD.bmap`: which blocks hold anything, each with its digest. */
