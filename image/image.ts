@@ -11,7 +11,7 @@ import type { Signer } from './bundle/keys.ts';
 import { buildPackage } from './deb/package.ts';
 import { collectBootFiles } from './disk/bootFiles.ts';
 import { makeCard } from './disk/card.ts';
-import { addEmulatedTpm } from './disk/emulatedTpm.ts';
+import { addEmulation } from './disk/emulation.ts';
 import { makeBootPartition, makeSlot } from './disk/fileSystems.ts';
 import { completeTree } from './disk/slotTree.ts';
 import { Steps, type Step } from './disk/steps.ts';
@@ -95,7 +95,7 @@ async function makeSystem(job: Job, deb: string): Promise<number> {
     await run('tar', ['--extract', '--numeric-owner', '--same-permissions', '--xattrs', '--xattrs-include=*', '-C', tree, '-f', job.base.tar], { signal: job.signal });
   });
   await steps.step('system', async () => {
-    if (job.emulatedTpm !== undefined) await addEmulatedTpm(tree, job.emulatedTpm);
+    if (job.emulatedTpm !== undefined) await addEmulation(tree, job.emulatedTpm);
     await completeTree(workshop, { tree: FILES.tree, deb, version, signer: job.signer, isEmulated: job.emulatedTpm !== undefined });
   });
   const { usedBytes } = await steps.step('slot (ext4)', async () => makeSlot(workshop, FILES.tree, FILES.slot));

@@ -2,7 +2,7 @@
 import { readFile, readdir, readlink } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import { TenzroError } from '#runtime/core/errors.ts';
-import { EMULATED_TPM } from '../disk/emulatedTpm.ts';
+import { EMULATION } from '../disk/emulation.ts';
 import { SYSTEM, SYSTEM_ROOT } from '../system/manifest.ts';
 
 /** The owner of what image/ adds; no name of a Debian package looks like it. */
@@ -10,7 +10,7 @@ export const OVERLAY = '(image)';
 
 /** What packages make when they are installed, by patterns of paths: no list of dpkg's names it. */
 const GENERATED: readonly (readonly [RegExp, string])[] = [
-  [new RegExp(`/${EMULATED_TPM}(?:\\.service)?(?:/|$)`), OVERLAY],
+  [EMULATION, OVERLAY],
   [/^\/var\/lib\/(?:dpkg|apt)\//, 'dpkg'],
   [/^\/etc\/(?:alternatives\/|\.pwd\.lock$|dpkg\/)/, 'dpkg'],
   [/^\/var\/lib\/systemd\/deb-systemd-[\w-]+\//, 'init-system-helpers'],
