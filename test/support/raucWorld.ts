@@ -38,6 +38,8 @@ export class RaucWorld implements AsyncDisposable {
   readonly #resources = new AsyncDisposableStack();
   #service: Program | undefined;
   readonly #rauc: string;
+  /** It takes bundles over the network by streams only (since 1.9 in Debian), not as files that it fetches. */
+  isStreaming = false;
   readonly places: RaucPlaces;
 
   static async open(context: Context): Promise<RaucWorld> {
@@ -46,6 +48,7 @@ export class RaucWorld implements AsyncDisposable {
     if (process.getuid?.() !== 0) return skipBecause(context, 'RAUC mounts bundles: as root only');
     const world = new RaucWorld(rauc);
     await world.#build(bus);
+    world.isStreaming = Number(/ 1\.(\d+)/.exec((await run(rauc, ['--version'])).stdout)?.[1] ?? 0) > 8;
     return world;
   }
 
