@@ -12,7 +12,7 @@ import { TenzroError, messageOf } from '#runtime/core/errors.ts';
 import type { BundleFacts, BundleSource, Slot, Slots, SlotsStatus } from '#runtime/core/ports.ts';
 import { BUNDLE_HEAD_BYTES, openStatement, statementLength } from '#runtime/crypto/appBundle.ts';
 import { fitting, folderAt, inSlots, readRunning, readSmall, readState, replaceSmall, slotsFault, versionAt, type FolderPaths } from './folderPaths.ts';
-import { choose, targetOf, type FolderState, type Place } from './folderState.ts';
+import { choose, targetOf, type Folder, type FolderState, type Place } from './folderState.ts';
 import { parseResult, type Request } from './handover.ts';
 import { releaseKeys } from './releaseKeys.ts';
 
@@ -52,7 +52,7 @@ class FolderSlots implements Slots {
       const { paths, compatible, compare } = this.#options;
       const [state, running, fits] = await Promise.all([readState(paths), readRunning(paths), fitting(paths, compare)]);
       const booted = running ?? 'package';
-      const other = booted === state.trial ? state.committed : targetOf({ ...state, committed: booted });
+      const other = otherOf(state, booted, fits);
       return { compatible, booted: await this.#slot(booted, state), other: await this.#slot(other, state), next: choose(state, fits).place };
     });
   }
@@ -135,6 +135,14 @@ class FolderSlots implements Slots {
       await sleep(POLL_MS, undefined, { signal: deadline });
     }
   }
+}
+
+/** What a trial is against; else what was tried last; else what `revert` would start. */
+function otherOf(state: FolderState, booted: Place, fits: (folder: Folder) => boolean): Place {
+  if (booted === state.trial) return state.committed;
+  if (state.trial !== 'none') return state.trial;
+  const folder = targetOf({ ...state, committed: booted });
+  return booted === 'package' || fits(folder) ? folder : 'package';
 }
 
 async function readStart(source: BundleSource, from: number, length: number, signal: AbortSignal): Promise<Buffer> {

@@ -86,7 +86,9 @@ describe('folders of the application: the gateway asks, root keeps', function ()
     await install('1.1.0');
     await folders.select();
     await served(async () => slots.commit(signal));
+    assert.equal((await slots.status(signal)).other.name, 'package');
     await served(async () => slots.revert(signal));
+    assert.equal((await slots.status(signal)).next, 'package');
     assert.equal(await folders.select(), 'package');
   });
 
