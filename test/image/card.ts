@@ -26,7 +26,7 @@ export function readAt(card: string, offset: number, length: number): Buffer {
   }
 }
 
-function writeAt(card: string, offset: number, bytes: Uint8Array): void {
+export function writeAt(card: string, offset: number, bytes: Uint8Array): void {
   const file = openSync(card, 'r+');
   try {
     writeSync(file, bytes, 0, bytes.length, offset);

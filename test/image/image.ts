@@ -3,15 +3,17 @@ import { mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { openTools } from '#image/tools/tools.ts';
 import { BOOT_LOADER } from './scenarios/bootLoader.ts';
 import { CUTS } from './scenarios/cuts.ts';
 import { FIRST_BOOT } from './scenarios/firstBoot.ts';
+import { HARDSHIP } from './scenarios/hardship.ts';
 import { RETURNS } from './scenarios/returns.ts';
 import { UPDATE } from './scenarios/update.ts';
 import { Skipped, type Scenario, type Stage, type Tier } from './scenario.ts';
 import { Tools } from './tools.ts';
 
-const SCENARIOS: readonly Scenario[] = [...BOOT_LOADER, ...FIRST_BOOT, ...UPDATE, ...RETURNS, ...CUTS];
+const SCENARIOS: readonly Scenario[] = [...BOOT_LOADER, ...FIRST_BOOT, ...UPDATE, ...RETURNS, ...HARDSHIP, ...CUTS];
 const CUTS_DEFAULT = 10;
 const TIERS: readonly Tier[] = ['quick', 'full'];
 const CACHE = process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache');
@@ -26,7 +28,7 @@ Tiers: quick (the default; the boot loader with miniature cards, two minutes at 
 
   --image FILE    card image built for emulation: npm run build:image -- --for emulation
   --bundle FILE   update bundle of a newer version of it
-  --tools FOLDER  the tools tree; default: the one that build:image made
+  --tools FOLDER  the tools tree; default: the locked ones, made when they are not there (as root)
   --boot FILE     boot script instead of image/disk/boot.cmd
   --seed N        of what is random; printed
   --cuts N        how many power cuts are replayed of each recording; default 10
@@ -46,7 +48,7 @@ async function main(): Promise<boolean> {
     return unknown.length === 0;
   }
   const scenarios = SCENARIOS.filter(({ name, tier }) => wanted.includes(name) || wanted.includes(tier) || wanted.includes('full'));
-  const tools = new Tools(values.tools ?? join(CACHE, 'tenzro-edge-build', 'tools'));
+  const tools = new Tools(values.tools ?? (await openTools({ progress: say })).root);
   const seed = values.seed === undefined ? Math.floor(Math.random() * 2 ** 31) : Number(values.seed);
   const counts = { passed: 0, failed: 0, skipped: 0 };
   for (const scenario of scenarios) {

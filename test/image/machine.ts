@@ -1,7 +1,7 @@
 /** One arm64 machine under QEMU, as a board is: a card, a serial line, perhaps a TPM, a network, a watchdog. Pulling its plug is SIGKILL. */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, openSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, openSync, rmSync, writeFileSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { until } from '#test/support/until.ts';
@@ -53,6 +53,7 @@ export class Machine implements AsyncDisposable {
     mkdirSync(folder, { recursive: true });
     const socketOf = (name: string): string => join(folder, `${name}.sock`);
     for (const name of ['serial', 'shell', 'tpm']) rmSync(socketOf(name), { force: true });
+    if (options.diskLog !== undefined) writeFileSync(options.diskLog, ''); // QEMU fills it, and makes none
     const tpm = options.hasTpm === true ? await startTpm(options, socketOf('tpm')) : undefined;
     const errors = openSync(join(folder, 'qemu.log'), 'a');
     const [file, ...args] = options.tools.command('qemu-system-aarch64', machineArguments(options, socketOf));

@@ -45,7 +45,7 @@ async function update(stage: Stage): Promise<string> {
   await gatewayReady(machine);
   await confirmed(machine);
   phases.done(`slot ${from} up and confirmed`);
-  stage.say((await shellOf(machine).must(`tenzro update install ${server.url}`, INSTALL_TIMEOUT_MS)).trimEnd());
+  stage.say((await shellOf(machine).must(`tenzro update install --yes ${server.url}`, INSTALL_TIMEOUT_MS)).trimEnd());
   phases.done('tenzro update install');
   const next = await nextChoice(machine.console, INSTALL_TIMEOUT_MS);
   assert.equal(next.slot, to, next.line);
