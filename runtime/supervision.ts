@@ -87,7 +87,7 @@ export class Supervision implements AsyncDisposable {
   }
 
   #assignments(phase: Phase, isNew: boolean, watchdogMs: number): Assignments {
-    if (phase.name === 'stopping') return { STOPPING: '1', WATCHDOG: '1', STATUS: 'stopping' };
+    if (phase.name === 'stopping') return { ...(isNew ? { STOPPING: '1', STATUS: 'stopping' } : {}), WATCHDOG: '1' };
     if (phase.name === 'ready') return { ...(isNew ? { READY: '1' } : {}), WATCHDOG: '1', STATUS: phase.status() };
     const isLate = this.#options.clock.monoMicros() - this.#startedMicros > START_MAX_MS * 1_000;
     return { STATUS: 'starting', ...(watchdogMs === 0 || isLate ? {} : { EXTEND_TIMEOUT_USEC: String(watchdogMs * 1_000) }) };
