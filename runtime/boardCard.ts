@@ -1,7 +1,7 @@
 /** The folders of a card made from our image, as the first boot finds and leaves them. Everything here is done by root, before the gateway. */
 import { execFile } from 'node:child_process';
 import { constants } from 'node:fs';
-import { chown, open, rm, stat } from 'node:fs/promises';
+import { chmod, chown, open, readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { replaceFile } from '#provisioning/ownFile.ts';
@@ -30,10 +30,13 @@ const isAbsent = (error: unknown): boolean => (error as NodeJS.ErrnoException).c
 const run = promisify(execFile);
 const MOUNT_MS = 20_000;
 
-/** mount(8): the partition is read-only but for the moment in which files are wiped. */
+/** The partition is read-only but for the moment in which files are wiped. Its device is named: else mount(8) asks fstab, where `nofail` lets it end well without having done anything. */
 export async function remount(folder: string, mode: 'rw' | 'ro'): Promise<void> {
   try {
-    await run('mount', ['-o', `remount,${mode}`, folder], { timeout: MOUNT_MS });
+    const mounted = (await readFile('/proc/self/mountinfo', 'utf8')).split('\n').findLast((line) => line.split(' ')[4] === folder);
+    const device = mounted?.split(' - ')[1]?.split(' ')[1];
+    if (device === undefined) throw new TenzroError('board.boot_partition', 'it is not mounted');
+    await run('mount', ['-o', `remount,${mode},noatime,nodev,nosuid,noexec`, device, folder], { timeout: MOUNT_MS });
   } catch (cause) {
     throw new TenzroError('board.boot_partition', `${folder} cannot be mounted ${mode}: ${messageOf(cause)}`, { cause });
   }
@@ -67,6 +70,7 @@ export class BoardCard {
   async keep(what: Kept, text: string): Promise<void> {
     const path = join(this.#folders.data, KEPT[what]);
     await replaceFile(path, text, MODE[what]);
+    await chmod(path, MODE[what]); // whatever the process masks
     const { uid, gid } = await stat(join(path, '..'));
     await chown(path, uid, gid);
   }

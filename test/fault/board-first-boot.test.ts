@@ -36,8 +36,15 @@ class FailingCard extends BoardCard {
 describe('board: first boot under power cuts', () => {
   let dir: TempDir;
   let folders: BoardFolders;
-  beforeEach(() => { dir = tempDir('first-boot'); });
-  afterEach(() => { dir[Symbol.dispose](); });
+  let umask: number;
+  beforeEach(() => {
+    dir = tempDir('first-boot');
+    umask = process.umask(0o077); // as the unit has it
+  });
+  afterEach(() => {
+    process.umask(umask);
+    dir[Symbol.dispose]();
+  });
 
   function freshCard(name: string, files: Readonly<Record<string, string>> = FILES): BoardFolders {
     folders = { boot: join(dir.path, name, 'boot'), data: join(dir.path, name, 'data'), state: join(dir.path, name, 'state') };
@@ -54,6 +61,7 @@ describe('board: first boot under power cuts', () => {
     assert.equal(kept('config'), FILES['tenzro.yaml']);
     assert.equal(kept('hostname'), 'hall-3');
     assert.equal(kept('wifi').split('network={').length, 2);
+    assert.equal(statSync(join(folders.data, KEPT.history)).mode & 0o777, 0o644);
     assert.ok(kept('wifi').includes(SECRET) && (statSync(join(folders.data, KEPT.wifi)).mode & 0o777) === 0o600);
     assert.deepEqual(readdirSync(folders.boot), ['taken-over.txt']);
     assert.ok(!readFileSync(join(folders.boot, 'taken-over.txt'), 'utf8').includes(SECRET));
