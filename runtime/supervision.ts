@@ -26,6 +26,8 @@ type Phase = { readonly name: 'starting' | 'stopping' } | { readonly name: 'read
 
 /** Two of three signs may get lost. */
 const SIGNS_PER_LIMIT = 3;
+/** Where nobody asks for signs of life, what was not heard is said again by then. */
+const RETRY_MS = 1_000;
 /** A start may read a large chain; one that takes longer hangs. */
 const START_MAX_MS = 30 * 60_000;
 /** A model may compute for this long. */
@@ -65,11 +67,11 @@ export class Supervision implements AsyncDisposable {
       const phase = this.#phase;
       if (said !== phase) this.#changed = Promise.withResolvers();
       const isAlive = phase.name !== 'ready' || await Promise.race([this.#allAnswer(phase.threads), this.#changed.promise.then(() => false)]);
-      if (isAlive) await this.#tell(manager, this.#assignments(phase, said !== phase, manager.watchdogMs ?? 0));
-      said = phase;
+      const isHeard = isAlive && await this.#tell(manager, this.#assignments(phase, said !== phase, manager.watchdogMs ?? 0));
+      if (isHeard) said = phase;
       if (this.#phase !== phase) continue;
       const nap = new AbortController();
-      const slept = intervalMs === undefined ? this.#changed.promise : sleep(intervalMs, undefined, { signal: AbortSignal.any([signal, nap.signal]), ref: false }).catch(() => undefined); // woken, or the end
+      const slept = isHeard && intervalMs === undefined ? this.#changed.promise : sleep(intervalMs ?? RETRY_MS, undefined, { signal: AbortSignal.any([signal, nap.signal]), ref: false }).catch(() => undefined); // woken, or the end
       await Promise.race([slept, this.#changed.promise]);
       nap.abort();
     }
@@ -94,13 +96,15 @@ export class Supervision implements AsyncDisposable {
   }
 
   /** What is not heard is said again soon enough, or systemd acts. */
-  async #tell(manager: ServiceManager, assignments: Assignments): Promise<void> {
+  async #tell(manager: ServiceManager, assignments: Assignments): Promise<boolean> {
     try {
       await manager.tell(assignments, this.#ended.signal);
+      return true;
     } catch (error) {
-      if (this.#ended.signal.aborted) return;
+      if (this.#ended.signal.aborted) return false;
       this.#options.counters.add('supervision.unheard');
       this.#options.log.warn({ error: messageOf(error) }, 'systemd did not hear that the gateway lives');
+      return false;
     }
   }
 

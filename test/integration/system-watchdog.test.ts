@@ -1,5 +1,7 @@
 /** What systemd hears of a gateway, by systemd's own program and a socket that stands in for systemd's. */
 import assert from 'node:assert/strict';
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { ServiceManager } from '#drivers/system/serviceManager.ts';
 import { systemClock } from '#runtime/core/clock.ts';
@@ -133,6 +135,17 @@ describe('supervision by systemd', function () {
     await using deaf = new Supervision({ env: { ...envOf(), NOTIFY_SOCKET: `${socket.path}-gone` }, clock: systemClock, log: QUIET, counters });
     deaf.stopping();
     await until('two tries', () => (counters.snapshot()['supervision.unheard'] ?? 0) >= 2);
+  });
+
+  it('says again what was not heard, without a watchdog too', async () => {
+    await using late = new Supervision({ env: { NOTIFY_SOCKET: join(dir.path, 'late/notify') }, clock: systemClock, log: QUIET, counters: new CounterTable() });
+    late.ready([], () => 'ready');
+    const folder = join(dir.path, 'late');
+    await mkdir(folder);
+    await using listening = await NotifySocket.open(folder, 'python3');
+    await until('ready', () => listening.count('READY=1') === 1);
+    late.stopping();
+    await until('the stop', () => listening.count('STOPPING=1') === 1);
   });
 
   it('is nothing without a socket, and has no limit that is not for this process', () => {
