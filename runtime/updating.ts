@@ -2,7 +2,7 @@
  * The composition root of updates: joins the slots of this machine with the commands `firmware_update` and `software_update`, and tells the chain what became
  * of a system. The health gate itself is another process (cli/updateConfirm.ts): what is on trial does not judge itself.
  */
-import { mkdir } from 'node:fs/promises';
+import { mkdir, stat } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { folderPaths } from '#drivers/slots/folderPaths.ts';
 import { openFolderSlots } from '#drivers/slots/folders.ts';
@@ -43,10 +43,12 @@ const NOTHING = { kind: 'none', reason: 'this gateway was started without a seco
 /** Where nobody looked. */
 export const NO_SLOTS: SlotsHere = { firmware: NOTHING, software: NOTHING };
 
-/** One installation at a time, whoever asks. Throws `update.busy`. */
+/** One installation at a time, whoever asks. Throws `update.busy`, and `update.state` for root beside a gateway of another user, which could not read what it leaves. */
 export async function lockUpdates(dataDir: string): Promise<OwnSocket> {
   const folder = updateFolder(dataDir);
   await mkdir(folder, { recursive: true, mode: 0o700 });
+  const { uid } = await stat(dataDir);
+  if (uid !== process.geteuid?.()) throw new TenzroError('update.state', `${dataDir} belongs to another user: run this as that one (sudo -u tenzro tenzro update …)`);
   return listenInFolder(createServer(), folder, { name: 'lock', taken: () => new TenzroError('update.busy', 'something is being installed') });
 }
 

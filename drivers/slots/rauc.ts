@@ -30,6 +30,7 @@ export const raucPlaces = (stateDir: string): RaucPlaces => ({ imageFile: '/usr/
 const OBJECT = ['de.pengutronix.rauc', '/', 'de.pengutronix.rauc.Installer'] as const;
 const OWNER_ONLY = 0o600;
 const LINE_CHARACTERS_MAX = 4_096;
+const ANSWER_CHARACTERS_MAX = 256 * 1024;
 
 export class RaucSlots implements Slots {
   readonly holds = 'firmware';
@@ -154,7 +155,7 @@ async function answered(program: string, args: readonly string[], signal: AbortS
   const child = start(program, args, AbortSignal.any([signal, AbortSignal.timeout(LIMITS.updateAnswerMs)]));
   const { promise, resolve, reject } = Promise.withResolvers<number | null>();
   let [said, complained] = ['', ''];
-  child.stdout?.setEncoding('utf8').on('data', (text: string) => { said = (said + text).slice(0, LIMITS.updateAnswerBytesMax); });
+  child.stdout?.setEncoding('utf8').on('data', (text: string) => { said = (said + text).slice(0, ANSWER_CHARACTERS_MAX); });
   child.stderr?.setEncoding('utf8').on('data', (text: string) => { complained = (complained + text).slice(-LINE_CHARACTERS_MAX); });
   child.once('error', reject).once('close', resolve);
   const code = await promise.catch((cause: unknown) => { throw new TenzroError('update.slots', `${program}: ${messageOf(cause)}`, { cause }); });

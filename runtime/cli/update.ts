@@ -12,7 +12,7 @@ import { readStatus } from '#runtime/observe/control.ts';
 import { giveUp, inspectBundle, installBundle, type BundleOrder } from '#runtime/update/install.ts';
 import { UpdateRecords, type UpdateRecord } from '#runtime/update/record.ts';
 import { compareVersions } from '#runtime/update/version.ts';
-import { lockUpdates, slotsHere } from '#runtime/updating.ts';
+import { lockUpdates, slotsHere, type SlotsHere } from '#runtime/updating.ts';
 import { EXIT, configOf, type CommonFlags, type Io } from './io.ts';
 
 export interface InstallFlags extends CommonFlags {
@@ -21,13 +21,16 @@ export interface InstallFlags extends CommonFlags {
   readonly sha256?: string;
 }
 
+type Find = (dataDir: string) => Promise<SlotsHere>;
+const findHere: Find = (dataDir) => slotsHere(dataDir, () => undefined);
+
 /** Of files on sticks: the name only says that they may be meant. */
 const FOUND = /^tenzro-[\w.+~-]{1,120}\.raucb$/;
 const FILES_MAX = 32;
 
-export async function updateStatus(io: Io, flags: CommonFlags): Promise<void> {
+export async function updateStatus(io: Io, flags: CommonFlags, find: Find = findHere): Promise<void> {
   const { settings } = configOf(flags);
-  const slots = await slotsOf(settings);
+  const slots = await slotsOf(settings, find);
   const [status, record] = [await slots.status(io.signal), await new UpdateRecords(settings.dataDir).read(slots.holds)];
   if (flags.json) return io.json({ holds: slots.holds, ...status, last: record ?? null });
   io.line(`made for  ${printable(status.compatible)}`);
@@ -35,19 +38,19 @@ export async function updateStatus(io: Io, flags: CommonFlags): Promise<void> {
   if (record) io.line(`update    ${recordWords(record)}`);
 }
 
-export async function updateCheck(io: Io, source: string, flags: InstallFlags): Promise<void> {
+export async function updateCheck(io: Io, source: string, flags: InstallFlags, find: Find = findHere): Promise<void> {
   io.catchSignals();
   const { settings } = configOf(flags);
-  const slots = await slotsOf(settings);
+  const slots = await slotsOf(settings, find);
   const { facts, verdict } = await inspectBundle(orderOf(source, flags), { slots, records: new UpdateRecords(settings.dataDir), clock: systemClock }, io.signal);
   if (flags.json) return io.json({ ...facts, verdict });
   io.line(verdict === 'already' ? `${printable(facts.version)} is what runs` : `${printable(facts.version)} can be installed: its signature is good, and it is for this machine`);
 }
 
-export async function updateInstall(io: Io, source: string, flags: InstallFlags): Promise<void> {
+export async function updateInstall(io: Io, source: string, flags: InstallFlags, find: Find = findHere): Promise<void> {
   io.catchSignals();
   const { settings } = configOf(flags);
-  const slots = await slotsOf(settings);
+  const slots = await slotsOf(settings, find);
   const order = orderOf(source, flags);
   const { facts, verdict } = await inspectBundle(order, { slots, records: new UpdateRecords(settings.dataDir), clock: systemClock }, io.signal).catch(async (error: unknown) => refused(settings, slots, order, error));
   if (verdict === 'already') return flags.json ? io.json({ effective: 'already', version: facts.version }) : io.line(`${printable(facts.version)} runs already`);
@@ -56,9 +59,9 @@ export async function updateInstall(io: Io, source: string, flags: InstallFlags)
   if (flags.json) io.json({ effective: slots.restarts === 'machine' ? 'restarting' : 'at the next start', version: facts.version });
 }
 
-export async function updateRevert(io: Io, flags: InstallFlags): Promise<void> {
+export async function updateRevert(io: Io, flags: InstallFlags, find: Find = findHere): Promise<void> {
   const { settings } = configOf(flags);
-  const slots = await slotsOf(settings);
+  const slots = await slotsOf(settings, find);
   await using resources = new AsyncDisposableStack();
   resources.use(await lockUpdates(settings.dataDir));
   const { other } = await slots.status(io.signal);
@@ -70,14 +73,14 @@ export async function updateRevert(io: Io, flags: InstallFlags): Promise<void> {
 }
 
 /** Without folders: whether media are looked at, by the exit code. */
-export async function updateScan(io: Io, folders: readonly string[], flags: CommonFlags): Promise<void> {
+export async function updateScan(io: Io, folders: readonly string[], flags: CommonFlags, find: Find = findHere): Promise<void> {
   io.catchSignals();
   const { settings } = configOf(flags);
   if (!settings.update.fromMedia) {
     io.exitCode = folders.length === 0 ? EXIT.problem : EXIT.ok;
     return io.line('bundles on sticks and on the boot partition are left alone: update.fromMedia is false');
   }
-  const slots = await slotsOf(settings);
+  const slots = await slotsOf(settings, find);
   const files = (await Promise.all(folders.map(async (folder) => bundlesIn(folder)))).flat().slice(0, FILES_MAX);
   const orders: { readonly order: BundleOrder; readonly version: string }[] = [];
   for (const file of files) {
@@ -139,8 +142,8 @@ async function tellRefused({ dataDir }: Settings, slots: Slots, { source }: Bund
 }
 
 /** The one kind that this machine can replace: an image is replaced whole. */
-async function slotsOf({ dataDir }: Settings): Promise<Slots> {
-  const { firmware, software } = await slotsHere(dataDir, () => undefined);
+async function slotsOf({ dataDir }: Settings, find: Find): Promise<Slots> {
+  const { firmware, software } = await find(dataDir);
   if (firmware.kind === 'value') return firmware.value;
   if (software.kind === 'value') return software.value;
   throw new TenzroError('update.unsupported', `${firmware.reason}; ${software.reason}`);

@@ -322,7 +322,7 @@ export const LIMITS = {
   actuatorsMax: 64,
   actuatorTimeoutMsMax: 20_000,
   maintenanceWindowsMax: 32,
-  /** Pause before a fetch is taken up again: doubles from the first to the second, and starts anew when bytes came. */
+  /** Pause before a fetch (of a bundle too) is taken up again: doubles from the first to the second, and starts anew when bytes came. */
   modelFetchRetryMs: 250,
   modelFetchRetryMaxMs: 30_000,
   /** A server that says nothing for so long is asked again. */
@@ -339,11 +339,6 @@ export const LIMITS = {
   updateBlocksAhead: 8,
   /** End of a bundle, with its signature and what that says (RAUC takes 64 KiB): read once, and the same to everybody. */
   updateTailBytes: 64 * 1024 + 8,
-  /** Pause before a fetch is taken up again: doubles from the first to the second, and starts anew when bytes came. */
-  updateRetryMs: 250,
-  updateRetryMaxMs: 15_000,
-  /** A server that says nothing for so long is asked again. */
-  updateSilenceMs: 15_000,
   /** Without a byte for so long the link is dead: the kernel gives a network block device up after 300 s. */
   updateGiveUpMs: 240_000,
   /** A system on trial: as configured by default, how long it must be healthy without a break, and the pause between two looks. */
@@ -354,7 +349,6 @@ export const LIMITS = {
   updateEventsMax: 64,
   /** One answer of RAUC's service. */
   updateAnswerMs: 60_000,
-  updateAnswerBytesMax: 256 * 1024,
   /** An idle follower of commands moves its cursor on. */
   commandCursorMs: 60_000,
 
@@ -400,5 +394,5 @@ invariant(LIMITS.linkPacketBytesMax >= 2 * LIMITS.fleetPacketBytesMax, 'what a b
 invariant(LIMITS.shipmentBytesMax + LIMITS.topicBytesMax + 16 <= LIMITS.fleetPacketBytesMax, 'a shipment must fit a packet of the fleet\'s broker');
 invariant(LIMITS.apiRequestBytesMax <= LIMITS.apiBufferBytesMax, 'one request must fit the buffer of all');
 invariant(LIMITS.updateTailBytes <= 2 * LIMITS.updateBlockBytes && LIMITS.updateBlocksAhead + 4 < LIMITS.updateBlocksMax, 'what is asked for and what is fetched ahead must fit beside the end of a bundle');
-invariant(LIMITS.updateSilenceMs + LIMITS.updateRetryMaxMs < LIMITS.updateGiveUpMs, 'a silent link must be asked again before it is given up');
+invariant(LIMITS.modelFetchSilenceMs + 2 * LIMITS.modelFetchRetryMaxMs < LIMITS.updateGiveUpMs, 'a silent link must be asked again before it is given up');
 invariant(LIMITS.shipmentBytesMax <= LIMITS.intakeBytesMax, 'one shipment must fit the intake of all');

@@ -26,7 +26,7 @@ export interface LinkLimits {
   readonly retryMaxMs: number;
 }
 
-const DEFAULTS: LinkLimits = { silenceMs: LIMITS.updateSilenceMs, giveUpMs: LIMITS.updateGiveUpMs, retryMs: LIMITS.updateRetryMs, retryMaxMs: LIMITS.updateRetryMaxMs };
+const DEFAULTS: LinkLimits = { silenceMs: LIMITS.modelFetchSilenceMs, giveUpMs: LIMITS.updateGiveUpMs, retryMs: LIMITS.modelFetchRetryMs, retryMaxMs: LIMITS.modelFetchRetryMaxMs };
 const BLOCK = LIMITS.updateBlockBytes;
 /** These may be right another time (RFC 9110 §15); of the others a retry changes nothing. */
 const PASSING: ReadonlySet<number> = new Set([408, 425, 429, 500, 502, 503, 504]);
@@ -252,7 +252,7 @@ async function ask(url: string, headers: Readonly<Record<string, string>>, silen
 
 /** Throws `update.source`, `update.changed`. A redirection is not followed: who was named is who is asked. */
 function headOf({ statusCode = 0, headers }: IncomingMessage, from: number): Head {
-  if (PASSING.has(statusCode)) throw new TenzroError('update.source', `the server answers HTTP ${statusCode}`, { retryAfterMs: LIMITS.updateRetryMs });
+  if (PASSING.has(statusCode)) throw new TenzroError('update.source', `the server answers HTTP ${statusCode}`, { retryAfterMs: LIMITS.modelFetchRetryMs });
   if (statusCode === 416 || (statusCode === 200 && from > 0)) throw new TenzroError('update.changed', 'the server has another file now than at the beginning, or sends no parts');
   if (statusCode === 200) throw new TenzroError('update.source', 'the server does not send parts of files (Range), so a broken transfer could not be taken up');
   if (statusCode !== 206) throw new TenzroError('update.source', `the server answers HTTP ${statusCode}${statusCode >= 300 && statusCode < 400 ? ', which is not followed' : ''}`);
