@@ -48,7 +48,8 @@ try {
 } catch (error) {
   const hint = error instanceof TenzroError ? `\n${error.code}: ${error.hint}` : '';
   process.stderr.write(`${messageOf(error)}${hint}\n`);
-  process.exitCode = error instanceof TenzroError && error.class !== 'usage' ? 1 : 2;
+  const isUsage = error instanceof TenzroError ? error.class === 'usage' : String((error as NodeJS.ErrnoException).code).startsWith('ERR_PARSE_ARGS');
+  process.exitCode = isUsage ? 2 : 1;
 }
 
 async function optionsOf(flags: Flags): Promise<ImageOptions> {

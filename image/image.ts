@@ -69,7 +69,7 @@ export async function buildImage(options: ImageOptions): Promise<BuiltImage> {
   const folder = await mkdtemp(join(options.out, '.build-'));
   try {
     const steps = new Steps(options.say);
-    if (options.compression === 'final') await checkCheckout(options.commit);
+    await checkCheckout(options);
     const deb = await steps.step('package of the gateway', async () => buildPackage({ arch: 'arm64', out: folder, commit: options.commit, compression: 'draft' }));
     const { version, epochSeconds } = deb.release;
     const name = [`${MODEL}_${version}`, ...(options.emulatedTpm === undefined ? [] : ['EMULATION']), ...(options.signer.isDevelopment ? ['DEVELOPMENT'] : [])].join('_');
@@ -138,9 +138,11 @@ async function publish(job: Job): Promise<string[]> {
   return [...files, SUMS, SIGNATURE].toSorted();
 }
 
-/** The package is of a commit; so must be what image/ lays around it. */
-async function checkCheckout(commit: string): Promise<void> {
-  await run('git', ['diff', '--quiet', commit, '--', 'image', 'package-lock.json'], { cwd: REPOSITORY }).catch((cause: unknown) => {
-    throw new TenzroError('image.usage', `image/ of the working tree is not that of ${commit}: check that commit out, or build a --draft`, { cause });
-  });
+/** The package is of a commit; so must be what image/ lays around it, but in a draft. */
+async function checkCheckout({ commit, compression }: ImageOptions): Promise<void> {
+  const git = async (args: readonly string[], problem: string): Promise<void> => {
+    await run('git', args, { cwd: REPOSITORY }).catch((cause: unknown) => { throw new TenzroError('image.usage', problem, { cause }); });
+  };
+  await git(['rev-parse', '--verify', '--quiet', `${commit}^{commit}`], `there is no commit ${commit} here`);
+  if (compression === 'final') await git(['diff', '--quiet', commit, '--', 'image', 'package-lock.json'], `image/ of the working tree is not that of ${commit}: check that commit out, or build a --draft`);
 }
