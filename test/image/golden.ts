@@ -10,7 +10,7 @@ const CODE_TIMEOUT_MS = 600_000;
 /** The gate's own limit, and starting its programs. */
 const CONFIRM_TIMEOUT_MS = 900_000;
 const ABOUT = 'about.json';
-const CODE = /^(TZ1:[0-9A-Z.:+\-*/$%]+)\s*$/m;
+const CODE = /^(TZ1:[0-9A-Z.:+\-*/$%]+)\s*\n/m;
 
 export interface Golden {
   readonly board: Board;

@@ -78,4 +78,5 @@ async function attempt(scenario: Scenario, stage: Stage): Promise<'passed' | 'fa
   }
 }
 
+for (const [signal, code] of [['SIGINT', 130], ['SIGTERM', 143]] as const) process.once(signal, () => process.exit(code)); // machines end with us
 process.exitCode = (await main()) ? 0 : 1;

@@ -58,6 +58,7 @@ export class Machine implements AsyncDisposable {
     const errors = openSync(join(folder, 'qemu.log'), 'a');
     const [file, ...args] = options.tools.command('qemu-system-aarch64', machineArguments(options, socketOf));
     const qemu = spawn(file, args, { stdio: ['ignore', errors, errors], env: options.tools.environment });
+    process.once('exit', () => qemu.kill('SIGKILL')); // its TPM ends with it
     const reach = async (name: string): Promise<Socket> => until(`the ${name} line of QEMU`, () => connected(socketOf(name)), { timeoutMs: START_TIMEOUT_MS, hopeless: () => (qemu.exitCode === null ? undefined : `it ended with ${qemu.exitCode}: see ${folder}/qemu.log`) });
     try {
       const line = new Console(await reach('serial'), join(folder, 'console.log'));

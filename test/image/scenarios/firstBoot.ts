@@ -8,7 +8,7 @@ import { makeGolden } from '../golden.ts';
 import type { GuestShell } from '../guestShell.ts';
 import { Phases, type Scenario, type Stage } from '../scenario.ts';
 
-const IDLE_S = 300;
+const IDLE_S = 180;
 const HOUR_S = 3_600;
 const SECTOR_BYTES = 512;
 
@@ -19,7 +19,7 @@ async function writtenBytes(shell: GuestShell): Promise<number> {
 }
 
 async function measure(shell: GuestShell, say: Stage['say']): Promise<void> {
-  for (const line of ['systemd-analyze', 'systemd-analyze blame | head -8', 'free -m', 'systemctl show tenzro-edge -P MemoryCurrent -P MemoryPeak', 'systemctl --failed --no-legend', 'systemd-analyze security tenzro-edge --no-pager | tail -1']) say(`$ ${line}\n${(await shell.run(line)).output.trimEnd()}`);
+  for (const line of ['systemd-analyze', 'systemd-analyze blame | head -8', 'free -m', 'systemctl show tenzro-edge -P MemoryCurrent -P MemoryPeak', 'systemctl --failed --no-legend', 'journalctl -b -p warning --no-pager -o cat | tail -25', 'tenzro status', 'systemd-analyze security tenzro-edge --no-pager | tail -1']) say(`$ ${line}\n${(await shell.run(line)).output.trimEnd()}`);
   const before = await writtenBytes(shell);
   await shell.must(`sleep ${IDLE_S}`, (IDLE_S + 120) * 1_000);
   const bytes = await writtenBytes(shell) - before;
