@@ -84,5 +84,13 @@ describe('update: firmware_update', function () {
     assert.equal(await stage.confirm({ fleet: upstreams(false) }), 1);
     stage.settings.update.commitOffline = true;
     assert.equal(await stage.confirm({ fleet: upstreams(false) }), 0);
+    stage.settings.update.commitOffline = false;
+    await stage.install('u2', { url: await stage.offer('third', { version: '0.1.0+3' }) });
+    const records = new UpdateRecords(stage.settings.dataDir);
+    const record = await records.read('firmware');
+    assert.ok(record);
+    await records.write({ ...record, wasOffline: true });
+    await stage.reboot();
+    assert.equal(await stage.confirm({ fleet: upstreams(false) }), 0);
   });
 });

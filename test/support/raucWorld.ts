@@ -12,7 +12,7 @@ import { skipBecause } from './skips.ts';
 import { tempDir, type TempDir } from './temp.ts';
 import { until } from './until.ts';
 
-export const COMPATIBLE = 'tenzro-edge-test';
+const COMPATIBLE = 'tenzro-edge-test';
 const TRIES = 3;
 
 const BOOT_LOADER = `#!/bin/sh
