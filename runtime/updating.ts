@@ -188,9 +188,21 @@ export class Updating implements Updater {
         await this.#restart(slots, record, signal);
         return record;
       case 'interrupted':
-        await giveUp({ slots, records: this.#records });
+        await this.#giveUpUnlessBusy(slots);
         return undefined;
     }
+  }
+
+  /** Another process may be in the middle of it. */
+  async #giveUpUnlessBusy(slots: Slots): Promise<void> {
+    await using resources = new AsyncDisposableStack();
+    try {
+      resources.use(await lockUpdates(this.#options.settings.dataDir));
+    } catch (error) {
+      if (error instanceof TenzroError && error.code === 'update.busy') return;
+      throw error;
+    }
+    await giveUp({ slots, records: this.#records });
   }
 
   /** What nobody told the chain yet, here and in other processes. */

@@ -35,7 +35,7 @@ interface ConfirmOptions {
 export async function confirmSlots(io: Pick<Io, 'signal' | 'line' | 'error' | 'exitCode'>, slots: Slots, { dataDir, update }: Pick<Settings, 'dataDir' | 'update'>, { isQuiet, steadyMs = LIMITS.updateSteadyMs, lookMs = LIMITS.updateLookMs }: ConfirmOptions): Promise<object> {
   const say = (text: string): void => { if (!isQuiet) io.line(text); };
   const records = new UpdateRecords(dataDir);
-  const { booted, other } = await slots.status(io.signal);
+  const { booted, other } = await patiently(() => slots.status(io.signal), io.signal, { withinMs: update.trialSeconds * 1_000, lookMs });
   const record = await records.read(slots.holds);
   const mine = record?.phase === 'trial' || record?.phase === 'installing' ? record : undefined;
   const words = `${slots.holds} ${booted.version.kind === 'value' ? printable(booted.version.value) : 'of unknown version'} in slot ${booted.name}`;
@@ -57,6 +57,19 @@ export async function confirmSlots(io: Pick<Io, 'signal' | 'line' | 'error' | 'e
   else if (booted.state === 'trial' && other.state !== 'empty' && booted.version.kind === 'value') await records.tell({ change: 'committed', what: slots.holds, to: booted.version.value });
   say(`${words} is confirmed${booted.state === 'good' ? ', as it was before' : ''}`);
   return { what: slots.holds, slot: booted.name, was: booted.state };
+}
+
+/** Early in a start the slots' keeper may not be there yet; and a machine whose keeper is broken shall not restart every minute. */
+async function patiently<T>(ask: () => Promise<T>, signal: AbortSignal, { withinMs, lookMs }: { readonly withinMs: number; readonly lookMs: number }): Promise<T> {
+  const startMicros = systemClock.monoMicros();
+  for (;;) {
+    try {
+      return await ask();
+    } catch (error) {
+      if (systemClock.monoMicros() - startMicros > withinMs * 1_000) throw error;
+      await sleep(lookMs, undefined, { signal });
+    }
+  }
 }
 
 /** What is missing when the time is over; undefined: nothing is. */

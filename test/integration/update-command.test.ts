@@ -73,6 +73,11 @@ describe('update: firmware_update', function () {
       await using resources = new AsyncDisposableStack();
       resources.use(await lockUpdates(stage.settings.dataDir));
       await assert.rejects(stage.install('u2', { url }), { code: 'update.busy' });
+      const records = new UpdateRecords(stage.settings.dataDir);
+      await records.write({ what: 'firmware', phase: 'installing', to: '0.1.0+2', slot: 'B', wasOffline: false, restarts: 0 });
+      await stage.restartGateway();
+      assert.equal(await stage.updating.ended('firmware', { id: 'u2', parameters: {} }), undefined);
+      assert.ok(await records.read('firmware'), 'what another process is in the middle of is left to it');
     }
     await stage.install('u3', { url });
     assert.equal(await stage.reboot(), 'B');
