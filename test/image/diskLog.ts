@@ -13,6 +13,7 @@ const FLAG = { flush: 1n, fua: 2n, discard: 4n } as const;
 /** dm-log-writes counts in these, whatever a log's own sector is. */
 const UNIT_BYTES = 512;
 const PIECE_BYTES = 512;
+const CHUNK_BYTES = 1 << 20;
 
 export interface LogEntry {
   readonly kind: 'write' | 'discard' | 'flush';
@@ -31,8 +32,10 @@ export function readDiskLog(path: string): readonly LogEntry[] {
     const { size } = fstatSync(file);
     const head = Buffer.alloc(HEAD_BYTES);
     readSync(file, head, 0, HEAD_BYTES, 0);
-    if (head.readBigUInt64LE(0) !== MAGIC || head.readBigUInt64LE(8) !== VERSION) throw new Error(`${path} is no log of writes`);
-    const sectorBytes = head.readUInt32LE(SECTOR_SIZE_AT);
+    // QEMU writes the header with the first flush.
+    const hasHeader = head.some((byte) => byte !== 0);
+    if (hasHeader && (head.readBigUInt64LE(0) !== MAGIC || head.readBigUInt64LE(8) !== VERSION)) throw new Error(`${path} is no log of writes`);
+    const sectorBytes = hasHeader ? head.readUInt32LE(SECTOR_SIZE_AT) : UNIT_BYTES;
     const entries: LogEntry[] = [];
     for (let at = sectorBytes; at + sectorBytes <= size;) {
       readSync(file, head, 0, HEAD_BYTES, at);
@@ -62,9 +65,13 @@ export function replay(log: string, entries: readonly LogEntry[], { card, count,
   const from = openSync(log, 'r');
   const to = openSync(card, 'r+');
   const copy = ({ dataAt, offsetBytes }: LogEntry, begin: number, length: number): void => {
-    const bytes = Buffer.alloc(length);
-    readSync(from, bytes, 0, length, dataAt + begin);
-    writeSync(to, bytes, 0, length, offsetBytes + begin);
+    for (let at = begin; at < begin + length; at += CHUNK_BYTES) {
+      const size = Math.min(CHUNK_BYTES, begin + length - at);
+      const [bytes, there] = [Buffer.alloc(size), Buffer.alloc(size)];
+      readSync(from, bytes, 0, size, dataAt + at);
+      readSync(to, there, 0, size, offsetBytes + at);
+      if (!bytes.equals(there)) writeSync(to, bytes, 0, size, offsetBytes + at); // a hole stays one
+    }
   };
   const sectors = { doubtful: 0, lost: 0 };
   const perhaps = (entry: LogEntry): void => {

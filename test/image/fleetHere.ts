@@ -51,4 +51,4 @@ export class FleetHere implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> { await this.#server.end('SIGTERM'); }
 }
 
-export const passphraseFile = (folder: string): string => join(folder, 'passphrase');
+const passphraseFile = (folder: string): string => join(folder, 'passphrase');

@@ -30,7 +30,8 @@ export interface MachineOptions {
 const DEFAULT_MEMORY_MIB = 1024;
 const FIRMWARE = ['usr', 'lib', 'u-boot', 'qemu_arm64', 'u-boot.bin'] as const;
 const START_TIMEOUT_MS = 20_000;
-export const SHELL_PORT = 'tenzro.shell';
+/** As guest-overlay knows it. */
+const SHELL_PORT = 'tenzro.shell';
 
 export class Machine implements AsyncDisposable {
   readonly console: Console;
@@ -100,13 +101,13 @@ async function startTpm({ tools, folder }: MachineOptions, socket: string): Prom
 
 /**
  * The host's page cache outlives QEMU, so what the guest wrote is in the file after SIGKILL, flushed or not: kinder than a card. `diskLog` tells what was flushed, and diskLog.ts takes the rest away again.
- * Flushes therefore need not reach this machine's disk (cache.no-flush).
+ * Flushes therefore need not reach this machine's disk (cache.no-flush, below the node that notes them).
  */
 function machineArguments({ tools, card, diskLog, memoryMiB = DEFAULT_MEMORY_MIB, hasTpm, forwards, hasShell, hasWatchdog }: MachineOptions, socketOf: (name: string) => string): string[] {
   const serial = (name: string): string => `socket,id=${name},path=${socketOf(name)},server=on,wait=off`;
   const drive = diskLog === undefined
     ? `driver=raw,node-name=card,file.driver=file,file.filename=${card},cache.no-flush=on`
-    : `driver=blklogwrites,node-name=card,file.driver=raw,file.file.driver=file,file.file.filename=${card},log.driver=file,log.filename=${diskLog},cache.no-flush=on`;
+    : `driver=blklogwrites,node-name=card,file.driver=raw,file.cache.no-flush=on,file.file.driver=file,file.file.filename=${card},log.driver=file,log.filename=${diskLog},log.cache.no-flush=on`;
   return [
     '-L', tools.path('usr', 'share', 'qemu'), '-M', 'virt', '-cpu', 'cortex-a53', '-smp', '2', '-m', String(memoryMiB), '-nodefaults', '-display', 'none', '-monitor', 'none', '-bios', tools.path(...FIRMWARE),
     '-chardev', serial('serial'), '-serial', 'chardev:serial', '-blockdev', drive, '-device', 'virtio-blk-device,drive=card', '-device', 'virtio-rng-device',
