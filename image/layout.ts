@@ -16,9 +16,9 @@ export interface Partition {
 const EFI_SYSTEM = 'c12a7328-f81f-11d2-ba4b-00a0c93ec93b';
 const LINUX_DATA = '0fc63daf-8483-4772-8e79-3d69d8477de4';
 
-/** In the image, in order. `data` follows behind them: the first boot makes it as large as the card. */
+/** In the image, in order. `data` follows behind them: the first boot makes it as large as the card. On `boot` there is room for a bundle, too: updates without a network. */
 export const PARTITIONS = [
-  { name: 'boot', sizeMiB: 128, type: EFI_SYSTEM, uuid: '6f2a1c58-0b47-4f6e-9a31-7a1d5c0e0001' },
+  { name: 'boot', sizeMiB: 384, type: EFI_SYSTEM, uuid: '6f2a1c58-0b47-4f6e-9a31-7a1d5c0e0001' },
   { name: 'bootstate', sizeMiB: 1, type: LINUX_DATA, uuid: '6f2a1c58-0b47-4f6e-9a31-7a1d5c0e0002' },
   { name: 'system-a', sizeMiB: 1024, type: LINUX_DATA, uuid: '6f2a1c58-0b47-4f6e-9a31-7a1d5c0e0003' },
   { name: 'system-b', sizeMiB: 1024, type: LINUX_DATA, uuid: '6f2a1c58-0b47-4f6e-9a31-7a1d5c0e0004' },
@@ -49,6 +49,9 @@ export const REGIONS: readonly Region[] = PARTITIONS.map(({ name, sizeMiB }, ind
   name, sizeBytes: sizeMiB * MIB,
   offsetBytes: (HEAD_MIB + PARTITIONS.slice(0, index).reduce((sum, before) => sum + before.sizeMiB, 0)) * MIB,
 }));
+
+/** Of the boot partition, from its beginning: more than tables and files of the image take. What lies behind is free, and may hold anything. */
+export const BOOT_USED_BYTES = 32 * MIB;
 
 export const CARD_BYTES = (HEAD_MIB + PARTITIONS.reduce((sum, { sizeMiB }) => sum + sizeMiB, 0) + TAIL_MIB) * MIB;
 

@@ -1,7 +1,7 @@
 /** The image of a whole card: partition tables, then what the partitions hold. */
 import { open, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { CARD_BYTES, DISK_UUID, PARTITIONS, SECTOR_BYTES, regionOf } from '../layout.ts';
+import { BOOT_USED_BYTES, CARD_BYTES, DISK_UUID, PARTITIONS, SECTOR_BYTES, regionOf } from '../layout.ts';
 import { FIRST_BOOT_STATE } from './bootState.ts';
 import type { Workshop } from './workshop.ts';
 
@@ -19,8 +19,10 @@ export async function makeCard(workshop: Workshop, { boot, slot, card }: { reado
   await truncate(path, CARD_BYTES);
   await workshop.run('sfdisk', [...SFDISK, card], gptScript());
   await workshop.run('sfdisk', [...SFDISK, '--label-nested', 'dos', card], mbrScript());
-  await lay(workshop, boot, card, regionOf('boot').offsetBytes, 'notrunc');
-  await lay(workshop, slot, card, regionOf('system-a').offsetBytes, 'notrunc,sparse');
+  const { offsetBytes } = regionOf('boot');
+  await lay(workshop, { part: boot, card, offsetBytes, conversion: 'notrunc,sparse' });
+  await lay(workshop, { part: boot, card, offsetBytes, conversion: 'notrunc', firstBytes: BOOT_USED_BYTES });
+  await lay(workshop, { part: slot, card, offsetBytes: regionOf('system-a').offsetBytes, conversion: 'notrunc,sparse' });
   await using file = await open(path, 'r+');
   await file.write(FIRST_BOOT_STATE, 0, FIRST_BOOT_STATE.length, regionOf('bootstate').offsetBytes);
 }
@@ -39,10 +41,20 @@ function mbrScript(): string {
   return ['label: dos', `label-id: ${MBR_SERIAL}`, 'unit: sectors', `start=${start}, size=${sizeBytes / SECTOR_BYTES}, type=${MBR_FAT32}`, `start=1, size=${start - 1}, type=${MBR_GPT}`, ''].join('\n');
 }
 
+interface Laid {
+  readonly part: string;
+  readonly card: string;
+  readonly offsetBytes: number;
+  readonly conversion: 'notrunc' | 'notrunc,sparse';
+  /** Only the beginning of the part. */
+  readonly firstBytes?: number;
+}
+
 /**
  * Holes of the image are what a block map leaves out, so that a card keeps there what it held before. In a slot ext4 says itself which blocks it has never written;
- * FAT's tables mean something by their zeros: no hole there.
+ * FAT's tables mean something by their zeros, and files may hold some: no hole there.
  */
-async function lay(workshop: Workshop, part: string, card: string, offsetBytes: number, how: 'notrunc' | 'notrunc,sparse'): Promise<void> {
-  await workshop.run('dd', [`if=${part}`, `of=${card}`, 'bs=64K', `seek=${offsetBytes}`, 'oflag=seek_bytes', `conv=${how}`, 'status=none']);
+async function lay(workshop: Workshop, { part, card, offsetBytes, conversion, firstBytes }: Laid): Promise<void> {
+  const first = firstBytes === undefined ? [] : ['iflag=count_bytes', `count=${firstBytes}`];
+  await workshop.run('dd', [`if=${part}`, `of=${card}`, 'bs=64K', ...first, `seek=${offsetBytes}`, 'oflag=seek_bytes', `conv=${conversion}`, 'status=none']);
 }

@@ -2,7 +2,7 @@
 import { lstat, lutimes, readdir, truncate, writeFile } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import { TenzroError } from '#runtime/core/errors.ts';
-import { MIB, SECTOR_BYTES, regionOf } from '../layout.ts';
+import { BOOT_USED_BYTES, MIB, SECTOR_BYTES, regionOf } from '../layout.ts';
 import type { Workshop } from './workshop.ts';
 
 /** Fixed, so that two builds agree; nothing looks a slot up by them. */
@@ -10,8 +10,10 @@ const SLOT_UUID = '6f2a1c58-0b47-4f6e-9a31-7a1d5c0e00a0';
 const SLOT_HASH_SEED = '6f2a1c58-0b47-4f6e-9a31-7a1d5c0e00a1';
 const FAT_SERIAL = '7E420001';
 const FAT_LABEL = 'TENZROBOOT';
-/** Of 128 MiB enough clusters for FAT32, which the partition's type in the MBR (0c) promises to the Pi 3's ROM. */
-const SECTORS_PER_CLUSTER = 2;
+/** Small enough for the 65,525 clusters that make a FAT32, which the partition's type in the MBR (0c) promises to the Pi 3's ROM. */
+const SECTORS_PER_CLUSTER = 8;
+/** A table's entry for a cluster, and two tables. */
+const FAT_BYTES_PER_CLUSTER = 2 * 4;
 /** ext4's own needs, roughly: inode tables, bitmaps. */
 const EXT4_OVERHEAD = 0.04;
 
@@ -39,6 +41,8 @@ export async function makeBootPartition(workshop: Workshop, folder: string, file
   const root = join(workshop.folder, folder);
   const entries = await readdir(root, { recursive: true, withFileTypes: true });
   for (const entry of entries) await lutimes(join(entry.parentPath, entry.name), workshop.epochSeconds, workshop.epochSeconds);
+  const tablesBytes = (sizeBytes / (SECTORS_PER_CLUSTER * SECTOR_BYTES)) * FAT_BYTES_PER_CLUSTER;
+  if (await sizeOf(root) + tablesBytes > BOOT_USED_BYTES / 2) throw new TenzroError('image.content', 'the boot partition holds more than the image lays down whole: raise BOOT_USED_BYTES');
   const pathsOf = (isFolder: boolean): string[] => entries.filter((entry) => entry.isDirectory() === isFolder).map((entry) => relative(root, join(entry.parentPath, entry.name))).toSorted();
   for (const path of pathsOf(true)) await workshop.run('mmd', ['-i', file, `::${path}`]);
   for (const below of ['.', ...pathsOf(true)]) {
