@@ -5,8 +5,8 @@ import type { Workshop } from '../disk/workshop.ts';
 import { COMPATIBLE } from '../layout.ts';
 import { withKeys, type Signer } from './keys.ts';
 
-/** Of the squashfs in the bundle: a slow link is worth the minute. */
-const COMPRESSION = { final: '-comp zstd -Xcompression-level 15', draft: '-comp zstd -Xcompression-level 1' } as const;
+/** Of the squashfs in the bundle. Blocks of 1 MiB make it a tenth smaller than the 128 KiB of mksquashfs, at any level; above level 12 time grows faster than bytes shrink. */
+const COMPRESSION = { final: '-comp zstd -b 1M -Xcompression-level 12', draft: '-comp zstd -b 1M -Xcompression-level 1' } as const;
 
 export interface Bundle {
   /** In the workshop's folder. */
