@@ -14,7 +14,7 @@ import type { Clock } from '#runtime/core/clock.ts';
 import { TenzroError, messageOf } from '#runtime/core/errors.ts';
 import type { JsonObject } from '#runtime/core/json.ts';
 import { LIMITS } from '#runtime/core/limits.ts';
-import type { Counters, Log, Slots, UpdateCommand, UpdateKind, Updater } from '#runtime/core/ports.ts';
+import type { Counters, Log, Slots, SlotsStatus, UpdateCommand, UpdateKind, Updater } from '#runtime/core/ports.ts';
 import type { Settings } from '#runtime/core/settings.ts';
 import { MAIN_ENTITY } from '#runtime/core/topic.ts';
 import { KIND, UPDATE_BODY, type Cbor, type Draft, type Maybe } from '#runtime/core/types.ts';
@@ -175,7 +175,7 @@ export class Updating implements Updater {
   }
 
   async #afterStart(record: UpdateRecord, slots: Slots, signal: AbortSignal): Promise<UpdateRecord | undefined> {
-    const next = afterStart(record, await slots.status(signal));
+    const next = afterStart(record, await this.#statusWhenDone(slots, signal));
     switch (next) {
       case 'committed': return record.phase === 'committed' ? record : concludeUpdate(this.#records, record, 'committed');
       case 'returned': return record.phase === 'returned' ? record : concludeUpdate(this.#records, record, 'returned');
@@ -190,6 +190,18 @@ export class Updating implements Updater {
       case 'interrupted':
         await this.#giveUpUnlessBusy(slots);
         return undefined;
+    }
+  }
+
+  /** Who writes a slot goes on when who asked for it is gone. */
+  async #statusWhenDone(slots: Slots, signal: AbortSignal): Promise<SlotsStatus> {
+    for (;;) {
+      try {
+        return await slots.status(signal);
+      } catch (error) {
+        if (!(error instanceof TenzroError) || error.code !== 'update.busy') throw error;
+        await sleep(LIMITS.updateLookMs, undefined, { signal });
+      }
     }
   }
 

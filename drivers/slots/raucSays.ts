@@ -69,11 +69,11 @@ export function factsIn(text: string): BundleFacts {
 
 /** Which of our errors the words of RAUC are. */
 const MEANINGS: readonly (readonly [RegExp, ErrorCode])[] = [
+  [/already processing/i, 'update.busy'],
   [/could not connect|error creating proxy|error calling d-bus/i, 'update.slots'],
   [/signature verification failed|verify error|certificate|keyring/i, 'update.signature'],
   [/compatible mismatch/i, 'update.compatible'],
   [/version mismatch/i, 'update.older'],
-  [/already processing/i, 'update.busy'],
   [/invalid bundle format|signature size|payload|squashfs|magic|corrupt|verity|input\/output error|failed to mount bundle|rauc info error|checksum|does not match/i, 'update.bundle'],
   [/failed to stream|failed to download|no such file/i, 'update.source'],
 ];

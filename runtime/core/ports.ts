@@ -373,6 +373,7 @@ export interface Slots {
   readonly holds: UpdateKind;
   /** What has to start again for the other slot to run. */
   readonly restarts: 'machine' | 'gateway';
+  /** Rejects with `update.busy` where the other slot is being written, whoever began that. */
   status(signal: AbortSignal): Promise<SlotsStatus>;
   /** Checks the signature. Changes nothing. */
   inspect(source: BundleSource, signal: AbortSignal): Promise<BundleFacts>;

@@ -92,6 +92,7 @@ export class RaucWorld implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     delete process.env['DBUS_SYSTEM_BUS_ADDRESS'];
     await this.#service?.[Symbol.asyncDispose]();
+    await run('umount', [this.path('mount/bundle')]); // of a service that was killed at it; else there is none
     await this.#resources.disposeAsync();
   }
 
