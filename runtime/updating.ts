@@ -32,11 +32,17 @@ export type SlotsHere = Readonly<Record<UpdateKind, Maybe<Slots>>>;
 
 /** What this machine can replace. `endGateway`: ends this run of the gateway for another one. */
 export async function slotsHere(dataDir: string, endGateway: () => void): Promise<SlotsHere> {
-  const folders = await openFolderSlots({ paths: folderPaths(), compatible: compatibleOf(process.arch), compare: compareVersions, owner: 0, endGateway });
-  return {
-    firmware: await RaucSlots.here(raucPlaces(updateFolder(dataDir))),
-    software: folders ? { kind: 'value', value: folders } : { kind: 'none', reason: 'this installation has no folders to change between: it was not started by the package with systemd, or it comes with the image, which is replaced whole (firmware)' },
-  };
+  return { firmware: await RaucSlots.here(raucPlaces(updateFolder(dataDir))), software: await foldersHere(endGateway) };
+}
+
+/** A gateway runs without a second slot, too. */
+async function foldersHere(endGateway: () => void): Promise<Maybe<Slots>> {
+  try {
+    const folders = await openFolderSlots({ paths: folderPaths(), compatible: compatibleOf(process.arch), compare: compareVersions, owner: 0, endGateway });
+    return folders ? { kind: 'value', value: folders } : { kind: 'none', reason: 'this installation has no folders to change between: it was not started by the package with systemd, or it comes with the image, which is replaced whole (firmware)' };
+  } catch (error) {
+    return { kind: 'none', reason: messageOf(error) };
+  }
 }
 
 const NOTHING = { kind: 'none', reason: 'this gateway was started without a second slot to update into: update it as it was installed' } as const;
