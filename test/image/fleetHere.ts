@@ -40,6 +40,15 @@ export class FleetHere implements AsyncDisposable {
   /** `tenzro fleet …` with this folder. */
   async tell(...args: readonly string[]): Promise<Ran> { return tenzro(this.#folder, ['fleet', ...args, '--dir', this.home]); }
 
+  /** `tenzro fleet run` on its only gateway, to the end. Returns what it printed; throws that, too. */
+  async run(...words: readonly string[]): Promise<string> {
+    const [, gateway] = /^(\S+)\s+claimed/m.exec((await this.tell('ls')).stdout) ?? [];
+    if (gateway === undefined) throw new Error('the fleet has no gateway');
+    const { code, output } = await this.tell('run', gateway, ...words, '--passphrase-file', passphraseFile(this.#folder));
+    if (code !== 0) throw new Error(`tenzro fleet run ${gateway} ${words.join(' ')}: ${output}`);
+    return output;
+  }
+
   /** `tenzro fleet claim`, of a gateway whose port for claims is `claimPort` here. Returns what it printed; throws that, too. */
   async claim(code: string, claimPort: number): Promise<string> {
     const claimed = await run('timeout', [String(CLAIM_TIMEOUT_MS / 1_000), process.execPath, COMMAND, 'fleet', 'claim', '--dir', this.home, '--code', code, '--address', `127.0.0.1:${claimPort}`,

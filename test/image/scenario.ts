@@ -65,7 +65,7 @@ export interface SeenChoice {
   readonly line: string;
 }
 
-export async function nextChoice(line: Console, timeoutMs = CHOICE_TIMEOUT_MS): Promise<SeenChoice> {
-  const [said, slot] = await line.waitFor(CHOICE, { timeoutMs });
+export async function nextChoice(line: Console, timeoutMs = CHOICE_TIMEOUT_MS, unless?: RegExp): Promise<SeenChoice> {
+  const [said, slot] = await line.waitFor(CHOICE, { timeoutMs, ...(unless === undefined ? {} : { unless }) });
   return { slot: slot === 'A' || slot === 'B' ? slot : undefined, line: said.trim() };
 }

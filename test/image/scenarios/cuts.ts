@@ -112,7 +112,7 @@ async function live(stage: Stage): Promise<string> {
     await using machine = await board.start({ diskLog });
     slots.push((await nextChoice(machine.console)).slot ?? 'none');
     await reachShell(machine);
-    shellOf(machine).send(`(until systemctl is-active -q tenzro-edge; do sleep 1; done; tenzro update install --yes ${server.url}) > /run/install.log 2>&1 &`);
+    shellOf(machine).send(`(until systemctl is-active -q tenzro-edge; do sleep 1; done; runuser -u tenzro -- tenzro update install --yes ${server.url}) > /run/install.log 2>&1 &`);
     await new Promise((resolve) => { setTimeout(resolve, random(LIVE_WITHIN_S * 1_000)); });
     await machine.cut();
     const entries = readDiskLog(diskLog);

@@ -3,41 +3,58 @@ import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { BOOT_TRIES } from '#image/layout.ts';
+import { SYSTEM } from '#image/system/manifest.ts';
 import { run } from '#test/support/process.ts';
-import { Board, gatewayReady, reachShell, shellOf } from '../board.ts';
+import { Board, CLAIM_PORT, gatewayReady, reachShell, shellOf } from '../board.ts';
 import { sectorOf, stateOf, variablesIn } from '../bootModel.ts';
 import { readBootSector, regionOfSlot, writeBootSector } from '../card.ts';
-import { checkData } from '../dataPartition.ts';
+import { checkData, dataRegion } from '../dataPartition.ts';
 import { golden } from '../golden.ts';
 import type { Machine } from '../machine.ts';
 import { nextChoice, type Scenario, type Stage } from '../scenario.ts';
 
 const TRY_TIMEOUT_MS = 900_000;
+const TENZRO_ID = SYSTEM.users.tenzro.uid;
 
 interface Fault {
+  /** How far B comes. Where it never ran, the gateway of A is not waited for. */
+  readonly ran: 'nothing' | 'something';
   /** What is changed in slot B, by debugfs(8); `@NAME` stands for a file with these bytes. */
   readonly files: Readonly<Record<string, string>>;
   readonly commands: readonly string[];
   /** Of slot B; fewer than a fresh update has, where a try takes minutes. */
   readonly tries: number;
-  /** What is done to the system, once its shell answers, at each try. */
+  /** Of the gateway's configuration on the data partition, beside what it has. */
+  readonly config?: string;
+  /** What is done to the system at each try. */
   readonly strike?: (machine: Machine) => Promise<void>;
 }
 
 /** Slot B becomes a copy of A with a fault, as an update would have left it: first in order, with its tries. */
-async function withFault(stage: Stage, { files, commands, tries }: Fault): Promise<Board> {
+async function withFault(stage: Stage, { files, commands, tries, config }: Fault): Promise<Board> {
   const { board: first } = await golden(stage);
   const board = await Board.in(stage.tools, join(stage.folder, 'board'));
   await board.copyOf(first);
   const [a, b] = [regionOfSlot('A'), regionOfSlot('B')];
   await must('dd', [`if=${board.card}`, `of=${board.card}`, 'bs=1M', 'iflag=skip_bytes,count_bytes', 'oflag=seek_bytes', `skip=${a.offsetBytes}`, `seek=${b.offsetBytes}`, `count=${a.sizeBytes}`, 'conv=notrunc,sparse', 'status=none']);
-  const script = join(stage.folder, 'fault.debugfs');
   for (const [name, content] of Object.entries(files)) writeFileSync(join(stage.folder, name), content, { mode: 0o755 });
-  writeFileSync(script, commands.map((line) => `${line.replaceAll('@', `${stage.folder}/`)}\n`).join(''));
-  await must('/usr/sbin/debugfs', ['-w', '-f', script, `${board.card}?offset=${b.offsetBytes}`]);
+  await edit(stage, `${board.card}?offset=${b.offsetBytes}`, commands);
+  const data = dataRegion(board.card);
+  if (config !== undefined && data) {
+    writeFileSync(join(stage.folder, 'config'), `version: 1\nclaim: { port: ${CLAIM_PORT} }\n${config}`);
+    const path = '/config/tenzro.yaml';
+    await edit(stage, `${board.card}?offset=${data.offsetBytes}`, [...write(path, 'config'), `sif ${path} uid ${TENZRO_ID}`, `sif ${path} gid ${TENZRO_ID}`, `sif ${path} mode 0100640`]);
+  }
   const { machine_id: machineId = '' } = Object.fromEntries(variablesIn(readBootSector(board.card)) ?? []);
   writeBootSector(board.card, sectorOf({ order: ['B', 'A'], left: { A: BOOT_TRIES, B: tries } }, { machine_id: machineId }));
   return board;
+}
+
+/** What lies still is changed without being mounted. */
+async function edit(stage: Stage, fileSystem: string, commands: readonly string[]): Promise<void> {
+  const script = join(stage.folder, 'edit.debugfs');
+  writeFileSync(script, commands.map((line) => `${line.replaceAll('@', `${stage.folder}/`)}\n`).join(''));
+  await must('/usr/sbin/debugfs', ['-w', '-f', script, fileSystem]);
 }
 
 async function must(program: string, args: readonly string[]): Promise<void> {
@@ -61,8 +78,10 @@ const returns = (fault: Fault) => async (stage: Stage): Promise<string> => {
   assert.equal(slot, 'A');
   assert.equal(seconds.length, fault.tries);
   await reachShell(machine);
-  await gatewayReady(machine);
-  await shellOf(machine).must('sync');
+  if (fault.ran !== 'nothing') {
+    await gatewayReady(machine);
+    await shellOf(machine).must('sync');
+  }
   await machine.cut();
   const after = await checkData(board.card);
   assert.equal(after?.chain?.chainId, before?.chainId, 'identity and chain go on');
@@ -77,18 +96,18 @@ const program = (path: string, name: string): readonly string[] => [...write(pat
 const ONE_MINUTE_TIMER = '[Timer]\nOnBootSec=3min\n';
 
 export const RETURNS: readonly Scenario[] = [
-  { name: 'return-kernel', tier: 'full', about: 'a kernel that does not load', run: returns({ files: { kernel: 'no kernel' }, commands: write('/vmlinuz', 'kernel'), tries: BOOT_TRIES }) },
-  { name: 'return-panic', tier: 'full', about: 'an initramfs that is none: kernel panic', run: returns({ files: { initrd: 'no initramfs' }, commands: write('/initrd.img', 'initrd'), tries: BOOT_TRIES }) },
+  { name: 'return-kernel', tier: 'full', about: 'a kernel that does not load', run: returns({ ran: 'nothing', files: { kernel: 'no kernel' }, commands: write('/vmlinuz', 'kernel'), tries: BOOT_TRIES }) },
+  { name: 'return-panic', tier: 'full', about: 'an initramfs that is none: kernel panic', run: returns({ ran: 'nothing', files: { initrd: 'no initramfs' }, commands: write('/initrd.img', 'initrd'), tries: BOOT_TRIES }) },
   {
     name: 'return-trial', tier: 'full', about: 'user space that never comes to the gateway (limit of the trial shortened to 3 minutes)',
-    run: returns({ files: { gateway: '[Service]\nExecStart=/bin/true\n', timer: ONE_MINUTE_TIMER }, commands: [...write('/usr/lib/systemd/system/tenzro-edge.service', 'gateway'), ...write('/usr/lib/systemd/system/tenzro-trial.timer', 'timer')], tries: 1 }),
+    run: returns({ ran: 'something', files: { gateway: '[Service]\nExecStart=/bin/true\n', timer: ONE_MINUTE_TIMER }, commands: [...write('/usr/lib/systemd/system/tenzro-edge.service', 'gateway'), ...write('/usr/lib/systemd/system/tenzro-trial.timer', 'timer')], tries: 1 }),
   },
   {
     name: 'return-hang', tier: 'full', about: 'a system that hangs: the hardware watchdog',
-    run: returns({ files: {}, commands: [], tries: 1, strike: async (machine) => { await reachShell(machine); shellOf(machine).send('kill -SEGV 1'); } }),
+    run: returns({ ran: 'something', files: {}, commands: [], tries: 1, strike: async (machine) => { await reachShell(machine); shellOf(machine).send('kill -SEGV 1'); } }),
   },
   {
-    name: 'return-crash', tier: 'full', about: 'a gateway that crashes again and again',
-    run: returns({ files: { main: '#!/bin/sh\n[ "$1" = run ] && exit 1\nexec /opt/tenzro-edge/bin/node /opt/tenzro-edge/runtime/cli/tenzro.js "$@"\n' }, commands: program('/usr/bin/tenzro', 'main'), tries: 1 }),
+    name: 'return-crash', tier: 'full', about: 'a gateway that crashes again and again (update.trialSeconds: 60)',
+    run: returns({ ran: 'something', config: 'update: { trialSeconds: 60 }\n', files: { main: '#!/bin/sh\n[ "$1" = run ] && exit 1\nexec /opt/tenzro-edge/bin/node /opt/tenzro-edge/runtime/cli/tenzro.js "$@"\n' }, commands: program('/usr/bin/tenzro', 'main'), tries: 1 }),
   },
 ];

@@ -8,6 +8,7 @@ import { stateOf, type SlotName } from '../bootModel.ts';
 import { readBootSector } from '../card.ts';
 import { checkData } from '../dataPartition.ts';
 import { FleetHere } from '../fleetHere.ts';
+import type { Machine } from '../machine.ts';
 import { confirmed, golden } from '../golden.ts';
 import { nextChoice, Phases, Skipped, type Scenario, type Stage } from '../scenario.ts';
 
@@ -24,7 +25,18 @@ export const recordingOf = (stage: Stage): { readonly before: string; readonly l
   return { before: at('update-before.img'), log: at('update.disklog'), after: at('update-after.img') };
 };
 
-async function update(stage: Stage): Promise<string> {
+/** How the update is asked for; resolves with what was said about it. */
+type Asking = (where: { readonly machine: Machine; readonly fleet: FleetHere; readonly url: string }) => Promise<string>;
+
+/** The restart takes the shell away: what goes wrong is said on the console. */
+const byHand: Asking = async ({ machine, url }) => {
+  shellOf(machine).send(`runuser -u tenzro -- tenzro update install --yes ${url} > /run/install.log 2>&1 || { echo; echo "update failed: $(tail -3 /run/install.log)"; } > /dev/console`);
+  return Promise.resolve('tenzro update install');
+};
+/** Ends when the new system has proved itself. */
+const byCommand: Asking = ({ fleet, url }) => fleet.run('firmware_update', `url=${url}`, '--ttl', '2h');
+
+const update = (ask: Asking) => async (stage: Stage): Promise<string> => {
   const bundle = bundleOf(stage);
   const phases = new Phases(stage.say);
   const { board: first, fleetFolder, fleetPort } = await golden(stage);
@@ -45,16 +57,18 @@ async function update(stage: Stage): Promise<string> {
   await gatewayReady(machine);
   await confirmed(machine);
   phases.done(`slot ${from} up and confirmed`);
-  stage.say((await shellOf(machine).must(`tenzro update install --yes ${server.url}`, INSTALL_TIMEOUT_MS)).trimEnd());
-  phases.done('tenzro update install');
-  const next = await nextChoice(machine.console, INSTALL_TIMEOUT_MS);
+  const asked = ask({ machine, fleet, url: server.url });
+  asked.catch(() => undefined); // whoever waits for it below has it
+  const choice = nextChoice(machine.console, INSTALL_TIMEOUT_MS, /update failed: [^\n]*\n[^\n]*/);
+  const next = await Promise.race([choice, asked.then(() => choice)]);
   assert.equal(next.slot, to, next.line);
-  phases.done(`restarted: ${next.line}`);
+  phases.done(`installed and restarted: ${next.line}`);
   await reachShell(machine);
   await gatewayReady(machine);
   phases.done(`gateway of slot ${to} ready`);
   await confirmed(machine);
   phases.done('confirmed');
+  stage.say((await asked).trimEnd());
   stage.say((await fleet.tell('ls')).output.trimEnd());
   stage.say((await shellOf(machine).run('tenzro update status; cat /usr/lib/tenzro-edge/image.json')).output.trimEnd());
   await powerOff(machine);
@@ -68,6 +82,9 @@ async function update(stage: Stage): Promise<string> {
   renameSync(diskLog, recording.log);
 
   return `${from} to ${to}; ${phases.text}; ${server.requests} requests; ${before?.chain?.blocks ?? 0} then ${after?.chain?.blocks ?? 0} blocks verify`;
-}
+};
 
-export const UPDATE: readonly Scenario[] = [{ name: 'update', tier: 'full', about: 'tenzro update install over HTTP, confirmed by the gate', run: update }];
+export const UPDATE: readonly Scenario[] = [
+  { name: 'update', tier: 'full', about: 'tenzro update install over HTTP, confirmed by the gate', run: update(byHand) },
+  { name: 'update-command', tier: 'full', about: 'the same by the signed command firmware_update', run: update(byCommand) },
+];
