@@ -56,9 +56,9 @@ export async function checkData(card: string): Promise<DataCheck | undefined> {
 }
 
 async function checkChain(dataDir: string): Promise<ChainCheck | undefined> {
-  const ledger = join(dataDir, 'ledger');
-  if (!existsSync(ledger)) return undefined;
-  const checked = await tenzro(dataDir, ['fsck', ledger]);
+  const chain = join(dataDir, 'ledger', 'chain');
+  if (!existsSync(chain)) return undefined;
+  const checked = await tenzro(dataDir, ['fsck', chain]);
   if (checked.code !== 0) throw new Error(`tenzro fsck ended with ${checked.code}: ${checked.output}`);
   const { blocks, chainId, newest } = await newestSealed(dataDir);
   if (chainId === undefined) return undefined;

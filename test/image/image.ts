@@ -31,7 +31,7 @@ Tiers: quick (the default; the boot loader with miniature cards, two minutes at 
   --tools FOLDER  the tools tree; default: the locked ones, made when they are not there (as root)
   --boot FILE     boot script instead of image/disk/boot.cmd
   --seed N        of what is random; printed
-  --cuts N        how many power cuts are replayed of each recording; default 10
+  --cuts N        how many power cuts are replayed of each recording, and a fifth of it live; default 10
   --keep          keep the cards too; console logs are kept anyway, in ${KEPT}
 
 Scenarios:

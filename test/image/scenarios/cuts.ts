@@ -95,7 +95,8 @@ async function ofUpdate(stage: Stage): Promise<string> {
   return replayed(stage, { before, log, whole: new Map([[await slotDigest(before, from), from], [await slotDigest(after, to), to]]) });
 }
 
-const LIVE_CUTS = 4;
+/** A live cut takes as long as many that are replayed. */
+const REPLAYED_PER_LIVE = 5;
 /** From user space until the new system is up, roughly: cuts fall into this. */
 const LIVE_WITHIN_S = 360;
 
@@ -107,8 +108,9 @@ async function live(stage: Stage): Promise<string> {
   await board.copyOf(first);
   await using server = await BundleServer.serve(bundleOf(stage));
   const slots: string[] = [];
+  const cuts = Math.ceil(stage.cuts / REPLAYED_PER_LIVE);
   let [blocks, lost] = [before?.chain?.blocks ?? 0, 0];
-  for (let cut = 1; cut <= LIVE_CUTS; cut += 1) {
+  for (let cut = 1; cut <= cuts; cut += 1) {
     const [last, diskLog] = [join(stage.folder, 'before-cut.img'), join(stage.folder, 'live.disklog')];
     await copySparse(board.card, last);
     rmSync(diskLog, { force: true });
@@ -130,7 +132,7 @@ async function live(stage: Stage): Promise<string> {
   slots.push((await nextChoice(machine.console)).slot ?? 'none');
   await reachShell(machine);
   await gatewayReady(machine);
-  return `${LIVE_CUTS} cuts, seed ${stage.seed}: started ${slots.join(' ')}, the gateway ready at last; ${lost} unflushed sectors lost; ${blocks} blocks verify`;
+  return `${cuts} cuts, seed ${stage.seed}: started ${slots.join(' ')}, the gateway ready at last; ${lost} unflushed sectors lost; ${blocks} blocks verify`;
 }
 
 export const CUTS: readonly Scenario[] = [
