@@ -9,9 +9,11 @@ import { basename } from 'node:path';
 import { equalBytes } from '#runtime/core/bytes.ts';
 import { TenzroError, messageOf } from '#runtime/core/errors.ts';
 
-/** Where one partition begins, in bytes. */
+/** Where the partition begins, in bytes. */
 export interface BootPlace {
   readonly offset: number;
+  /** The disk is laid out as our image is, whose first start reads `board.yaml`. */
+  readonly isOurs: boolean;
 }
 
 export interface BootFile {
@@ -32,15 +34,18 @@ const SECTOR_BYTES = 512;
 const MBR = { entries: 446, entryBytes: 16, count: 4, signature: 510 } as const;
 const FAT_TYPES = new Set([0x01, 0x04, 0x06, 0x0e, 0x0b, 0x0c, 0xef]);
 const GPT_TYPE = 0xee;
-/** UEFI 2.10 §5.3: header in sector 1. Entries: type at 0, first sector at 32. */
+/** UEFI 2.10 §5.3: header in sector 1. Entries: type at 0, first sector at 32, name at 56 in 72 bytes of UTF-16. */
 const GPT = { magic: 'EFI PART', entriesAt: 72, entryCount: 80, entrySize: 84, entryCountMax: 128, entryBytesMax: 512 } as const;
 /** UEFI 2.10 §5.3.3: EFI system partition; Microsoft's basic data, as Raspberry Pi images have it. Stored with the first three fields turned. */
 const GPT_TYPES = new Set(['28732ac11ff8d211ba4b00a0c93ec93b', 'a2a0d0ebe5b9334487c068b6b72699c7']);
 
-/** Throws `flash.boot_files`, and `flash.program` before anything is written. */
-export async function readBootFiles(paths: readonly string[], signal: AbortSignal): Promise<readonly BootFile[]> {
-  if (paths.length > 0) await mtool('mtools', ['--version'], Buffer.alloc(0), signal);
-  const files: BootFile[] = [];
+/** Only our image has it (image/layout.ts). */
+const OUR_PARTITION = 'bootstate';
+
+/** Those of the paths behind the ones that are made already. Throws `flash.boot_files`, and `flash.program` before anything is written. */
+export async function readBootFiles(made: readonly BootFile[], paths: readonly string[], signal: AbortSignal): Promise<readonly BootFile[]> {
+  const files = [...made];
+  if (files.length + paths.length > 0) await mtool('mtools', ['--version'], Buffer.alloc(0), signal);
   for (const path of paths) {
     const name = basename(path);
     if (!NAME.test(name)) throw wrong(`the name of ${path} is not one for every FAT: letters, digits, - _ and . only`);
@@ -59,23 +64,24 @@ export async function readBootFiles(paths: readonly string[], signal: AbortSigna
 export function bootPartition(head: Buffer): BootPlace {
   if (head.length < 2 * SECTOR_BYTES || head.readUInt16BE(MBR.signature) !== 0x55aa) throw wrong('the image has no partition table');
   const entries = Array.from({ length: MBR.count }, (_, at) => head.subarray(MBR.entries + at * MBR.entryBytes));
-  const isGpt = entries.some((entry) => entry[4] === GPT_TYPE);
-  const sector = isGpt ? gptSector(head) : entries.find((entry) => FAT_TYPES.has(entry[4] ?? 0))?.readUInt32LE(8);
+  const partitions = entries.some((entry) => entry[4] === GPT_TYPE) ? gptEntries(head) : [];
+  const sector = partitions.length > 0 ? gptSector(partitions) : entries.find((entry) => FAT_TYPES.has(entry[4] ?? 0))?.readUInt32LE(8);
   if (sector === undefined) throw wrong('the image has no FAT partition');
-  return { offset: sector * SECTOR_BYTES };
+  return { offset: sector * SECTOR_BYTES, isOurs: partitions.some((entry) => entry.toString('utf16le', 56, 128).replace(/\0.*$/s, '') === OUR_PARTITION) };
 }
 
-function gptSector(head: Buffer): number | undefined {
+function gptSector(entries: readonly Buffer[]): number | undefined {
+  const boot = entries.find((entry) => GPT_TYPES.has(entry.toString('hex', 0, 16)));
+  return boot && Number(boot.readBigUInt64LE(32));
+}
+
+function gptEntries(head: Buffer): readonly Buffer[] {
   const header = head.subarray(SECTOR_BYTES);
   if (header.toString('latin1', 0, 8) !== GPT.magic) throw wrong('its GPT is damaged');
   const at = Number(header.readBigUInt64LE(GPT.entriesAt)) * SECTOR_BYTES;
   const [entryCount, entryBytes] = [header.readUInt32LE(GPT.entryCount), header.readUInt32LE(GPT.entrySize)];
   if (entryCount > GPT.entryCountMax || entryBytes < 128 || entryBytes > GPT.entryBytesMax || at + entryCount * entryBytes > head.length) throw wrong('its GPT is of a form that is not read here');
-  for (let number = 0; number < entryCount; number++) {
-    const entry = head.subarray(at + number * entryBytes);
-    if (GPT_TYPES.has(entry.toString('hex', 0, 16))) return Number(entry.readBigUInt64LE(32));
-  }
-  return undefined;
+  return Array.from({ length: entryCount }, (_, number) => head.subarray(at + number * entryBytes, at + (number + 1) * entryBytes));
 }
 
 /** Takes the place of files of the same name; reads each back. Rejects with `flash.boot_files`, `flash.program`. */

@@ -11,9 +11,10 @@ import { writeImage } from '#provisioning/flash/write.ts';
 import { systemClock } from '#runtime/core/clock.ts';
 import { TenzroError } from '#runtime/core/errors.ts';
 import { printable } from '#runtime/core/printable.ts';
+import { personalFiles, warningsOf, type PersonalFlags } from './flashPersonal.ts';
 import { EXIT, type Io } from './io.ts';
 
-export interface FlashFlags {
+export interface FlashFlags extends PersonalFlags {
   /** A file; false: none, also where one lies beside the image. */
   readonly bmap?: string | false;
   /** Files for the boot partition. */
@@ -40,8 +41,11 @@ export async function flash(io: Io, imagePath: string, targetPath: string | unde
   const bmap = flags.bmap === false ? undefined : await bmapOf(image, flags.bmap);
   tellImage(say, image, bmap?.path);
   const checked = await checkImage(io, image, say, flags);
-  const files = await readBootFiles(flags.put ?? [], io.signal);
+  const made = await personalFiles(io, flags);
+  const files = await readBootFiles(made, flags.put ?? [], io.signal);
   const bootPlace = files.length > 0 ? bootPartition(await beginningOf(image, HEAD_BYTES, io.signal)) : undefined;
+  if (made.length > 0 && bootPlace?.isOurs === false) throw new TenzroError('flash.boot_files', `no image of Tenzro Edge, and so nothing would read ${made.map(({ name }) => name).join(' and ')}: --put lays files of the names that it reads`);
+  if (bootPlace?.isOurs) for (const line of warningsOf(files)) io.error(`the card will not take over ${printable(line)}`);
   tellPlace(say, place);
   if ((place.disk || place.isThere) && !flags.yes) await agree(io, place);
   const bar = new Bar(io, flags.json === true);

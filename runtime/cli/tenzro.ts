@@ -4,6 +4,7 @@ import manifest from '../../package.json' with { type: 'json' };
 import { TenzroError, messageOf } from '#runtime/core/errors.ts';
 import { printable } from '#runtime/core/printable.ts';
 import { declareBoard } from './boardDeclare.ts';
+import { declareFlash } from './declareFlash.ts';
 import { declareUpdate } from './declareUpdate.ts';
 import { declareDispatch } from './fleet/declare.ts';
 import { EXIT, Io, type CommonFlags } from './io.ts';
@@ -377,16 +378,4 @@ function declareConfig(root: Command, io: Io): void {
   config.command('hash-password').description('Reads a password (typed unseen, or the first line of stdin) and prints its hash for mqtt.users.')
     .addHelpText('after', '\nExamples:\n  $ tenzro config hash-password\n  $ printf %s "$PASSWORD" | tenzro config hash-password')
     .action(async () => { await (await import('./config.ts')).configHashPassword(io); });
-}
-
-function declareFlash(root: Command, io: Io): void {
-  root.command('flash <image> [target]').description('Writes an image (.img, .img.xz) onto a card, stick or into a file, and reads it back. Without a target: lists the cards that are here.')
-    .option('--bmap <file>', 'block map of bmaptool: write only what the image holds; default: the one beside the image')
-    .option('--no-bmap', 'write every byte, also where a block map lies beside the image')
-    .option('--put <files...>', 'files that the image reads at its first start, for its FAT boot partition; nothing is mounted')
-    .option('--force-fixed', 'also onto a disk that is built in; never onto one that is mounted or swapped to')
-    .option('--yes', 'overwrite without asking')
-    .option(...JSON_FLAG)
-    .addHelpText('after', '\nExamples:\n  $ tenzro flash tenzro-edge.img.xz\n  $ sudo tenzro flash tenzro-edge.img.xz /dev/sdX\n  $ tenzro flash tenzro-edge.img.xz copy.img')
-    .action(async (image: string, target: string | undefined, flags: import('./flash.ts').FlashFlags) => { await (await import('./flash.ts')).flash(io, image, target, flags); });
 }

@@ -216,7 +216,7 @@ export const ERRORS = {
   'flash.permission': row('environment', 'Nothing was written: run it again with sudo in front, as writing a disk takes the rights over all of them.'),
   'flash.medium': row('environment', 'Put the card in again, or try another reader, and run the same command again: what was begun shows no system, and repeating is safe.'),
   'flash.verify': row('environment', 'The card is worn out or smaller than it says: take another one; this one shows no system.'),
-  'flash.boot_files': row('usage', 'Correct what the message names and run the same command again; without --put the image alone is written.'),
+  'flash.boot_files': row('usage', 'Correct what the message names and run the same command again; without files and settings for the first start the image alone is written.'),
 
   // building the image
   'image.usage': row('usage', 'See npm run build:image -- --help.'),

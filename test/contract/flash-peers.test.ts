@@ -2,6 +2,8 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { planFirstBoot, type FoundFile } from '#runtime/board/firstBoot.ts';
+import { bootTools } from '#runtime/boarding.ts';
 import { diskImageIn, IMAGE_BYTES, ran, type DiskImage } from '#test/support/diskImage.ts';
 import { requirePeer } from '#test/support/peers.ts';
 import { run, type Ran } from '#test/support/process.ts';
@@ -92,6 +94,63 @@ describe('flash: against the programs of others', () => {
     assert.match(large.output, /larger than 1048576 bytes \(flash\.boot_files\)/);
     assert.ok(!existsSync(at('full.img')));
   }).timeout(60_000);
+
+  describe('what makes a card of our image this one', () => {
+    const SECRET = 'eight or more "quoted" \\ signs';
+    const settings = ['--wifi', 'hall: "3" ü', '--country', 'de', '--hostname', 'hall-3', '--timezone', 'Europe/Berlin'];
+    let ours = '';
+    before(() => {
+      ours = at('ours-plain.img');
+      writeFileSync(ours, readFileSync(image.plain));
+      ran('sfdisk', ['--quiet', '--part-label', ours, '2', 'bootstate']);
+      writeFileSync(at('secret'), `${SECRET}\n`, { mode: 0o600 });
+      writeFileSync(at('hall.yaml'), 'version: 1\nupdate: { commitOffline: true }\n');
+    });
+
+    it('lies on its boot partition as its first start reads it', async function () {
+      const { code, output } = await flash(ours, at('hall.img'), ...settings, '--wifi-file', at('secret'), '--config', at('hall.yaml'));
+      assert.equal(code, 0, output);
+      assert.ok(!output.includes(SECRET));
+      const found = ['board.yaml', 'tenzro.yaml'].map((name) => ({ name, bytes: execFileSync(requirePeer(this, 'mtype'), ['-i', `${at('hall.img')}@@1M`, `::${name}`]) }));
+      const { wishes, config, reports } = planFirstBoot(found as readonly FoundFile[], [], bootTools('/opt/tenzro-edge'));
+      assert.deepEqual(reports, []);
+      assert.deepEqual(wishes, { hostname: 'hall-3', timezone: 'Europe/Berlin', country: 'DE', networks: [{ ssid: 'hall: "3" ü', passphrase: SECRET, hidden: false }] });
+      assert.equal(config, readFileSync(at('hall.yaml'), 'utf8'));
+    }).timeout(60_000);
+
+    const refused: readonly (readonly [string, readonly string[], RegExp])[] = [
+      ['a host name that is none', ['--hostname', '-x'], /board\.yaml:1:\d+: hostname: .*\(flash\.boot_files\)/],
+      ['a passphrase that others can read', ['--wifi', 'hall', '--wifi-file', 'open'], /mode 644/],
+      ['a passphrase that is too short', ['--wifi', 'hall', '--wifi-file', 'short'], /8 to 63 .*\(flash\.boot_files\)/],
+      ['a passphrase of no network', ['--wifi-file', 'secret'], /--wifi .*\(cli\.usage\)/],
+      ['a configuration with an error', ['--config', 'wrong.yaml'], /tenzro\.yaml:1:1: .*\(flash\.boot_files\)/],
+      ['a configuration that is not there', ['--config', 'absent.yaml'], /absent\.yaml cannot be read.*\(flash\.boot_files\)/],
+    ];
+    for (const [what, flags, about] of refused) {
+      it(`is not ${what}: nothing is written`, async () => {
+        writeFileSync(at('open'), 'long enough\n', { mode: 0o644 });
+        writeFileSync(at('short'), 'short77\n', { mode: 0o600 });
+        writeFileSync(at('wrong.yaml'), 'updates: {}\n');
+        const { code, output } = await flash(ours, at('refused.img'), ...flags.map((flag, index) => (/file|config/.test(flags[index - 1] ?? '') ? at(flag) : flag)));
+        assert.deepEqual([code, existsSync(at('refused.img'))], [2, false], output);
+        assert.match(output, about);
+        assert.ok(!output.includes('short77'));
+      }).timeout(60_000);
+    }
+
+    it('is not laid onto an image that would not read it', async () => {
+      const { code, output } = await flash(image.plain, at('refused.img'), '--hostname', 'hall-3');
+      assert.deepEqual([code, existsSync(at('refused.img'))], [2, false], output);
+      assert.match(output, /nothing would read board\.yaml.*--put/);
+    }).timeout(60_000);
+
+    it('is warned of where it comes as a file of its own', async () => {
+      writeFileSync(at('board.yaml'), 'hostnam: hall-3\n');
+      const { code, output } = await flash(ours, at('warned.img'), '--put', at('board.yaml'));
+      assert.equal(code, 0, output);
+      assert.match(output, /will not take over board\.yaml:1:1: hostnam: unknown key \(did you mean hostname\?\)/);
+    }).timeout(60_000);
+  });
 
   /** The FAT alone, as fsck.fat reads it. */
   function fatOf(path: string): string {

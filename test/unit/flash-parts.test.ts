@@ -100,8 +100,8 @@ describe('flash: boot partition', () => {
   };
 
   it('is the first FAT of an MBR', () => {
-    assert.deepEqual(bootPartition(table([0x0c, 0x83])), { offset: 8192 * 512 });
-    assert.deepEqual(bootPartition(table([0x83, 0x0e])), { offset: 2 * 8192 * 512 });
+    assert.deepEqual(bootPartition(table([0x0c, 0x83])), { offset: 8192 * 512, isOurs: false });
+    assert.deepEqual(bootPartition(table([0x83, 0x0e])), { offset: 2 * 8192 * 512, isOurs: false });
   });
 
   const broken: readonly (readonly [string, Buffer, RegExp])[] = [
