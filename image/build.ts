@@ -18,6 +18,7 @@ the bill of materials and the list for Raspberry Pi Imager.
 
   --out DIR         where the folder goes (dist)
   --commit REV      which commit of the gateway (HEAD); image/ must be that commit's, but for --draft
+  --packages        with the Debian packages for amd64 and arm64, under the same checksums (npm run build does that)
   --draft           packed in a tenth of the time, a third larger
   --key FILE        who signs bundles and checksums: private key, its certificate (with those up to the authority, if there
   --cert FILE       are any between), and the authority's certificate, which every card built here trusts; all PEM.
@@ -29,7 +30,7 @@ the bill of materials and the list for Raspberry Pi Imager.
 `;
 
 const OPTIONS = {
-  out: { type: 'string', default: 'dist' }, commit: { type: 'string', default: 'HEAD' }, draft: { type: 'boolean', default: false },
+  out: { type: 'string', default: 'dist' }, commit: { type: 'string', default: 'HEAD' }, draft: { type: 'boolean', default: false }, packages: { type: 'boolean', default: false },
   key: { type: 'string' }, cert: { type: 'string' }, authority: { type: 'string' },
   url: { type: 'string', default: 'https://downloads.tenzro.invalid/edge/' }, for: { type: 'string' },
   compare: { type: 'boolean', default: false }, help: { type: 'boolean', default: false },
@@ -57,7 +58,7 @@ async function optionsOf(flags: Flags): Promise<ImageOptions> {
   const { signal } = stop;
   const tools = await openTools({ progress: line, signal });
   return {
-    tools, base: await baseTree({ tools, progress: line, signal }), emulatedTpm: flags.for === undefined ? undefined : await emulatedTpmModule({ tools, progress: line, signal }), out: resolve(flags.out), commit: flags.commit, compression: flags.draft || flags.for !== undefined ? 'draft' : 'final',
+    tools, base: await baseTree({ tools, progress: line, signal }), emulatedTpm: flags.for === undefined ? undefined : await emulatedTpmModule({ tools, progress: line, signal }), out: resolve(flags.out), commit: flags.commit, hasPackages: flags.packages, compression: flags.draft || flags.for !== undefined ? 'draft' : 'final',
     signer: await signerOf(flags), url: flags.url, signal, say: line,
   };
 }

@@ -34,6 +34,8 @@ export interface ImageOptions {
   /** Anything that git takes for a commit. */
   readonly commit: string;
   readonly compression: 'final' | 'draft';
+  /** The Debian packages of both processors beside the image. */
+  readonly hasPackages: boolean;
   readonly signer: Signer;
   /** The kernel module that emulated boards need; undefined for real ones. */
   readonly emulatedTpm: string | undefined;
@@ -134,8 +136,15 @@ async function publish(job: Job): Promise<string[]> {
   } else {
     files.push(`${name}.img`);
   }
+  if (job.hasPackages) files.push(...await steps.step('packages (.deb)', async () => addPackages(job, result.folder)));
   await steps.step('checksums', async () => writeSums(result, files, job.signer));
   return [...files, SUMS, SIGNATURE].toSorted();
+}
+
+/** Both at once: each packs on one core. Returns their names. */
+async function addPackages({ commit, compression }: Job, out: string): Promise<string[]> {
+  const built = await Promise.all((['amd64', 'arm64'] as const).map(async (arch) => buildPackage({ arch, out, commit, compression })));
+  return built.map(({ file }) => basename(file));
 }
 
 /** The package is of a commit; so must be what image/ lays around it, but in a draft. */
