@@ -42,7 +42,9 @@ import { openAttestation, type Attestation } from './attestation.ts';
 import { boardFaults } from './boardStatus.ts';
 import { Claiming } from './claiming.ts';
 import { openBelonging, type Belonging } from './belonging.ts';
+import { anchorStatus, listenerStatus, urlOf } from './mainStatus.ts';
 import { INSTALLED_MODELS, Modelling } from './modelling.ts';
+import { Portal } from './portal.ts';
 import { feedSystem, playScenario } from './sources.ts';
 import type { ConfigHost } from './twinning.ts';
 import type { SlotsHere } from './updating.ts';
@@ -153,7 +155,8 @@ class Gateway {
       settings, writer, reader, store, identity: attestation.identity, tpm: attestation.tpm, clock, counters: this.#counters, log: this.#log.child({ room: 'claim' }), say: (text) => this.#say(text),
       onOwned: async (owner) => belonging.onOwned(owner), onDisowned: () => belonging.onDisowned(), onTime: (micros, isNow) => belonging.raiseTime(micros, isNow), isOwnerKeyRevoked: (key) => belonging.isOwnerKeyRevoked(key),
     });
-    return { writer, reader, doors, broker, inference, attestation, attester, belonging, claiming };
+    const portal = new Portal({ settings, claimState: () => claiming.status().state, clock, counters: this.#counters, log: this.#log.child({ room: 'portal' }), say: (text) => this.#say(text) });
+    return { writer, reader, doors, broker, inference, attestation, attester, belonging, claiming, portal };
   }
 
   async #startWriter(): Promise<WriterClient> {
@@ -200,7 +203,7 @@ class Gateway {
     this.#record(KIND.config, [[CONFIG_BODY.digest, sha256(Buffer.from(JSON.stringify(this.#options.settings)))]]);
     const stop = { sources: new AbortController(), inference: new AbortController(), rest: new AbortController() };
     const feed = { settings: this.#options.settings, intake: parts.writer, broker: parts.broker, clock, counters: this.#counters };
-    const sources = [feedSystem(feed, stop.sources.signal), this.#playScenario(parts, stop.sources.signal), parts.belonging.follow(stop.sources.signal), parts.claiming.follow(stop.sources.signal)].map((work) => this.#guard(work));
+    const sources = [feedSystem(feed, stop.sources.signal), this.#playScenario(parts, stop.sources.signal), parts.belonging.follow(stop.sources.signal), parts.claiming.follow(stop.sources.signal), parts.portal.follow(stop.sources.signal)].map((work) => this.#guard(work));
     const inference = this.#guard(parts.inference.follow(stop.inference.signal));
     const rest = [parts.attester.follow(stop.rest.signal), parts.attestation.lease?.follow(stop.rest.signal) ?? Promise.resolve(), parts.belonging.upstreams.follow(stop.rest.signal), this.#watch(parts, stop.rest.signal), this.#followOnConsole(parts, stop.rest.signal)].map((work) => this.#guard(work));
     try {
@@ -360,7 +363,7 @@ class Gateway {
       trust: this.#trust,
       anchor: anchorStatus(this.#lastBlock),
       identity: parts.attestation.identity.status(),
-      claim: parts.claiming.status(),
+      claim: parts.claiming.status(), portal: parts.portal.status(),
       lease: parts.attestation.lease?.status() ?? null,
       fleet: parts.belonging.status(),
       broker: { listeners: parts.broker.listeners().map(listenerStatus), clients: parts.broker.clients().length },
@@ -382,18 +385,9 @@ interface Parts {
   readonly attestation: Attestation;
   readonly attester: Attestation['attester'];
   readonly claiming: Claiming;
+  readonly portal: Portal;
   readonly belonging: Belonging;
 }
 
 /** The writer keeps hardly anything on its heap: batches are off it. */
 const WRITER_HEAP = { maxYoungGenerationSizeMb: 24, maxOldGenerationSizeMb: 128 } as const;
-
-const anchorStatus = (block: BlockInfo | undefined): GatewayStatus['anchor'] =>
-  (block?.anchor ? { block: block.anchor.sequence, counter: block.anchor.counter.toString(), missing: block.anchor.missing.toString() } : null);
-
-function listenerStatus(facts: ReturnType<Broker['listeners']>[number]): GatewayStatus['broker']['listeners'][number] {
-  const { auth, tlsVersion, groups } = facts;
-  return { url: urlOf(facts), anonymous: auth === 'anonymous', ...(tlsVersion === undefined ? {} : { tls: { minVersion: tlsVersion, groups: groups ?? {} } }) };
-}
-
-const urlOf = ({ host, port, tls }: ReturnType<Broker['listeners']>[number]): string => `${tls ? 'mqtts' : 'mqtt'}://${host.includes(':') ? `[${host}]` : host}:${port}`;

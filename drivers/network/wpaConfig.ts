@@ -12,7 +12,10 @@ export interface NetworkTerms {
 
 /** What only `id_str` of ours begins with. */
 export const OUR_NAME = 'tenzro-';
-const OURS = new RegExp(`^\\s*id_str="${OUR_NAME}[^"]*"`);
+/** Our access point, in memory only. */
+export const ACCESS_POINT_NAME = `${OUR_NAME}access-point`;
+/** What only `id_str` of a network begins with that was handed over at the access point. */
+export const HANDED_NAME = 'portal-';
 /** As wpa_supplicant reads lines: blanks and comments at the end do not count (src/utils/config_file.c, wpa_config_get_line). */
 const OPENS = /^\s*network=\{\s*(?:#.*)?$/;
 const CLOSES = /^\s*\}\s*(?:#.*)?$/;
@@ -24,14 +27,14 @@ export function fieldsOf({ ssid, passphrase }: WifiNetwork, { name, priority, ha
   return [['id_str', `"${name}"`], ['ssid', toHex(ssid)], ['priority', String(priority)], ...security];
 }
 
-/** The file with these networks for the ones of ours that it had; everything else stays to the byte. */
-export function withNetworks(text: string, networks: readonly (readonly (readonly [string, string])[])[]): string {
-  const blocks = networks.map((fields) => `network={\n${fields.map(([name, value]) => `\t${name}=${value}\n`).join('')}}\n`);
-  const rest = withoutOurs(text);
+/** The file with these networks for the ones whose `id_str` begins with `name`; everything else stays to the byte. */
+export function withNetworks(text: string, networks: readonly (readonly (readonly [string, string])[])[], name: typeof OUR_NAME | typeof HANDED_NAME = OUR_NAME): string {
+  const blocks = networks.map((fields) => `network={\n${fields.map(([field, value]) => `\t${field}=${value}\n`).join('')}}\n`);
+  const rest = without(text, new RegExp(`^\\s*id_str="${name}[^"]*"`));
   return rest + (blocks.length > 0 && rest !== '' && !rest.endsWith('\n') ? '\n' : '') + blocks.join('');
 }
 
-function withoutOurs(text: string): string {
+function without(text: string, meant: RegExp): string {
   const kept: string[] = [];
   let open: string[] | undefined;
   for (const line of text.split(/(?<=\n)/)) {
@@ -39,7 +42,7 @@ function withoutOurs(text: string): string {
     else if (OPENS.test(line)) open = [line];
     else kept.push(line);
     if (!open || !CLOSES.test(line)) continue;
-    if (!open.some((field) => OURS.test(field))) kept.push(...open);
+    if (!open.some((field) => meant.test(field))) kept.push(...open);
     open = undefined;
   }
   return [...kept, ...open ?? []].join('');

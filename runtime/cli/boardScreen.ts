@@ -9,6 +9,7 @@ import manifest from '../../package.json' with { type: 'json' };
 import { encodeClaimCode, newClaimCode, spacedClaimCode } from '#provisioning/claim/code.ts';
 import { modulesOf, QUIET_MODULES, terminalLines, type Modules, type TerminalLook } from '#provisioning/claim/qr.ts';
 import { lifetimeMs, momentNow, shownFrom, WaitingCodes, type WaitingCode } from '#provisioning/claim/waiting.ts';
+import { readCredentials } from '#provisioning/portal/credentials.ts';
 import { boardFaults } from '#runtime/boardStatus.ts';
 import { linesOf, pageOf, type ScreenView } from '#runtime/board/screen.ts';
 import { TenzroError, messageOf } from '#runtime/core/errors.ts';
@@ -51,7 +52,7 @@ export async function boardScreen(io: Io, flags: ScreenFlags): Promise<void> {
     const status = running.kind === 'value' ? running.value : undefined;
     pollMs = status?.claim.state === 'owned' ? POLL_MS.owned : POLL_MS.free;
     const modules = await codes.forStatus(status);
-    const view = viewOf(status, codes.text);
+    const view = viewOf(status, codes.text, status ? await portalLines(dataDir, status) : []);
     const now = JSON.stringify([view, codes.text]);
     if (now !== shown) for (const surface of surfaces) surface.show(textFor(surface, view, modules));
     shown = now;
@@ -141,10 +142,10 @@ class ShownCodes {
   }
 }
 
-function viewOf(status: GatewayStatus | undefined, code: string | undefined): ScreenView {
+function viewOf(status: GatewayStatus | undefined, code: string | undefined, portal: readonly string[]): ScreenView {
   return {
     title: `Tenzro Edge ${manifest.version}`, host: hostname(), addresses: addressesNow(), faults: boardFaults(),
-    state: stateOf(status), lines: status ? linesAbout(status) : [], code: code === undefined ? undefined : { qr: [], text: code },
+    state: stateOf(status), lines: status ? [...linesAbout(status), ...portal] : [], code: code === undefined ? undefined : { qr: [], text: code },
   };
 }
 
@@ -163,6 +164,17 @@ function linesAbout({ claim, fleet }: GatewayStatus): readonly string[] {
     ...claim.state === 'owned' ? [`owned; words of its claim: ${claim.words ?? ''}`] : [],
     ...fleet.clock.state === 'unrefuted' ? [] : [`the clock is wrong (${fleet.clock.state})`],
     ...fleet.upstreams.map(({ name, connected, fault }) => `fleet ${name}: ${connected ? 'connected' : `offline${fault === null ? '' : ` (${fault})`}`}`),
+  ];
+}
+
+/** The passphrase of the access point is nowhere else: who stands here may join it. */
+async function portalLines(dataDir: string, { portal: { state, url, last, code, detail } }: GatewayStatus): Promise<readonly string[]> {
+  const own = state === 'open' ? await readCredentials(dataDir) : undefined;
+  return [
+    ...last && last.reason !== null ? [`${last.network} did not work: ${last.reason}`] : [],
+    ...state === 'trying' ? ['trying the network that was handed over'] : [],
+    ...own ? [`Wi-Fi ${own.ssid}`, `passphrase ${own.passphrase}`, `then ${url ?? 'wait'}`] : [],
+    ...code === null ? [] : [`${detail ?? ''} (${code})`],
   ];
 }
 

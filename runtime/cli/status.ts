@@ -6,7 +6,7 @@ import { boardFaults } from '#runtime/boardStatus.ts';
 import { openReader } from '#runtime/ledger/reader.ts';
 import { readStatus } from '#runtime/observe/control.ts';
 import type { ChainStatus, UpstreamStatus } from '#runtime/core/types.ts';
-import type { ClaimStatus, FleetStatus, GatewayStatus, LeaseStatus } from '#runtime/observe/status.ts';
+import type { ClaimStatus, FleetStatus, GatewayStatus, LeaseStatus, PortalStatus } from '#runtime/observe/status.ts';
 import { NO_CHAIN, chainStatusOf } from '#runtime/ledger/chainStatus.ts';
 import { EXIT, configOf, type CommonFlags, type Io } from './io.ts';
 
@@ -73,6 +73,7 @@ function runningLines(io: Io, shown: GatewayStatus): string[] {
     ...(shown.identity.state === 'locked' ? [io.paint(`keys     locked (${shown.identity.code ?? ''}): ${printable(shown.identity.detail ?? '')}`, 'red'), `         ${shown.identity.hint ?? ''}`] : []),
     ...(shown.lease ? [`lease    ${leaseWords(shown.lease)}`] : []),
     ...claimLines(io, shown.claim),
+    ...portalLines(io, shown.portal),
     ...fleetLines(io, shown.fleet),
     `chain    ${shown.chain.id ?? 'none yet'}: ${chainWords(shown.chain)}`,
     ...(shown.anchor ? [`anchor   counter ${shown.anchor.counter} at block ${shown.anchor.block}`] : []),
@@ -107,6 +108,15 @@ function claimLines(io: Io, { state, port, discriminators, words, code, detail }
   if (state === 'claiming') lines.push(io.paint(`claim    somebody claims this gateway: compare the words  ${words ?? ''}`, 'bold'));
   if (state === 'locked') lines.push(io.paint('claim    locked after five wrong codes, until power is cycled', 'red'));
   return lines;
+}
+
+/** Nothing where it is not needed. */
+function portalLines(io: Io, { state, url, last, code, detail }: PortalStatus): string[] {
+  return [
+    ...(code === null ? [] : [io.paint(`portal   ${printable(detail ?? '')} (${code})`, 'yellow')]),
+    ...(state === 'open' || state === 'trying' ? [`portal   ${state === 'open' ? `the access point is open${url === null ? '' : `, with a page at ${url}`}` : 'tries a network that was handed over'}`] : []),
+    ...(last === null || last.reason === null ? [] : [`portal   ${printable(last.network)} did not work: ${printable(last.reason)}`]),
+  ];
 }
 
 function fleetLines(io: Io, { upstreams, commands, owner, clock }: FleetStatus): string[] {

@@ -102,6 +102,25 @@ const fleet = section({
   })), v.maxLength(LIMITS.maintenanceWindowsMax)), [], 'Windows in which restarts, updates, model and configuration changes may begin, unless they are signed as urgent. None: at any time.'),
 });
 
+const claim = section({
+  enabled: setting(v.boolean(), true, 'Lets an owner claim this gateway over the local network while a code of `tenzro claim show` waits, and reach it with orders later. The claim protocol authenticates.'),
+  host: setting(text(253), '0.0.0.0', 'IPv4 address to listen on for that; a loopback address keeps it on this machine.'),
+  port: setting(integer(0, 65_535), 0, 'TCP port for that; 0 picks a free one: gateways are found by mDNS.'),
+});
+
+const update = section({
+  allowDowngrade: setting(v.boolean(), false, 'Consent to updates by command that go back to an older version (`allow_downgrade`).'),
+  fromMedia: setting(v.boolean(), true, 'Installs a signed, newer bundle that lies on a plugged-in stick or on the boot partition.'),
+  commitOffline: setting(v.boolean(), false, "Keeps a new system also where it does not reach the fleet's broker: for sites that are seldom online."),
+  trialSeconds: setting(integer(60, 900), LIMITS.updateTrialMs / 1_000, 'How long a new system may take to prove itself before it is started again; after three tries the one before runs again.'),
+});
+
+/** The access point of a card without a network. */
+const portal = section({
+  mode: setting(v.picklist(['auto', 'on', 'off']), 'auto', 'Opens an access point with a page that takes a Wi-Fi network, while nobody owns this gateway and it has no network. `auto`: on our image only.'),
+  waitSeconds: setting(integer(10, 3_600), 60, 'How long it waits for a cable or a known Wi-Fi network before that.'),
+});
+
 const actuators = setting(v.pipe(v.array(v.object({
   driver: required(name, 'Name of the device; with thin-edge topics its entity is `device/<driver>//`.'),
   operation: required(name, 'Name of what it does.'),
@@ -174,17 +193,9 @@ export function settingsSchema(defaults: MachineDefaults) {
     }),
     fleet,
     actuators,
-    claim: section({
-      enabled: setting(v.boolean(), true, 'Lets an owner claim this gateway over the local network while a code of `tenzro claim show` waits, and reach it with orders later. The claim protocol authenticates.'),
-      host: setting(text(253), '0.0.0.0', 'IPv4 address to listen on for that; a loopback address keeps it on this machine.'),
-      port: setting(integer(0, 65_535), 0, 'TCP port for that; 0 picks a free one: gateways are found by mDNS.'),
-    }),
-    update: section({
-      allowDowngrade: setting(v.boolean(), false, 'Consent to updates by command that go back to an older version (`allow_downgrade`).'),
-      fromMedia: setting(v.boolean(), true, 'Installs a signed, newer bundle that lies on a plugged-in stick or on the boot partition.'),
-      commitOffline: setting(v.boolean(), false, "Keeps a new system also where it does not reach the fleet's broker: for sites that are seldom online."),
-      trialSeconds: setting(integer(60, 900), LIMITS.updateTrialMs / 1_000, 'How long a new system may take to prove itself before it is started again; after three tries the one before runs again.'),
-    }),
+    claim,
+    portal,
+    update,
     uplinks: setting(v.pipe(v.array(uplink), v.maxLength(LIMITS.uplinksMax)), [], 'Fleets that get the datachain and command this gateway; each has a broker of its own.'),
     forward: setting(forwardRules, [], 'Which entries leave the site at all, towards any fleet, the owner\'s too; those without a rule, or without a topic, do. No rule of an uplink lets go what stays here.'),
     log: section({ level: setting(v.picklist(['debug', 'info', 'warn', 'error']), 'info', 'Least severe level that is logged.') }),

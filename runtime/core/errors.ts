@@ -338,7 +338,7 @@ export const ERRORS = {
   'fleet.revocation': row('input', 'The list counts only if an owner key that still counts signed it, for this fleet, and newer than its last one: look who may publish there, and sign with the other owner key if this one was revoked.'),
   'fleet.key': row('usage', 'Check the path and the passphrase: owner keys are made with tenzro fleet keygen.'),
 
-  // board: what our image finds on its card
+  // board: what our image finds on its card; portal: its access point
   'board.data_emergency': row('environment', 'What is recorded now ends with the power. Take the card out and copy its data partition if you need what is on it; then tenzro board data reset --yes formats it, or flash a new card.'),
   'board.data_readonly': row('environment', 'Nothing is recorded. Restart once: the file system is checked then. If it comes back, the card is at its end: copy its data partition and flash a new one.'),
   'board.data_full': row('environment', 'Nothing more is recorded until there is room: lower ledger.retention.maxBytes by a tenzro.yaml on the boot partition, or use a larger card.'),
@@ -346,6 +346,9 @@ export const ERRORS = {
   'board.boot_file': row('usage', 'Nothing of that file was taken over. Take the card out, mend the file on its first partition, start again.'),
   'board.boot_partition': row('environment', 'The first partition of the card cannot be read or written: check the card; a lock on it must be off.'),
   'board.no_image': row('usage', 'That is for the Tenzro Edge image; elsewhere the system\'s own tools do it.'),
+  'portal.state': row('environment', 'portal/access-point.json of the data directory cannot be used: the message says why. Remove it: another name and passphrase are made.'),
+  'portal.access_point': row('environment', 'The access point cannot be opened: the message says why. Use a cable, or a file for Wi-Fi on the boot partition; the gateway tries again by itself.'),
+  'portal.listen': row('environment', 'The page of the access point cannot be reached at its address: systemd-networkd must give it (docs/operate/networks.md). The gateway tries again by itself.'),
 
   // models and inference
   'model.missing': row('environment', 'The package needs manifest.json and model.onnx: install it again, or take its name out of infer.models.'),

@@ -23,6 +23,7 @@ export interface Settings {
   readonly forward: readonly ForwardRule[];
   readonly fleet: FleetSettings;
   readonly claim: ClaimSettings;
+  readonly portal: PortalSettings;
   readonly update: UpdateSettings;
   readonly actuators: readonly ActuatorSettings[];
   readonly log: { readonly level: 'debug' | 'info' | 'warn' | 'error' };
@@ -206,6 +207,14 @@ export interface ClaimSettings {
   readonly host: string;
   /** 0 picks a free one: gateways are found by their codes. */
   readonly port: number;
+}
+
+/** The access point of a gateway without owner and network. */
+export interface PortalSettings {
+  /** auto: on our image only. */
+  readonly mode: 'auto' | 'on' | 'off';
+  /** Without a network, before it opens. */
+  readonly waitSeconds: number;
 }
 
 /** What may replace the system or the application, and when it has proved itself. */

@@ -19,6 +19,7 @@ export interface GatewayStatus {
   readonly lease: LeaseStatus | null;
   readonly fleet: FleetStatus;
   readonly claim: ClaimStatus;
+  readonly portal: PortalStatus;
   readonly broker: { readonly listeners: readonly ListenerStatus[]; readonly clients: number };
   readonly models: readonly ModelStatus[];
   /** Sealed since the gateway started. */
@@ -104,6 +105,19 @@ export interface ClaimStatus {
   /** Rises with every claim and order; null until the record is read. */
   readonly generation: number | null;
   /** What went wrong last; null while nothing did. */
+  readonly code: string | null;
+  readonly detail: string | null;
+}
+
+/** The access point of a gateway without owner and network. Never a secret: its passphrase is for who stands before the screen. */
+export interface PortalStatus {
+  /** disabled: it never opens here · off: not needed · waiting: for a network to come by itself · open: a page waits · trying: a network that was handed over. */
+  readonly state: 'disabled' | 'off' | 'waiting' | 'open' | 'trying';
+  /** Where the page is; null while it is not open. */
+  readonly url: string | null;
+  /** What was handed over last, and why it did not work; `reason` is null where it did. */
+  readonly last: { readonly network: string; readonly reason: string | null } | null;
+  /** What is wrong now; null while nothing is. */
   readonly code: string | null;
   readonly detail: string | null;
 }

@@ -15,7 +15,7 @@ const STATUS: GatewayStatus = {
   ready: true, node: 'n', version: '0', pid: process.pid, uptimeMs: 1_500, dataDir: '/d', chain: { id: null, entries: 3, blocks: 0, attestedEntries: 0, lastBlockAt: null },
   trust: { level: 'none', reason: 'r' }, anchor: null, blocksSealed: 0, update: null,
   identity: { state: 'unasked', code: null, detail: null, hint: null, protection: null, unprotected: null, authority: null, signingKeyDigest: null, createdAt: null, tpmOwned: null, request: null },
-  claim: { state: 'unclaimed', port: null, discriminators: [], words: null, claimId: null, generation: 0, code: null, detail: null }, lease: null, fleet: { upstreams: [], commands: [], owner: null, clock: { state: 'unrefuted', wall: '2026-11-23T00:00:00.000Z', provable: '2026-11-23T00:00:00.000Z' } }, broker: { listeners: [], clients: 2 }, models: [], health: { ok: true, stalled: [] }, board: [], counters: { 'ingest.rejected.json': 4 },
+  claim: { state: 'unclaimed', port: null, discriminators: [], words: null, claimId: null, generation: 0, code: null, detail: null }, portal: { state: 'disabled', url: null, last: null, code: null, detail: null }, lease: null, fleet: { upstreams: [], commands: [], owner: null, clock: { state: 'unrefuted', wall: '2026-11-23T00:00:00.000Z', provable: '2026-11-23T00:00:00.000Z' } }, broker: { listeners: [], clients: 2 }, models: [], health: { ok: true, stalled: [] }, board: [], counters: { 'ingest.rejected.json': 4 },
 };
 
 const none = (): Promise<Uint8Array> => Promise.reject(new TenzroError('attest.too_many_challenges', 'not in this test'));

@@ -54,7 +54,7 @@ describe('config', () => {
       "2:3: mqtt.prot: is not a known key (did you mean 'port'?)",
       "6:7: mqtt.listeners[0].anonymuos: is not a known key (did you mean 'anonymous'?)",
       "7:1: record: is not a known key (did you mean 'ingest.record'?)",
-      '8:1: zebra: is not a known key (known here: version, node, dataDir, mqtt, ingest, confidential, system, infer, ledger, attest, identity, verifier, fleet, actuators, claim, update, uplinks, forward, log)',
+      '8:1: zebra: is not a known key (known here: version, node, dataDir, mqtt, ingest, confidential, system, infer, ledger, attest, identity, verifier, fleet, actuators, claim, portal, update, uplinks, forward, log)',
     ]);
     assert.deepEqual(problems('__proto__: 1\n').length, 1);
   });
