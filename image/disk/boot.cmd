@@ -64,7 +64,7 @@ if test -z "${slot}"; then
 fi
 echo "tenzro: slot ${slot}, order ${BOOT_ORDER}, tries left A ${BOOT_A_LEFT} B ${BOOT_B_LEFT}"
 
-setenv bootargs "root=PARTLABEL=${partition} rootfstype=ext4 ro rootwait ${board_args} loglevel=4 panic=5 rauc.slot=${slot}"
+setenv bootargs "root=PARTLABEL=${partition} rootfstype=ext4 ro rootwait=60 ${board_args} loglevel=4 panic=5 rauc.slot=${slot}"
 test -n "${machine_id}" && setenv bootargs "${bootargs} systemd.machine_id=${machine_id}"
 # The device tree that came with the board: from the Pi's firmware, with overlays; from QEMU.
 setenv tree_addr ${fdtcontroladdr}

@@ -57,7 +57,7 @@ describe('image: boot script', () => {
 
   it('gives the kernel a read-only root, the slot that RAUC asks for, and a restart after a panic', () => {
     const line = commands.find((text) => text.startsWith('setenv bootargs "root='));
-    for (const word of ['root=PARTLABEL=${partition}', 'ro', 'rootwait', 'panic=5', 'rauc.slot=${slot}']) assert.ok(line?.split(/[ "]/).includes(word), word);
+    for (const word of ['root=PARTLABEL=${partition}', 'ro', 'rootwait=60', 'panic=5', 'rauc.slot=${slot}']) assert.ok(line?.split(/[ "]/).includes(word), word);
   });
 });
 
