@@ -37,8 +37,8 @@ export interface PortalPage extends AsyncDisposable {
 const CONNECTIONS_MAX = 32;
 const HEADER_BYTES_MAX = 8 * 1024;
 const HEADERS_MAX = 64;
-const HEADERS_MS = 5_000;
-const REQUEST_MS = 10_000;
+const HEADERS_MS = 3_000;
+const REQUEST_MS = 6_000;
 const KEEP_ALIVE_MS = 2_000;
 const LOOK_MS = 1_000;
 /** Requests in ten seconds, of all: phones ask a few times, and wait. */
