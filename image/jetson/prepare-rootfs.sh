@@ -40,7 +40,8 @@ for tool in dpkg-deb dpkg-query dpkg findmnt unshare; do
 done
 
 # The tree.
-l4t=$(readlink -e "$l4t") || refuse "no folder $l4t"
+named=$l4t
+l4t=$(readlink -e "$named") || refuse "no folder $named" 'Name the Linux_for_Tegra folder, which the Jetson Linux driver package unpacks to.'
 rootfs=$l4t/rootfs
 case $l4t in *[:,\\]*) refuse "a colon, comma or backslash in $l4t" 'The kernel cannot lay a layer over such a path: move the tree.' ;; esac
 [ -x "$l4t/flash.sh" ] && [ -x "$l4t/apply_binaries.sh" ] || refuse "$l4t is no Linux_for_Tegra folder: flash.sh or apply_binaries.sh is missing" 'Unpack the Jetson Linux driver package, and the sample root file system into its rootfs.'
