@@ -112,13 +112,19 @@ export class WpaSupplicantWifi implements Wifi {
   async #up(interfaceName: string, id: string, signal: AbortSignal): Promise<void> {
     const isOver = AbortSignal.any([signal, AbortSignal.timeout(UP_SECONDS * 1_000)]);
     while (!isOver.aborted) {
-      const status = await wpaCli(interfaceName, ['status'], signal);
-      if (/^wpa_state=COMPLETED$/m.test(status) && new RegExp(`^id=${id}$`, 'm').test(status)) return;
-      if (new RegExp(`^${id}\\t.*\\[TEMP-DISABLED\\]`, 'm').test(await wpaCli(interfaceName, ['list_networks'], signal))) throw new TenzroError('claim.apply', 'a network did not come up: it does not take the passphrase, or us');
+      const state = await stateOf(interfaceName, id, signal).catch((error: unknown) => { if (signal.aborted) return 'trying'; throw error; });
+      if (state === 'up') return;
+      if (state === 'refused') throw new TenzroError('claim.apply', 'a network did not come up: it does not take the passphrase, or us');
       await sleep(LOOK_MS, undefined, { signal: isOver }).catch(() => undefined); // over: the loop ends
     }
     throw new TenzroError('claim.apply', signal.aborted ? 'a network did not come up before the claim ended' : `a network did not come up in ${UP_SECONDS} s: it is not here, or has another kind of security`);
   }
+}
+
+async function stateOf(interfaceName: string, id: string, signal: AbortSignal): Promise<'up' | 'trying' | 'refused'> {
+  const status = await wpaCli(interfaceName, ['status'], signal);
+  if (/^wpa_state=COMPLETED$/m.test(status) && new RegExp(`^id=${id}$`, 'm').test(status)) return 'up';
+  return new RegExp(`^${id}\\t.*\\[TEMP-DISABLED\\]`, 'm').test(await wpaCli(interfaceName, ['list_networks'], signal)) ? 'refused' : 'trying';
 }
 
 const hasSae = async (interfaceName: string, signal: AbortSignal): Promise<boolean> => (await wpaCli(interfaceName, ['get_capability', 'key_mgmt'], signal)).trim().split(' ').includes('SAE');

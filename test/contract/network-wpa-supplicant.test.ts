@@ -43,10 +43,11 @@ describe('wpa_supplicant without a radio', function () {
       onTrial: [['0 before', shown], '"tenzro-trial"', ssid, '*', '10000', true],
       kept: [['0 before', shown, '2 open'], ['"tenzro-owner-0"', '"tenzro-owner-1"'], ssid, ['100', '99'], 'NONE', true],
       mode: '600', saved: 'OK', refused: ['claim.network', 3, false], fewer: ['0 before', shown], removed: [['0 before'], true, false],
+      opening: [['"tenzro-access-point"', '"Tenzro-ABC234"', '2', '2437', 'RSN', 'WPA-PSK', 'CCMP', 'CCMP'], true], opened: ['portal.access_point', ['0 before'], false, true],
     });
     const told = readFileSync(join(dir.path, 'arguments'), 'utf8');
     assert.match(told, /set_network 1 ssid 00ff/);
-    assert.doesNotMatch(told, /horse|set_network \d psk/);
+    assert.doesNotMatch(told, /horse|efgh|set_network \d psk/);
     assert.ok(!existsSync(join(dir.path, '.wpa_cli_history')));
   });
 

@@ -2,8 +2,10 @@
 import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
+import { AccessPoint } from '#drivers/network/accessPoint.ts';
 import { MachineWifi } from '#drivers/network/machineWifi.ts';
 import { TenzroError } from '#runtime/core/errors.ts';
+import { until } from './until.ts';
 
 const [device = '', config = ''] = process.argv.slice(2);
 const SIGNAL = AbortSignal.timeout(20_000);
@@ -38,4 +40,10 @@ const torn = join(dirname(config), `.${basename(config)}.tenzro`);
 writeFileSync(torn, 'as if the power was cut');
 await wifi.remove(SIGNAL);
 said['removed'] = [held(), readFileSync(config, 'utf8') === before, existsSync(torn)];
+
+const opening = outcome(new AccessPoint().open('Tenzro-ABC234', 'abcd-efgh-jkmn', AbortSignal.timeout(TRIAL_MS)));
+const last = await until('the access point in its memory', () => held().at(-1)?.startsWith('0 ') === false && Number(held().at(-1)?.split(' ')[0]));
+await until('its last field', () => field(last, 'psk') === '*');
+said['opening'] = [['id_str', 'ssid', 'mode', 'frequency', 'proto', 'key_mgmt', 'pairwise', 'group'].map((name) => field(last, name)), readFileSync(config, 'utf8') === before];
+said['opened'] = [await opening, held(), cli('list_networks').includes('DISABLED'), readFileSync(config, 'utf8') === before];
 process.stdout.write(JSON.stringify(said));
