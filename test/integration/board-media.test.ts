@@ -15,14 +15,14 @@ const OTHER = 65_534;
 describe('board: a medium with an update', () => {
   it('is read by the gateway\'s user, read-only, under the unit\'s UMask', async function () {
     if (process.getuid?.() !== 0) skipBecause(this, 'mounts are root\'s to make');
-    const [unshare, mcopy] = [requirePeer(this, 'unshare'), requirePeer(this, 'mcopy')];
+    const unshare = requirePeer(this, 'unshare');
     using dir = tempDir('board-media');
     const disk = join(dir.path, 'disk.img');
     writeFileSync(disk, '');
     truncateSync(disk, 8 * 1024 * 1024);
     writeFileSync(join(dir.path, 'tenzro-new.raucb'), 'bundle');
     assert.equal((await run(requirePeer(this, 'mformat'), ['-i', disk, '-T', '16384', '::'])).code, 0);
-    assert.equal((await run(mcopy, ['-i', disk, join(dir.path, 'tenzro-new.raucb'), '::'])).code, 0);
+    assert.equal((await run('mcopy', ['-i', disk, join(dir.path, 'tenzro-new.raucb'), '::'])).code, 0);
     const unit = readFileSync(UNIT, 'utf8');
     const steps = [...unit.matchAll(/^ExecStartPre=\+(.*)$/gm)].map(([, command = '']) => command.replaceAll('%i', '$1'));
     assert.ok(steps.length > 0);
