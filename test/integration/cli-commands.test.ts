@@ -75,7 +75,7 @@ describe('cli: commands', () => {
     const chain = status['chain'] as Record<string, unknown>;
     assert.deepEqual([chain['blocks'], Number(chain['attestedEntries']) >= ENTRIES, Number(chain['entries']) > Number(chain['attestedEntries'])], [2, true, true]);
     assert.match(String(chain['id']), /^[0-9a-f]{64}$/);
-    assert.deepEqual(Object.keys(status).toSorted(), ['broker', 'chain', 'counters', 'dataDir', 'models', 'node', 'ready', 'trust']);
+    assert.deepEqual(Object.keys(status).toSorted(), ['board', 'broker', 'chain', 'counters', 'dataDir', 'models', 'node', 'ready', 'trust']);
     assert.match((await tenzro(['status'])).stdout, /^not running .*\n.*attested by 2 blocks/);
     const empty = await json(['status', '--data', join(dir.path, 'empty')], 2);
     assert.deepEqual(empty['chain'], { id: null, entries: 0, blocks: 0, attestedEntries: 0, lastBlockAt: null });

@@ -5,7 +5,7 @@ import { TenzroError } from '#runtime/core/errors.ts';
 
 const SIGNAL = AbortSignal.timeout(20_000);
 const NETWORKS = [{ ssid: Buffer.from('hall; 3\\ü'), passphrase: ' corr\\ect=horse; #battery ' }, { ssid: Buffer.from('open'), passphrase: '' }];
-const nmcli = (...args: readonly string[]): string => execFileSync('nmcli', ['-e', 'no', '-t', ...args], { encoding: 'utf8' }).trim();
+const nmcli = (...args: readonly string[]): string => execFileSync('nmcli', ['-e', 'no', '-t', ...args], { encoding: 'utf8', env: { ...process.env, LC_ALL: 'C.UTF-8' } }).trim(); // in the C locale it prints ? for letters
 const held = (): readonly string[] => nmcli('-f', 'NAME,TYPE', 'connection').split('\n').filter((line) => line.startsWith('tenzro')).toSorted();
 const wifi = new NetworkManagerWifi();
 const said: Record<string, unknown> = { why: await wifi.whyNot(SIGNAL) };
