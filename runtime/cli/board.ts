@@ -1,5 +1,6 @@
 /** `tenzro board first-boot | data reset`: what only a card made from our image needs. */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { firstBoot } from '#runtime/boarding.ts';
 import { BOARD, BoardCard } from '#runtime/boardCard.ts';
@@ -9,6 +10,9 @@ import { ERRORS, TenzroError, messageOf } from '#runtime/core/errors.ts';
 import { isoOfMicros, systemClock } from '#runtime/core/clock.ts';
 import { printable } from '#runtime/core/printable.ts';
 import { APP_ROOT, EXIT, type CommonFlags, type Io } from './io.ts';
+
+/** Of the image: formats, and starts the machine again. */
+const RESET_DATA = '/usr/lib/tenzro-edge/reset-data';
 
 /** Throws `board.no_image`. */
 function dataState(): DataState {
@@ -39,12 +43,13 @@ export async function boardFirstBoot(io: Io): Promise<void> {
   io.exitCode = EXIT.problem;
 }
 
-/** Asks for it: root formats (tenzro-ask-reset-data.service), and only what is not in use. */
+/** Root alone, so nobody who has taken the gateway over can destroy what the operator may still copy; and only what is not in use. */
 export function boardDataReset(io: Io, { yes, json }: CommonFlags & { readonly yes?: boolean }): void {
   const { mounted, partition } = dataState();
   if (mounted !== 'memory' || partition === '') throw new TenzroError('cli.usage', 'the data partition is in use, or there is none: only one that cannot be mounted is given up');
   if (!yes) throw new TenzroError('cli.usage', `${partition} and everything on it would be lost for good; say --yes if that shall be`);
-  writeFileSync(join(BOARD.state, 'ask', 'reset-data'), '');
-  if (json) io.json({ asked: true, partition });
-  else io.line(`${partition} is being formatted; the machine starts again`);
+  if (process.getuid?.() !== 0) throw new TenzroError('cli.usage', 'only root gives up a data partition: lay an empty file called maintenance onto the boot partition, restart, and say it there');
+  if (json) io.json({ partition });
+  else io.line(`${partition} is being formatted; then the machine starts again`);
+  execFileSync(RESET_DATA, { stdio: ['ignore', 'inherit', 'inherit'] });
 }

@@ -339,7 +339,7 @@ export const ERRORS = {
   'fleet.key': row('usage', 'Check the path and the passphrase: owner keys are made with tenzro fleet keygen.'),
 
   // board: what our image finds on its card; portal: its access point
-  'board.data_emergency': row('environment', 'What is recorded now ends with the power. Take the card out and copy its data partition if you need what is on it; then tenzro board data reset --yes formats it, or flash a new card.'),
+  'board.data_emergency': row('environment', 'What is recorded now ends with the power. Take the card out and copy its data partition if you need what is on it; then tenzro board data reset --yes in a maintenance shell formats it, or flash a new card.'),
   'board.data_readonly': row('environment', 'Nothing is recorded. Restart once: the file system is checked then. If it comes back, the card is at its end: copy its data partition and flash a new one.'),
   'board.data_full': row('environment', 'Nothing more is recorded until there is room: lower ledger.retention.maxBytes by a tenzro.yaml on the boot partition, or use a larger card.'),
   'board.data_repaired': row('environment', 'Look at what is left (tenzro fsck on the stopped gateway), and replace the card soon.'),
