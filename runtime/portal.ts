@@ -34,6 +34,8 @@ const PAGE_URL = `http://${ADDRESS}/`;
 const PORT = { page: 80, names: 53 } as const;
 const IMAGE = '/usr/lib/tenzro-edge/image.json';
 const TURN_MS = 1_000;
+/** How often an open access point is looked for: the radio is not ours alone. */
+const LOOK_MS = 10_000;
 /** Open beside known networks, before these get another chance; and how long a look at the page keeps it open. */
 const OPEN_MS = 600_000;
 const USED_MS = 300_000;
@@ -54,6 +56,7 @@ export class Portal {
   #handed: { readonly network: HandedNetwork; readonly atMs: number } | undefined;
   #served: { readonly page: PortalPage; readonly all: AsyncDisposableStack } | undefined;
   #openedMs = 0;
+  #seenOpenMs = 0;
   /** Whether the radio is free of what a process before this one opened. */
   #isClean = false;
   #fault: { readonly code: ErrorCode; readonly detail: string } | undefined;
@@ -90,8 +93,13 @@ export class Portal {
     if (handed && nowMs - handed.atMs >= ANSWERED_MS) return this.#apply({ kind: 'handed', network: nameOf(handed.network.ssid) }, signal);
     const ownership = ownershipOf(this.#options.claimState());
     if (!this.#isClean && ownership !== 'busy') {
-      this.#isClean = true;
       await this.#accessPoint.close(signal);
+      this.#isClean = true;
+    }
+    if (ownership !== 'busy' && this.#state.phase.kind === 'open' && nowMs - this.#seenOpenMs >= LOOK_MS) {
+      this.#seenOpenMs = nowMs;
+      const { ssid } = await this.#credentials();
+      if (!await this.#accessPoint.isOpen(ssid, signal).catch(() => false)) return this.#apply({ kind: 'lost', nowMs }, signal);
     }
     const isUsed = this.#handed !== undefined || nowMs - (this.#served?.page.seenMs ?? -Infinity) < USED_MS;
     await this.#apply({ kind: 'look', nowMs, ownership, hasNetwork: hasNetwork(), isUsed }, signal);
@@ -114,7 +122,7 @@ export class Portal {
       this.#found = await this.#accessPoint.scan(signal).catch(() => this.#found); // names can be typed
       const isKnown = await this.#accessPoint.knowsOthers(signal);
       await this.#accessPoint.open(ssid, passphrase, signal);
-      this.#openedMs = this.#nowMs;
+      this.#openedMs = this.#seenOpenMs = this.#nowMs;
       this.#fault = undefined;
       this.#options.say(`no network: the access point ${ssid} is open, its passphrase is on the screen`);
       await this.#apply({ kind: 'opened', nowMs: this.#openedMs, isKnown }, signal);

@@ -43,6 +43,14 @@ export class AccessPoint {
     });
   }
 
+  /** False when something else has the radio, or nothing. */
+  async isOpen(ssid: string, signal: AbortSignal): Promise<boolean> {
+    return inRadio(async () => {
+      const status = await wpaCli(await deviceHere(), ['status'], signal);
+      return /^mode=AP$/m.test(status) && status.split('\n').includes(`ssid=${ssid}`);
+    });
+  }
+
   /** Also one that a process before this one opened. Nothing happens where there is none. */
   async close(signal: AbortSignal): Promise<void> {
     await inRadio(async () => {

@@ -32,6 +32,8 @@ export type PortalInput =
   /** `isKnown`: the machine knows networks that may come into reach. */
   | { readonly kind: 'opened'; readonly nowMs: number; readonly isKnown: boolean }
   | { readonly kind: 'notOpened'; readonly nowMs: number }
+  /** Something else took the radio: a claim's trial, a restart of wpa_supplicant. */
+  | { readonly kind: 'lost'; readonly nowMs: number }
   | { readonly kind: 'handed'; readonly network: string }
   | { readonly kind: 'tried'; readonly nowMs: number; readonly reason: string | undefined };
 
@@ -60,6 +62,7 @@ export function step(state: PortalState, input: PortalInput, { waitMs, openMs }:
     case 'look': return looked(state, input, to, waiting);
     case 'opened': return phase.kind === 'open' ? to({ kind: 'open', untilMs: input.isKnown ? input.nowMs + openMs : undefined }) : to(phase);
     case 'notOpened': return phase.kind === 'open' ? to(waiting(input.nowMs)) : to(phase);
+    case 'lost': return phase.kind === 'open' ? to(waiting(input.nowMs), 'close') : to(phase);
     case 'handed': return phase.kind === 'open' ? to({ kind: 'trying', network: input.network }, 'try') : to(phase);
     case 'tried': {
       if (phase.kind !== 'trying') return to(phase);

@@ -47,6 +47,13 @@ describe('portal: when the access point opens', () => {
     assert.deepEqual(played([look(0), look(60_000), { kind: 'notOpened', nowMs: 61_000 }, look(120_999), look(121_000)]).phases, ['waiting', 'open', 'waiting', 'waiting', 'open']);
   });
 
+  it('notices that something else took the radio, clears up and opens again', () => {
+    const lost = { kind: 'lost', nowMs: 70_000 } as const;
+    const { phases, effects } = played([...OPEN, lost, look(129_999), look(130_000)]);
+    assert.deepEqual([phases.slice(3), effects], [['waiting', 'waiting', 'open'], ['open', 'close', 'open']]);
+    assert.deepEqual(played([look(0), lost]).effects, [], 'what is not open cannot be lost');
+  });
+
   it('tries what was handed over, ends when it works, and comes back with the reason when it does not', () => {
     const handed = [...OPEN, { kind: 'handed', network: 'hall' } as const];
     const worked = played([...handed, look(80_000), { kind: 'tried', nowMs: 90_000, reason: undefined }]);
@@ -66,7 +73,7 @@ describe('portal: when the access point opens', () => {
     for (let nowMs = 0; nowMs < 20_000 * 20_000; nowMs += 20_000) {
       const inputs: readonly PortalInput[] = [
         look(nowMs, { ownership: owners[random(5)] ?? 'free', hasNetwork: random(6) === 0, isUsed: random(2) === 0 }), look(nowMs), { kind: 'opened', nowMs, isKnown: random(2) === 0 },
-        { kind: 'handed', network: 'n' }, { kind: 'tried', nowMs, reason: random(2) === 0 ? 'no' : undefined },
+        { kind: 'lost', nowMs }, { kind: 'handed', network: 'n' }, { kind: 'tried', nowMs, reason: random(2) === 0 ? 'no' : undefined },
       ];
       const next = step(state, inputs[random(inputs.length)] ?? look(nowMs), TIMES);
       ({ state } = next);
