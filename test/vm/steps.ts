@@ -47,4 +47,5 @@ export const BOOTS: readonly Boot[] = [
     ],
   },
   { ...WITH_RADIOS, steps: [{ name: 'wifi', command: tests(3, own('wifi')) }] },
+  { ...WITH_RADIOS, steps: [{ name: 'portal', command: tests(4, own('portal')) }] },
 ];
