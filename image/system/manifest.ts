@@ -25,6 +25,7 @@ export const SYSTEM = {
     'tenzro-screen.service': 'multi-user.target',
     'tenzro-maintenance.service': 'multi-user.target',
     'tenzro-ask-reboot.path': 'multi-user.target',
+    'tenzro-update-boot.service': 'multi-user.target',
     'tenzro-data.service': 'sysinit.target',
     'tenzro-trial.timer': 'sysinit.target',
     'var-lib-tenzro\\x2dedge.mount': 'local-fs.target',
