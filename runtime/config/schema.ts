@@ -16,6 +16,7 @@ export interface MachineDefaults {
   readonly nodeName: string;
   readonly dataDir: string;
   readonly modelsDir: string;
+  readonly systemIntervalMs: number;
 }
 
 const setting = <S extends v.GenericSchema, const D extends v.InferInput<S>>(schema: S, fallback: D, means: string) =>
@@ -157,7 +158,7 @@ export function settingsSchema(defaults: MachineDefaults) {
     }),
     system: section({
       enabled: setting(v.boolean(), true, "Records the machine's own temperatures, load, memory, disk, network and power."),
-      intervalMs: setting(integer(500, DAY_MS), 10_000, 'Time between two such readings.'),
+      intervalMs: setting(integer(500, DAY_MS), defaults.systemIntervalMs, 'Time between two such readings. From a checkout; where the gateway is installed 60000, because each is flushed to a card and sealed soon.'),
     }),
     infer: section({
       enabled: setting(v.boolean(), true, 'Runs models on what comes in.'),

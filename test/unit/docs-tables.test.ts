@@ -5,7 +5,7 @@ import { assertDocTable } from '#test/support/docTable.ts';
 
 describe('reference pages that come from code', () => {
   it('configuration.md lists every key with type, default and meaning', () => {
-    const machine = { nodeName: '', dataDir: '', modelsDir: '' };
+    const machine = { nodeName: '', dataDir: '', modelsDir: '', systemIntervalMs: 10_000 };
     const rows = listKeys(settingsSchema(machine)).map(({ key, type, fallback, means }) => [`\`${key}\``, type, fallback === undefined || fallback === '""' ? '' : `\`${fallback}\``, means]);
     assertDocTable('configuration.md', [['key', 'type', 'default', 'meaning'], ...rows]);
   });
