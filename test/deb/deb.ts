@@ -16,6 +16,8 @@ import { findPeer } from '#test/support/peers.ts';
 const run = promisify(execFile);
 const HERE = import.meta.dirname;
 const REPOSITORY = join(HERE, '..', '..');
+/** qemu-user's own registration, and the one that `npm run build:base` makes with a newer qemu. */
+const ARM64_HANDLERS = ['tenzro-edge-arm64', 'qemu-aarch64'];
 const ROOT_DEADLINE_MS = 900_000;
 
 interface Distribution {
@@ -87,8 +89,8 @@ async function refusal(arch: DebianArch): Promise<string | undefined> {
   if (process.getuid?.() !== 0) return 'needs root';
   if (arch === 'amd64') return process.arch === 'x64' ? undefined : 'needs an amd64 machine';
   if (process.arch === 'arm64') return undefined;
-  const handler = await readFile('/proc/sys/fs/binfmt_misc/qemu-aarch64', 'utf8').catch(() => '');
-  return /^flags: \w*F/m.test(handler) ? undefined : 'the kernel has no qemu-aarch64 registered with flag F (apt install qemu-user-static binfmt-support)';
+  const handlers = await Promise.all(ARM64_HANDLERS.map(async (name) => readFile(join('/proc/sys/fs/binfmt_misc', name), 'utf8').catch(() => '')));
+  return handlers.some((handler) => /^flags: \w*F/m.test(handler)) ? undefined : 'the kernel has no qemu-aarch64 registered with flag F (npm run build:base registers it, or apt install qemu-user-static binfmt-support)';
 }
 
 const exists = async (path: string): Promise<boolean> => stat(path).then(() => true, () => false);
