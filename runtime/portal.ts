@@ -8,6 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { AccessPoint } from '#drivers/network/accessPoint.ts';
 import { WpaSupplicantWifi } from '#drivers/network/wpaSupplicant.ts';
 import { credentialsOf, type Credentials } from '#provisioning/portal/credentials.ts';
+import { IMAGE_FILE } from '#drivers/slots/rauc.ts';
 import { openNameServer } from '#provisioning/portal/dnsServer.ts';
 import { nameOf, type FoundNetwork, type HandedNetwork } from '#provisioning/portal/form.ts';
 import { CLOSED, step, type Ownership, type PortalInput } from '#provisioning/portal/portal.ts';
@@ -32,7 +33,6 @@ export interface PortalOptions {
 const ADDRESS = '192.168.73.1';
 const PAGE_URL = `http://${ADDRESS}/`;
 const PORT = { page: 80, names: 53 } as const;
-const IMAGE = '/usr/lib/tenzro-edge/image.json';
 const TURN_MS = 1_000;
 /** How often an open access point is looked for: the radio is not ours alone. */
 const LOOK_MS = 10_000;
@@ -64,7 +64,7 @@ export class Portal {
   constructor(options: PortalOptions) {
     this.#options = options;
     const { portal, claim } = options.settings;
-    this.#isEnabled = claim.enabled && (portal.mode === 'on' || (portal.mode === 'auto' && existsSync(IMAGE)));
+    this.#isEnabled = claim.enabled && (portal.mode === 'on' || (portal.mode === 'auto' && existsSync(IMAGE_FILE)));
   }
 
   status(): PortalStatus {

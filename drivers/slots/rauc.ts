@@ -24,8 +24,11 @@ export interface RaucPlaces {
   readonly askFile: string;
 }
 
+/** Only a system made from our image has it: what it was made for, and its version. */
+export const IMAGE_FILE = '/usr/lib/tenzro-edge/image.json';
+
 /** `stateDir`: on what outlasts every system. */
-export const raucPlaces = (stateDir: string): RaucPlaces => ({ imageFile: '/usr/lib/tenzro-edge/image.json', systemConf: '/etc/rauc/system.conf', committedFile: `${stateDir}/committed.json`, askFile: '/run/tenzro/ask/reboot' });
+export const raucPlaces = (stateDir: string): RaucPlaces => ({ imageFile: IMAGE_FILE, systemConf: '/etc/rauc/system.conf', committedFile: `${stateDir}/committed.json`, askFile: '/run/tenzro/ask/reboot' });
 
 const OBJECT = ['de.pengutronix.rauc', '/', 'de.pengutronix.rauc.Installer'] as const;
 const OWNER_ONLY = 0o600;

@@ -17,7 +17,7 @@ export function declareBoard(root: Command, io: Io): void {
     .option('--config <file>', 'configuration file (TENZRO_CONFIG)')
     .addHelpText('after', examples('tenzro board screen', 'tenzro board screen --once'))
     .action(async (flags: ScreenFlags) => { await (await import('./boardScreen.ts')).boardScreen(io, flags); });
-  board.command('data').description('The data partition of the card.').command('reset').description('Gives up a data partition that cannot be mounted: it is formatted, and the machine starts again. Refused while it is in use.')
+  board.command('data').description('The data partition of the card.').command('reset').description('Gives up a data partition that cannot be mounted: it is formatted, and the machine starts again. Root alone, in a maintenance shell; refused while it is in use.')
     .option('--yes', 'everything on it may be lost for good')
     .option('--json', 'print JSON for scripts')
     .addHelpText('after', examples('tenzro board data reset --yes'))

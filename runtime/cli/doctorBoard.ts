@@ -1,7 +1,8 @@
 /** What `tenzro doctor` looks at on a board: power, watchdog, wear of its card; and on our image the slot, the data partition, swap and clock. */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { IMAGE_FILE, boardModel, isOurImage, isRaspberryPi } from './doctorHat.ts';
+import { IMAGE_FILE } from '#drivers/slots/rauc.ts';
+import { boardModel, isOurImage, isRaspberryPi } from './doctorHat.ts';
 import type { Slot, SlotsStatus, UpdateKind } from '#runtime/core/ports.ts';
 import { lines, text } from './doctorFiles.ts';
 import { absent, list, ok, problem, type Finding, type Machine } from './probes.ts';
@@ -35,7 +36,7 @@ function imageOf(root: string): Image | string | undefined {
   } catch (error) {
     if (!(error instanceof SyntaxError)) throw error;
   }
-  return `/${IMAGE_FILE} does not say compatible, version and epochSeconds`;
+  return `${IMAGE_FILE} does not say compatible, version and epochSeconds`;
 }
 
 function judgeImage(root: string, { compatible, version, epochSeconds }: Image, nowMs: number): Finding[] {

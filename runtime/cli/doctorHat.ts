@@ -5,6 +5,7 @@
  */
 import { existsSync, readFileSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import { IMAGE_FILE } from '#drivers/slots/rauc.ts';
 import { lines, text, texts } from './doctorFiles.ts';
 import { absent, ok, problem, type Finding, type Machine } from './probes.ts';
 
@@ -12,8 +13,6 @@ const AREA = 'tpm.hat';
 /** As the image mounts it, and Raspberry Pi OS since Debian 12. */
 const BOOT = 'boot/firmware';
 const TREE = 'proc/device-tree';
-/** Laid into each slot of our image when it is built. */
-export const IMAGE_FILE = 'usr/lib/tenzro-edge/image.json';
 
 interface Bus {
   readonly title: string;
